@@ -1,0 +1,34 @@
+//! Compiles `proto/` without protoc: once for the server, where a snapshot is bytes that are
+//! encoded once and shared by every stream, and once for clients, where it is a message.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use prost::Message as _;
+
+const PROTO: &str = "proto/entitled/v1/entitlement_service.proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=migrations");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let descriptors = protox::compile([PROTO], ["proto"])?;
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+
+    let server = out.join("server");
+    std::fs::create_dir_all(&server)?;
+    tonic_prost_build::configure()
+        .out_dir(&server)
+        .build_client(false)
+        .codec_path("crate::grpc::codec::SmallBufferCodec")
+        .extern_path(
+            ".entitled.v1.EntitlementSnapshot",
+            "crate::grpc::shared_snapshot::SharedSnapshot",
+        )
+        .compile_fds(descriptors.clone())?;
+
+    let client = out.join("client");
+    std::fs::create_dir_all(&client)?;
+    tonic_prost_build::configure().out_dir(&client).build_server(false).compile_fds(descriptors)?;
+    Ok(())
+}

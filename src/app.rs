@@ -1,0 +1,333 @@
+//! The one place that builds the world: configuration in, running roles out, two-stage shutdown.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use chrono::{TimeDelta, Utc};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Identity;
+use tracing::{error, info};
+
+use crate::clock::{Clock, VirtualClock};
+use crate::config::{AccessConfig, Config, GrpcConfig, Mode};
+use crate::domain::reconcile::Policy;
+use crate::domain::subscription::state::Leniency;
+use crate::flows::{Core, Tuning, apply_catalog};
+use crate::grpc::auth::Authenticator;
+use crate::http::HttpClient;
+use crate::providers::app_store::AppStore;
+use crate::providers::google_play::GooglePlay;
+use crate::providers::registry::Stores;
+use crate::storage::{Db, snapshots, work};
+use crate::watch::{Hub, HubOptions};
+use crate::{grpc, jobs, telemetry, watch, webhooks};
+
+const STORE_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long roles may take to end once told to.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// Which roles a process plays.
+#[derive(Clone, Copy, Debug)]
+pub struct Roles {
+    /// The gRPC API.
+    pub serve: bool,
+    /// The listener for store notifications.
+    pub webhooks: bool,
+    /// The reconciler and the jobs.
+    pub worker: bool,
+}
+
+impl Roles {
+    /// Everything in one process.
+    pub const ALL: Self = Self { serve: true, webhooks: true, worker: true };
+}
+
+/// A running server.
+pub struct App {
+    core: Arc<Core>,
+    grpc: Option<SocketAddr>,
+    webhooks: Option<SocketAddr>,
+    admin: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("grpc", &self.grpc).field("webhooks", &self.webhooks).finish()
+    }
+}
+
+impl App {
+    /// Starts `roles`; `clock` replaces the configured clock where the store simulator runs in the
+    /// same process (never in production).
+    ///
+    /// # Errors
+    /// A contradiction in the configuration, or the first thing that could not be had.
+    pub async fn start(config: Config, roles: Roles, clock: Option<Clock>) -> anyhow::Result<Self> {
+        telemetry::init_metrics();
+        let core = build_core(&config, clock).await?;
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let grpc = match roles.serve {
+            true => Some(start_grpc(&config, &core, &mut tasks, &stop).await?),
+            false => None,
+        };
+        let webhooks = match roles.webhooks {
+            true => Some(start_webhooks(&config, &core, &mut tasks, &stop).await?),
+            false => None,
+        };
+        if roles.worker {
+            tasks.spawn(jobs::run(Arc::clone(&core), stop.clone()));
+        }
+        let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
+        info!(?grpc, ?webhooks, %admin, worker = roles.worker, "running");
+        Ok(Self { core, grpc, webhooks, admin, stop, tasks })
+    }
+
+    /// Where the gRPC API listens, as a URL.
+    pub fn grpc_url(&self) -> Option<String> {
+        self.grpc.map(|address| format!("http://{address}"))
+    }
+
+    /// Where store notifications are taken, as a URL without path.
+    pub fn webhooks_url(&self) -> Option<String> {
+        self.webhooks.map(|address| format!("http://{address}"))
+    }
+
+    /// Where metrics and health are served, as a URL.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
+    /// Returns once nothing is due and nothing is in flight, at most after `patience`: what a
+    /// simulator waits for between two moments. `false` if there was still work.
+    pub async fn idle(&self, patience: Duration) -> bool {
+        idle(&self.core, patience).await
+    }
+
+    /// The same as `idle`, as a handle that outlives a borrow.
+    pub fn idle_probe(&self) -> IdleProbe {
+        IdleProbe(Arc::clone(&self.core))
+    }
+
+    /// Ends streams and requests, then the roles; what is left after a while is dropped, which
+    /// loses nothing: every step is safe to repeat.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+            error!("some work did not end in time; it is done again after the next start");
+        }
+        self.core.db.close().await;
+    }
+
+    /// Runs until a role fails.
+    pub async fn failed(&mut self) {
+        self.tasks.join_next().await;
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+/// Asks a running server whether it has work left.
+#[derive(Clone)]
+pub struct IdleProbe(Arc<Core>);
+
+impl std::fmt::Debug for IdleProbe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdleProbe")
+    }
+}
+
+impl IdleProbe {
+    /// As [`App::idle`].
+    pub async fn idle(&self, patience: Duration) -> bool {
+        idle(&self.0, patience).await
+    }
+}
+
+async fn idle(core: &Core, patience: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        if let Ok(false) = work::is_waiting(&core.db, core.clock.now()).await {
+            return true;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The parts that every role and every operator command share.
+pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow::Result<Arc<Core>> {
+    let problems = config.validate();
+    if !problems.is_empty() {
+        bail!("the configuration contradicts itself:\n  - {}", problems.join("\n  - "));
+    }
+    if config.mode == Mode::Production && matches!(clock, Some(Clock::Virtual(_))) {
+        bail!("a production configuration refuses a virtual clock");
+    }
+    let db = Db::open(config.database.url.expose_secret(), config.database.connections_max)?;
+    if !db.is_migrated().await.context("the database cannot be reached")? {
+        bail!("the database is not migrated; run `entitled migrate` first");
+    }
+    let clock = match (clock, &config.clock.follow) {
+        (Some(clock), _) => clock,
+        (None, Some(url)) => follow_clock(url.clone()).await?,
+        (None, None) => Clock::System,
+    };
+    let catalog = match &config.catalog {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("the catalog {} cannot be read", path.display()))?;
+            apply_catalog::apply(&db, &text, clock.now()).await?
+        }
+        None => apply_catalog::load(&db).await?,
+    };
+    let catalog = apply_catalog::handle(catalog);
+    let stores = build_stores(config)?;
+    let epoch = snapshots::epoch(&db).await?;
+    let (hub, queue) =
+        Hub::new(db.clone(), Arc::clone(&catalog), epoch, grpc::encode_snapshot, HubOptions::default());
+    let core =
+        Core::new(db, stores, clock, hub, catalog, policy(config.access), Tuning::default(), queue);
+    Ok(Arc::new(core))
+}
+
+fn build_stores(config: &Config) -> anyhow::Result<Stores> {
+    let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
+    let app_store = config.app_store.as_ref().map(|c| AppStore::new(c, http.clone())).transpose()?;
+    let google_play = config.google_play.as_ref().map(|c| GooglePlay::new(c, &http)).transpose()?;
+    Ok(Stores { app_store, google_play })
+}
+
+fn policy(access: AccessConfig) -> Policy {
+    Policy {
+        leniency: Leniency {
+            renewal: TimeDelta::minutes(access.renewal_leniency_minutes.into()),
+            outage: TimeDelta::hours(access.outage_leniency_hours.into()),
+            ..Leniency::default()
+        },
+        recheck_max: TimeDelta::hours(access.recheck_max_hours.into()),
+    }
+}
+
+/// A clock that follows a store simulator in another process.
+async fn follow_clock(url: String) -> anyhow::Result<Clock> {
+    let http = HttpClient::new(Duration::from_secs(2))?;
+    let url: reqwest::Url = url.parse().context("clock.follow is not a URL")?;
+    let clock = VirtualClock::running(read_clock(&http, &url).await?);
+    let followed = clock.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if let Ok(now) = read_clock(&http, &url).await {
+                followed.advance_to(now);
+            }
+        }
+    });
+    Ok(clock.into())
+}
+
+async fn read_clock(http: &HttpClient, url: &reqwest::Url) -> anyhow::Result<chrono::DateTime<Utc>> {
+    #[derive(serde::Deserialize)]
+    struct Reading {
+        now: chrono::DateTime<Utc>,
+    }
+    let answer = http.get(url.clone()).await.context("the simulator's clock cannot be read")?;
+    Ok(serde_json::from_slice::<Reading>(&answer.body)?.now)
+}
+
+async fn start_grpc(
+    config: &Config,
+    core: &Arc<Core>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener = bind(config.grpc.listen, "grpc.listen").await?;
+    let address = listener.local_addr()?;
+    let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
+    let authenticator = Arc::new(Authenticator::new(config.issuers.0.clone(), http)?);
+    authenticator.preload().await;
+    let options = grpc::ServeOptions {
+        core: Arc::clone(core),
+        authenticator,
+        limits: grpc::Limits::default(),
+        reflection: config.reflection(),
+        identity: identity(&config.grpc)?,
+        stop: stop.clone(),
+    };
+    tasks.spawn(watch::run_sync(core.hub.clone(), stop.clone()));
+    tasks.spawn(async move {
+        if let Err(cause) = grpc::serve(listener, options).await {
+            error!(%cause, "the gRPC listener ended");
+        }
+    });
+    Ok(address)
+}
+
+fn identity(grpc: &GrpcConfig) -> anyhow::Result<Option<Identity>> {
+    let (Some(certificate), Some(key)) = (&grpc.tls_certificate, &grpc.tls_key) else {
+        return Ok(None);
+    };
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+    };
+    Ok(Some(Identity::from_pem(read(certificate)?, read(key)?)))
+}
+
+async fn start_webhooks(
+    config: &Config,
+    core: &Arc<Core>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener = bind(config.webhooks.listen, "webhooks.listen").await?;
+    let address = listener.local_addr()?;
+    let (core, stop) = (Arc::clone(core), stop.clone());
+    tasks.spawn(async move {
+        if let Err(cause) = webhooks::serve(listener, core, stop).await {
+            error!(%cause, "the webhook listener ended");
+        }
+    });
+    Ok(address)
+}
+
+async fn start_admin(
+    config: &Config,
+    core: &Arc<Core>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener = bind(config.admin.listen, "admin.listen").await?;
+    let address = listener.local_addr()?;
+    let relayed = Arc::clone(core);
+    let relay_stop = stop.clone();
+    tasks.spawn(async move { relayed.relay(relay_stop).await });
+    let (core, stop) = (Arc::clone(core), stop.clone());
+    tasks.spawn(async move {
+        let ready = move || {
+            let db = core.db.clone();
+            async move { snapshots::epoch(&db).await.is_ok() }
+        };
+        if let Err(cause) = telemetry::serve(listener, ready, stop).await {
+            error!(%cause, "the admin listener ended");
+        }
+    });
+    Ok(address)
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{setting}: cannot listen on {address}"))
+}

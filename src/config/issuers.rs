@@ -1,0 +1,538 @@
+//! Who may vouch for callers: the identity providers whose tokens the server accepts.
+
+use std::collections::HashSet;
+
+use http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// The issuer of every Sign in with Apple identity token.
+const APPLE_ISSUER: &str = "https://appleid.apple.com";
+/// What a Firebase issuer starts with; the project id follows.
+const FIREBASE_ISSUER_PREFIX: &str = "https://securetoken.google.com/";
+/// A shorter HMAC key than the hash's output can be guessed off-line from one token.
+const SHARED_SECRET_BYTES_MIN: usize = 32;
+/// The name is stored with every account, so it stays short.
+const NAME_BYTES_MAX: usize = 32;
+
+/// The `[[issuers]]` tables of the configuration file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Issuers(pub Vec<IssuerConfig>);
+
+/// One identity provider: `[[issuers]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerConfig {
+    /// Short name, 1 to 32 of `a-z 0-9 _ -`. It is part of every account's key: never rename it.
+    pub name: String,
+    /// Which provider this is; it brings the provider's own rules. Left out only with
+    /// `shared_secret`.
+    #[serde(default)]
+    pub preset: Option<Preset>,
+    /// The exact `iss` of its tokens. May be left out for Apple (there is one) and with
+    /// `shared_secret` (then it is `name`).
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Where the key set is, if not where the preset has it.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// Accepted audiences: API identifiers, bundle ids; for Cognito the app client ids. Firebase
+    /// and Supabase have a default.
+    #[serde(default)]
+    pub audience: Vec<String>,
+    /// Accepted `azp` (or `client_id`) values; for Clerk the allowed origins.
+    #[serde(default)]
+    pub authorized_parties: Vec<String>,
+    /// Cognito only: which of its two tokens the apps send; default `access`.
+    #[serde(default)]
+    pub token_use: Option<TokenUse>,
+    /// The claim that names the user at this issuer; default `sub`.
+    #[serde(default = "subject_claim")]
+    pub subject_claim: String,
+    /// Accepted signature algorithms. A key without `alg` is used with the first that fits it.
+    #[serde(default = "algorithms")]
+    pub algorithms: Vec<SigningAlgorithm>,
+    /// The scope that makes a caller a service instead of a user; default none.
+    #[serde(default)]
+    pub service_scope: Option<String>,
+    /// HS256 secret, at least 32 bytes, for development only: whoever can check a token can also
+    /// make one.
+    #[serde(default)]
+    pub shared_secret: Option<SecretString>,
+}
+
+/// The identity providers whose rules are known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Firebase Authentication and Google Identity Platform.
+    Firebase,
+    /// Auth0.
+    Auth0,
+    /// Amazon Cognito user pools.
+    Cognito,
+    /// Supabase Auth.
+    Supabase,
+    /// Clerk.
+    Clerk,
+    /// Keycloak.
+    Keycloak,
+    /// Sign in with Apple identity tokens.
+    Apple,
+    /// Any other OpenID provider, found through its discovery document.
+    Oidc,
+}
+
+/// Which kind of Cognito token is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenUse {
+    /// The access token: its `client_id` is checked.
+    Access,
+    /// The identity token: its `aud` is checked.
+    Id,
+}
+
+/// Signature algorithms of published keys (RFC 7518, RFC 8037). None of them is symmetric: a public
+/// key must never serve as an HMAC secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum SigningAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+    /// RSASSA-PSS with SHA-384.
+    PS384,
+    /// RSASSA-PSS with SHA-512.
+    PS512,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// ECDSA on P-384 with SHA-384.
+    ES384,
+    /// Ed25519.
+    EdDSA,
+}
+
+fn subject_claim() -> String {
+    "sub".to_owned()
+}
+
+fn algorithms() -> Vec<SigningAlgorithm> {
+    use SigningAlgorithm::{ES256, EdDSA, RS256};
+    vec![RS256, ES256, EdDSA]
+}
+
+impl Issuers {
+    /// What is wrong with the section, a sentence each; empty if nothing is.
+    pub fn validate(&self, production: bool) -> Vec<String> {
+        let mut problems: Vec<String> = self
+            .0
+            .iter()
+            .flat_map(|issuer| issuer.validate(production))
+            .collect();
+        let (mut names, mut values) = (HashSet::new(), HashSet::new());
+        for config in &self.0 {
+            if !names.insert(config.name.as_str()) {
+                problems.push(format!(
+                    "issuers: the name `{}` is used twice; accounts could not be told apart.",
+                    config.name
+                ));
+            }
+            if let Some(value) = config.issuer_value()
+                && !values.insert(value)
+            {
+                problems.push(format!(
+                    "issuers: `{value}` is configured twice; a token must belong to one issuer."
+                ));
+            }
+        }
+        problems
+    }
+}
+
+impl IssuerConfig {
+    /// The exact `iss` this issuer's tokens carry.
+    pub fn issuer_value(&self) -> Option<&str> {
+        match (&self.issuer, self.preset) {
+            (Some(issuer), _) => Some(issuer),
+            (None, Some(Preset::Apple)) => Some(APPLE_ISSUER),
+            (None, _) if self.shared_secret.is_some() => Some(&self.name),
+            (None, _) => None,
+        }
+    }
+
+    /// What is wrong with this issuer, a sentence each; empty if nothing is.
+    pub fn validate(&self, production: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        self.check_general(&mut problems);
+        match &self.shared_secret {
+            Some(secret) => self.check_shared_secret(secret, production, &mut problems),
+            None => {
+                self.check_issuer(&mut problems);
+                self.check_audience_rule(&mut problems);
+            }
+        }
+        let name = &self.name;
+        problems
+            .into_iter()
+            .map(|problem| format!("issuers: `{name}`: {problem}"))
+            .collect()
+    }
+
+    fn check_general(&self, problems: &mut Vec<String>) {
+        let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        if !(1..=NAME_BYTES_MAX).contains(&self.name.len()) || !self.name.bytes().all(plain) {
+            problems.push(format!(
+                "name must be 1 to {NAME_BYTES_MAX} of a-z, 0-9, `_` and `-`."
+            ));
+        }
+        if self.subject_claim.is_empty() {
+            problems.push("subject_claim is empty; leave it out for `sub`.".to_owned());
+        }
+        if self.algorithms.is_empty() {
+            problems.push("algorithms is empty; no token could be accepted.".to_owned());
+        }
+        let scope = self.service_scope.as_deref();
+        if scope.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
+            problems.push("service_scope must be one scope, without spaces.".to_owned());
+        }
+        let mut values = self.audience.iter().chain(&self.authorized_parties);
+        if values.any(String::is_empty) {
+            problems.push("audience and authorized_parties must not hold empty values.".to_owned());
+        }
+        if self.token_use.is_some() && self.preset != Some(Preset::Cognito) {
+            problems.push("token_use is for preset `cognito` only.".to_owned());
+        }
+        if let Some(url) = &self.jwks_url {
+            problems.extend(check_url("jwks_url", url));
+        }
+    }
+
+    fn check_shared_secret(
+        &self,
+        secret: &SecretString,
+        production: bool,
+        problems: &mut Vec<String>,
+    ) {
+        if production {
+            problems.push(
+                "shared_secret is for development only; use an issuer with published keys."
+                    .to_owned(),
+            );
+        }
+        if secret.expose_secret().len() < SHARED_SECRET_BYTES_MIN {
+            problems.push(format!(
+                "shared_secret must have at least {SHARED_SECRET_BYTES_MIN} bytes."
+            ));
+        }
+        if self.jwks_url.is_some() {
+            problems.push("shared_secret and jwks_url exclude each other.".to_owned());
+        }
+        if !matches!(self.preset, None | Some(Preset::Supabase)) {
+            problems.push(
+                "shared_secret goes with no preset or with `supabase`; the others publish keys."
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn check_issuer(&self, problems: &mut Vec<String>) {
+        let Some(preset) = self.preset else {
+            problems.push("preset is missing (`oidc` fits any OpenID provider).".to_owned());
+            return;
+        };
+        let Some(issuer) = self.issuer_value() else {
+            problems.push("issuer is missing: the exact `iss` of the tokens.".to_owned());
+            return;
+        };
+        if let Some(problem) = check_url("issuer", issuer) {
+            problems.push(problem);
+            return;
+        }
+        if let Some(expected) = preset.issuer_mismatch(issuer) {
+            problems.push(format!("issuer must be {expected}."));
+        }
+    }
+
+    fn check_audience_rule(&self, problems: &mut Vec<String>) {
+        let has_audience = !self.audience.is_empty();
+        let has_parties = !self.authorized_parties.is_empty();
+        let missing = match self.preset {
+            None | Some(Preset::Firebase | Preset::Supabase | Preset::Clerk) => None,
+            Some(Preset::Auth0 | Preset::Oidc) if !has_audience => {
+                Some("audience is missing: the identifier of your API at this issuer.")
+            }
+            Some(Preset::Apple) if !has_audience => {
+                Some("audience is missing: your bundle ids or service ids.")
+            }
+            Some(Preset::Cognito) if !has_audience => {
+                Some("audience is missing: the ids of your app clients.")
+            }
+            Some(Preset::Keycloak) if !has_audience && !has_parties => {
+                Some("audience or authorized_parties (client ids) is missing.")
+            }
+            Some(Preset::Cognito) if has_parties => {
+                Some("authorized_parties is not used with Cognito; list client ids in audience.")
+            }
+            Some(
+                Preset::Auth0 | Preset::Oidc | Preset::Apple | Preset::Cognito | Preset::Keycloak,
+            ) => None,
+        };
+        problems.extend(missing.map(str::to_owned));
+    }
+}
+
+impl Preset {
+    /// What the issuer should look like, if `issuer` does not.
+    fn issuer_mismatch(self, issuer: &str) -> Option<&'static str> {
+        let bare = !issuer.ends_with('/');
+        let (fits, expected) = match self {
+            Self::Firebase => (
+                self.firebase_project(issuer).is_some(),
+                "`https://securetoken.google.com/` and your project id",
+            ),
+            Self::Auth0 => (!bare, "`https://TENANT/`, with the slash at its end"),
+            Self::Cognito => (
+                bare && issuer.matches('/').count() == 3,
+                "`https://cognito-idp.REGION.amazonaws.com/POOL_ID`",
+            ),
+            Self::Supabase => (
+                issuer.ends_with("/auth/v1"),
+                "`https://REF.supabase.co/auth/v1`",
+            ),
+            Self::Clerk => (bare, "your Clerk front-end API, without a slash at its end"),
+            Self::Keycloak => (
+                bare && issuer.contains("/realms/"),
+                "`https://HOST/realms/REALM`",
+            ),
+            Self::Apple => (issuer == APPLE_ISSUER, "`https://appleid.apple.com`"),
+            Self::Oidc => (true, ""),
+        };
+        (!fits).then_some(expected)
+    }
+
+    /// The project id inside a Firebase issuer, which is also the audience of its tokens.
+    pub fn firebase_project(self, issuer: &str) -> Option<&str> {
+        let project = issuer.strip_prefix(FIREBASE_ISSUER_PREFIX)?;
+        (self == Self::Firebase && !project.is_empty() && !project.contains('/')).then_some(project)
+    }
+}
+
+fn check_url(field: &str, url: &str) -> Option<String> {
+    let parsed: Option<Uri> = url.parse().ok();
+    let parts = parsed
+        .as_ref()
+        .and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+    let problem = match parts {
+        None => "is not an absolute URL",
+        Some((_, authority)) if authority.as_str().contains('@') => "must not hold a user name",
+        Some(_) if url.contains('#') => "must not have a fragment",
+        Some(("https", _)) => return None,
+        Some(("http", authority))
+            if matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]") =>
+        {
+            return None;
+        }
+        Some(("http", _)) => "must use https; plain http is for loopback only",
+        Some(_) => "must use https",
+    };
+    Some(format!("{field} {problem}."))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        issuers: Issuers,
+    }
+
+    fn problems(toml: &str, production: bool) -> Vec<String> {
+        let file: File = toml::from_str(toml).expect("readable");
+        file.issuers.validate(production)
+    }
+
+    const GOOD: &[&str] = &[
+        r#"preset = "firebase"
+           issuer = "https://securetoken.google.com/my-project""#,
+        r#"preset = "auth0"
+           issuer = "https://t.eu.auth0.com/"
+           audience = ["https://api"]"#,
+        r#"preset = "cognito"
+           issuer = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_A"
+           audience = ["client"]
+           token_use = "id""#,
+        r#"preset = "supabase"
+           issuer = "https://ref.supabase.co/auth/v1""#,
+        r#"preset = "clerk"
+           issuer = "https://clerk.example.com""#,
+        r#"preset = "keycloak"
+           issuer = "https://id.example.com/realms/r"
+           authorized_parties = ["app"]"#,
+        r#"preset = "apple"
+           audience = ["com.example.app"]"#,
+        r#"preset = "oidc"
+           issuer = "https://id.example.com"
+           audience = ["api"]
+           algorithms = ["PS256", "ES384"]"#,
+        r#"preset = "oidc"
+           issuer = "http://localhost:8080"
+           audience = ["api"]"#,
+    ];
+
+    #[test]
+    fn every_preset_has_a_valid_shape_in_production() {
+        for body in GOOD {
+            let toml = format!("[[issuers]]\nname = \"app\"\n{body}");
+            assert_eq!(problems(&toml, true), Vec::<String>::new(), "{body}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_told_in_a_sentence() {
+        let cases: &[(&str, &str)] = &[
+            (
+                "preset = \"oidc\"\nissuer = \"https://i\"",
+                "audience is missing",
+            ),
+            (
+                "preset = \"auth0\"\nissuer = \"https://i/\"",
+                "audience is missing",
+            ),
+            ("preset = \"apple\"", "bundle ids"),
+            (
+                "preset = \"cognito\"\nissuer = \"https://c/p\"",
+                "app clients",
+            ),
+            (
+                "preset = \"keycloak\"\nissuer = \"https://k/realms/r\"",
+                "authorized_parties",
+            ),
+            (
+                "preset = \"auth0\"\nissuer = \"https://i\"\naudience = [\"a\"]",
+                "slash at its end",
+            ),
+            (
+                "preset = \"firebase\"\nissuer = \"https://i\"",
+                "project id",
+            ),
+            (
+                "preset = \"keycloak\"\nissuer = \"https://k\"\naudience = [\"a\"]",
+                "realms",
+            ),
+            ("preset = \"supabase\"\nissuer = \"https://s\"", "auth/v1"),
+            (
+                "preset = \"clerk\"\nissuer = \"https://s/\"",
+                "without a slash",
+            ),
+            (
+                "preset = \"apple\"\nissuer = \"https://a\"\naudience = [\"a\"]",
+                "appleid",
+            ),
+            (
+                "preset = \"oidc\"\nissuer = \"http://i\"\naudience = [\"a\"]",
+                "must use https",
+            ),
+            (
+                "preset = \"oidc\"\nissuer = \"http://localhost.evil\"\naudience = [\"a\"]",
+                "https",
+            ),
+            (
+                "preset = \"oidc\"\nissuer = \"ftp://i\"\naudience = [\"a\"]",
+                "must use https",
+            ),
+            (
+                "preset = \"oidc\"\nissuer = \"i\"\naudience = [\"a\"]",
+                "absolute URL",
+            ),
+            (
+                "preset = \"oidc\"\nissuer = \"https://u@i\"\naudience = [\"a\"]",
+                "user name",
+            ),
+            ("preset = \"oidc\"\naudience = [\"a\"]", "issuer is missing"),
+            (
+                "issuer = \"https://i\"\naudience = [\"a\"]",
+                "preset is missing",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\njwks_url = \"http://keys.example\"",
+                "jwks_url must use https",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\ntoken_use = \"id\"",
+                "cognito",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\nalgorithms = []",
+                "algorithms is empty",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\nservice_scope = \"a b\"",
+                "one scope",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\naudience = [\"\"]",
+                "empty values",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\nsubject_claim = \"\"",
+                "subject_claim",
+            ),
+            ("shared_secret = \"short\"", "at least 32 bytes"),
+        ];
+        for (body, expected) in cases {
+            let found = problems(&format!("[[issuers]]\nname = \"app\"\n{body}"), false);
+            assert_eq!(found.len(), 1, "{body}: {found:?}");
+            assert!(found[0].contains(expected), "{body}: {found:?}");
+        }
+        for name in ["", "App", "a b", "a/b", &"a".repeat(33)] {
+            let toml = format!("[[issuers]]\nname = \"{name}\"\n{}", GOOD[0]);
+            assert_eq!(problems(&toml, false).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_and_issuers_are_unique() {
+        let toml = format!(
+            "[[issuers]]\nname = \"a\"\n{}\n[[issuers]]\nname = \"a\"\n{}",
+            GOOD[0], GOOD[1]
+        );
+        assert_eq!(problems(&toml, true).len(), 1);
+        let toml = format!(
+            "[[issuers]]\nname = \"a\"\n{}\n[[issuers]]\nname = \"b\"\n{}",
+            GOOD[0], GOOD[0]
+        );
+        assert_eq!(problems(&toml, true).len(), 1);
+    }
+
+    #[test]
+    fn a_shared_secret_is_for_development_and_never_printed() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let toml = format!("[[issuers]]\nname = \"dev\"\nshared_secret = \"{secret}\"");
+        assert_eq!(problems(&toml, false), Vec::<String>::new());
+        assert_eq!(problems(&toml, true).len(), 1);
+        let file: File = toml::from_str(&toml).unwrap();
+        assert_eq!(file.issuers.0[0].issuer_value(), Some("dev"));
+        assert!(!format!("{:?}", file.issuers).contains(secret));
+    }
+
+    #[test]
+    fn unknown_fields_and_symmetric_algorithms_are_refused() {
+        for line in [
+            "audiences = [\"a\"]",
+            "algorithms = [\"HS256\"]",
+            "algorithms = [\"none\"]",
+        ] {
+            let toml = format!("[[issuers]]\nname = \"a\"\n{}\n{line}", GOOD[0]);
+            assert!(toml::from_str::<File>(&toml).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Configuration: one TOML file, overridden by environment variables, checked before anything starts.
+//!
+//! `ENTITLED__DATABASE__URL` overrides `[database] url`. Contradictions fail at start, all at once.
+
+pub mod app_store;
+pub mod google_play;
+pub mod issuers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// Everything that a server is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What this deployment is; production refuses virtual clocks, test roots and shared secrets.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Catalog file to apply at start; without it the catalog applied last stays active.
+    #[serde(default)]
+    pub catalog: Option<PathBuf>,
+    /// Postgres.
+    pub database: DatabaseConfig,
+    /// The gRPC listener.
+    #[serde(default)]
+    pub grpc: GrpcConfig,
+    /// The listener for store notifications.
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
+    /// Metrics and health; bind it where only operators reach it.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// How long access outlives what was paid, and how often stores are asked.
+    #[serde(default)]
+    pub access: AccessConfig,
+    /// Business time.
+    #[serde(default)]
+    pub clock: ClockConfig,
+    /// Who may sign callers' tokens.
+    #[serde(default)]
+    pub issuers: issuers::Issuers,
+    /// App Store credentials; absent: App Store purchases are refused.
+    #[serde(default)]
+    pub app_store: Option<app_store::AppStoreConfig>,
+    /// Google Play credentials; absent: Google Play purchases are refused.
+    #[serde(default)]
+    pub google_play: Option<google_play::GooglePlayConfig>,
+}
+
+/// What a deployment is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Real users, real money.
+    #[default]
+    Production,
+    /// A developer's machine or a test.
+    Development,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host/database`; one direct URL, not a transaction-mode pooler.
+    pub url: SecretString,
+    /// Connections of this process; default 16.
+    #[serde(default = "connections_max")]
+    pub connections_max: u32,
+}
+
+fn connections_max() -> u32 {
+    16
+}
+
+/// `[grpc]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcConfig {
+    /// Address to listen on; default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// Whether gRPC reflection is served; default: only in development.
+    pub reflection: Option<bool>,
+    /// PEM certificate chain; with `tls_key`, TLS is served.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM private key.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            reflection: None,
+            tls_certificate: None,
+            tls_key: None,
+        }
+    }
+}
+
+/// `[webhooks]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhooksConfig {
+    /// Address to listen on; default `127.0.0.1:8081`. TLS ends in front of it.
+    pub listen: SocketAddr,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)) }
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address to listen on; default `127.0.0.1:8082`.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8082)) }
+    }
+}
+
+/// `[access]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    /// How long access outlives a period that should renew (stores renew late); default 60.
+    pub renewal_leniency_minutes: u32,
+    /// The most that a store which cannot be asked prolongs access; default 24.
+    pub outage_leniency_hours: u32,
+    /// The longest an owned purchase goes without being read again; default 24.
+    pub recheck_max_hours: u32,
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        Self { renewal_leniency_minutes: 60, outage_leniency_hours: 24, recheck_max_hours: 24 }
+    }
+}
+
+/// `[clock]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockConfig {
+    /// URL of a store simulator's clock to follow; refused in production.
+    pub follow: Option<String>,
+}
+
+impl Config {
+    /// Reads the file (if given) and the environment.
+    ///
+    /// # Errors
+    /// A sentence that names the file or variable and what is wrong with it.
+    pub fn load(file: Option<&Path>) -> Result<Self, String> {
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let environment = config::Environment::with_prefix("ENTITLED").prefix_separator("__").separator("__");
+        builder
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| format!("configuration: {error}"))
+    }
+
+    /// Everything that contradicts itself or the mode, a sentence each.
+    pub fn validate(&self) -> Vec<String> {
+        let production = self.mode == Mode::Production;
+        let mut problems = self.issuers.validate(production);
+        if let Some(app_store) = &self.app_store {
+            problems.extend(app_store.validate(production));
+        }
+        if let Some(google_play) = &self.google_play {
+            problems.extend(google_play.validate(production));
+        }
+        if production && self.clock.follow.is_some() {
+            problems.push("clock.follow: production time comes from the system".into());
+        }
+        if self.grpc.tls_certificate.is_some() != self.grpc.tls_key.is_some() {
+            problems.push("grpc: give tls_certificate and tls_key together".into());
+        }
+        problems
+    }
+
+    /// Whether gRPC reflection is served.
+    pub fn reflection(&self) -> bool {
+        self.grpc.reflection.unwrap_or(self.mode == Mode::Development)
+    }
+}

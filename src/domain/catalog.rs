@@ -1,0 +1,312 @@
+//! The catalog: which apps exist, what the stores sell, what each product grants. The allow-list.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::chain::{AppId, StoreProduct};
+use super::ids::CatalogVersion;
+use super::provider::{Environment, Provider};
+use super::time::Period;
+
+/// The file as written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatalogFile {
+    #[serde(default)]
+    pub(crate) apps: Vec<App>,
+    #[serde(default)]
+    pub(crate) entitlements: BTreeMap<String, EntitlementSpec>,
+    #[serde(default)]
+    pub(crate) products: BTreeMap<String, Product>,
+    #[serde(default)]
+    pub(crate) sandbox_access: SandboxAccess,
+}
+
+/// One app of the family; all share accounts and catalog.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct App {
+    pub(crate) id: AppId,
+    /// App Store bundle id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bundle_id: Option<String>,
+    /// App Store numeric id; required to accept production purchases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_apple_id: Option<i64>,
+    /// Google Play package name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) package_name: Option<String>,
+}
+
+/// What an account can use. A table of its own, so that quotas and credits can join it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EntitlementSpec {}
+
+/// A plan: what the stores sell under their own ids, and what it grants.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Product {
+    pub(crate) kind: ProductKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) period: Option<Period>,
+    pub(crate) grants: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_store: Option<AppStoreRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) google_play: Option<GooglePlayRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ProductKind {
+    Subscription,
+    /// Bought once, lasts.
+    NonConsumable,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AppStoreRef {
+    pub(crate) product_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GooglePlayRef {
+    pub(crate) product_id: String,
+    /// Required for subscriptions: base plans of one product may grant different things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base_plan_id: Option<String>,
+}
+
+/// Who may use what sandbox purchases (TestFlight, App Review, licence testers) unlock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SandboxAccess {
+    /// App Review buys in sandbox against the production build.
+    #[default]
+    Everyone,
+    Nobody,
+}
+
+/// A checked catalog with the look-ups that settle and the readers need.
+#[derive(Clone, Debug)]
+pub(crate) struct Catalog {
+    version: CatalogVersion,
+    file: CatalogFile,
+    by_store_product: HashMap<(Provider, StoreProduct), String>,
+}
+
+impl Catalog {
+    /// Checks the file and builds the look-ups; every problem is a sentence for its author.
+    pub(crate) fn build(file: CatalogFile, version: CatalogVersion) -> Result<Self, Vec<String>> {
+        let mut problems = check_apps(&file);
+        let mut by_store_product = HashMap::new();
+        for (id, product) in &file.products {
+            problems.extend(check_product(id, product, &file));
+            for (provider, store_product) in product.store_products() {
+                if let Some(other) =
+                    by_store_product.insert((provider, store_product.clone()), id.clone())
+                {
+                    problems.push(format!(
+                        "products.{id} and products.{other} both name {provider} product {store_product}"
+                    ));
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { version, file, by_store_product })
+        } else {
+            Err(problems)
+        }
+    }
+
+    pub(crate) fn version(&self) -> CatalogVersion {
+        self.version
+    }
+
+    pub(crate) fn apps(&self) -> &[App] {
+        &self.file.apps
+    }
+
+    pub(crate) fn entitlements(&self) -> impl Iterator<Item = &str> {
+        self.file.entitlements.keys().map(String::as_str)
+    }
+
+    pub(crate) fn products(&self) -> impl Iterator<Item = (&str, &Product)> {
+        self.file.products.iter().map(|(id, product)| (id.as_str(), product))
+    }
+
+    pub(crate) fn app_by_bundle(&self, bundle_id: &str) -> Option<&App> {
+        self.file.apps.iter().find(|app| app.bundle_id.as_deref() == Some(bundle_id))
+    }
+
+    pub(crate) fn app_by_package(&self, package_name: &str) -> Option<&App> {
+        self.file.apps.iter().find(|app| app.package_name.as_deref() == Some(package_name))
+    }
+
+    pub(crate) fn app(&self, id: &AppId) -> Option<&App> {
+        self.file.apps.iter().find(|app| app.id == *id)
+    }
+
+    /// The plan that a store product stands for. `None`: unmapped, grants nothing.
+    pub(crate) fn plan(&self, provider: Provider, product: &StoreProduct) -> Option<(&str, &Product)> {
+        let id = self.by_store_product.get(&(provider, product.clone()))?;
+        self.file.products.get_key_value(id).map(|(id, plan)| (id.as_str(), plan))
+    }
+
+    /// Whether purchases of that environment may grant anything at all.
+    pub(crate) fn accepts(&self, environment: Environment) -> bool {
+        match (environment, self.file.sandbox_access) {
+            (Environment::Production, _) | (Environment::Sandbox, SandboxAccess::Everyone) => true,
+            (Environment::Sandbox, SandboxAccess::Nobody) => false,
+        }
+    }
+}
+
+impl Product {
+    /// The store-side names of this plan.
+    pub(crate) fn store_products(&self) -> impl Iterator<Item = (Provider, StoreProduct)> + '_ {
+        let apple = self.app_store.as_ref().map(|apple| {
+            (Provider::AppStore, StoreProduct::new(apple.product_id.clone()))
+        });
+        let google = self.google_play.as_ref().map(|google| {
+            let product = StoreProduct {
+                product_id: google.product_id.clone(),
+                base_plan_id: google.base_plan_id.clone(),
+            };
+            (Provider::GooglePlay, product)
+        });
+        apple.into_iter().chain(google)
+    }
+}
+
+fn check_apps(file: &CatalogFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    if file.apps.is_empty() {
+        problems.push("no [[apps]]: name at least one with its bundle_id or package_name".into());
+    }
+    for (n, app) in file.apps.iter().enumerate() {
+        if app.bundle_id.is_none() && app.package_name.is_none() {
+            problems.push(format!("apps.{}: give a bundle_id or a package_name", app.id));
+        }
+        for other in &file.apps[..n] {
+            if other.id == app.id {
+                problems.push(format!("apps.{}: the id is used twice", app.id));
+            }
+            let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+            if same(&other.bundle_id, &app.bundle_id) || same(&other.package_name, &app.package_name) {
+                problems.push(format!("apps.{} and apps.{} are the same app", other.id, app.id));
+            }
+        }
+    }
+    problems
+}
+
+fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    if product.grants.is_empty() {
+        problems.push(format!("products.{id}: grants nothing; name at least one entitlement"));
+    }
+    for grant in &product.grants {
+        if !file.entitlements.contains_key(grant) {
+            problems.push(format!(
+                "products.{id}: grants {grant:?}, which is not under [entitlements]"
+            ));
+        }
+    }
+    if product.app_store.is_none() && product.google_play.is_none() {
+        problems.push(format!("products.{id}: no store sells it; add app_store or google_play"));
+    }
+    let subscription = product.kind == ProductKind::Subscription;
+    if subscription && product.period.is_none() {
+        problems.push(format!("products.{id}: a subscription needs a period such as P1M"));
+    }
+    if let Some(google) = &product.google_play
+        && subscription != google.base_plan_id.is_some()
+    {
+        problems.push(format!(
+            "products.{id}: google_play subscriptions, and only they, name a base_plan_id"
+        ));
+    }
+    problems
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const EXAMPLE: &str = r#"
+        [[apps]]
+        id = "example-ios"
+        bundle_id = "com.example.app"
+        app_apple_id = 1234567890
+        [[apps]]
+        id = "example-android"
+        package_name = "com.example.app"
+        [entitlements.pro_access]
+        [entitlements.export]
+        [products.pro_yearly]
+        kind = "subscription"
+        period = "P1Y"
+        grants = ["pro_access", "export"]
+        app_store = { product_id = "com.example.premium.yearly" }
+        google_play = { product_id = "premium", base_plan_id = "premium-yearly" }
+        [products.pro_monthly]
+        kind = "subscription"
+        period = "P1M"
+        grants = ["pro_access"]
+        app_store = { product_id = "com.example.premium.monthly" }
+        [products.lifetime]
+        kind = "non_consumable"
+        grants = ["export"]
+        app_store = { product_id = "com.example.lifetime" }
+        google_play = { product_id = "lifetime" }
+    "#;
+
+    pub(crate) fn example() -> Catalog {
+        let file = toml::from_str(EXAMPLE).expect("the example parses");
+        Catalog::build(file, CatalogVersion(1)).expect("the example is sound")
+    }
+
+    #[test]
+    fn an_unknown_product_or_base_plan_has_no_plan() {
+        let catalog = example();
+        let yearly = StoreProduct {
+            product_id: "premium".into(),
+            base_plan_id: Some("premium-yearly".into()),
+        };
+        assert_eq!(catalog.plan(Provider::GooglePlay, &yearly).map(|p| p.0), Some("pro_yearly"));
+        let other_plan = StoreProduct { base_plan_id: Some("premium-daily".into()), ..yearly };
+        assert!(catalog.plan(Provider::GooglePlay, &other_plan).is_none());
+        let apple_id_at_google = StoreProduct::new("com.example.lifetime");
+        assert!(catalog.plan(Provider::GooglePlay, &apple_id_at_google).is_none());
+    }
+
+    #[test]
+    fn every_contradiction_is_named() {
+        let cases = [
+            ("", "no [[apps]]"),
+            ("[[apps]]\nid = \"a\"", "give a bundle_id or a package_name"),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[[apps]]\nid = \"a\"\nbundle_id = \"y\"",
+                "used twice",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[products.p]\nkind = \"subscription\"\nperiod = \"P1M\"\ngrants = [\"gone\"]\napp_store = { product_id = \"p\" }",
+                "not under [entitlements]",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\n[products.p]\nkind = \"subscription\"\ngrants = [\"e\"]\napp_store = { product_id = \"p\" }",
+                "needs a period",
+            ),
+        ];
+        for (text, expected) in cases {
+            let file = toml::from_str(text).expect("parses");
+            let problems = Catalog::build(file, CatalogVersion(1)).expect_err(expected);
+            assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+        }
+    }
+}

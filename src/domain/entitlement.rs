@@ -1,0 +1,451 @@
+//! From payment state to access: the snapshot that every device of an account reads.
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{Catalog, ProductKind};
+use super::chain::StoreProduct;
+use super::provider::{Environment, Provider};
+use super::subscription::state::{Access, ItemState, Leniency, Offer, RevocationReason};
+use super::subscription::store_state::{Item, ItemKind};
+use super::time::{Instant, earliest};
+
+/// An item as the account's derivation sees it: the store's word plus what we know of the chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Holding {
+    pub(crate) provider: Provider,
+    pub(crate) environment: Environment,
+    pub(crate) item: Item,
+    /// The store could not be asked when the period ended.
+    pub(crate) store_away: bool,
+    /// Set while only a signed proof stands for the store's word.
+    pub(crate) unconfirmed_since: Option<Instant>,
+    /// The chain was the account's and is another's now.
+    pub(crate) transferred_away: bool,
+}
+
+/// An audited gift.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub(crate) entitlement: String,
+    pub(crate) expires_at: Option<Instant>,
+}
+
+/// All entitlements of an account as of a moment, without its name (epoch, revision).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) entitlements: Vec<Entitlement>,
+    pub(crate) subscriptions: Vec<SubscriptionView>,
+    /// When the next source of access ends if nobody says anything more.
+    pub(crate) next_transition_at: Option<Instant>,
+}
+
+/// One thing the account can, or cannot, use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entitlement {
+    pub(crate) id: String,
+    /// Open sources, best first; empty means inactive.
+    pub(crate) sources: Vec<Source>,
+    /// Why it is off, while `sources` is empty.
+    pub(crate) inactive_reason: InactiveReason,
+    /// When the last source ended, if one did.
+    pub(crate) ended_at: Option<Instant>,
+}
+
+/// One reason why an entitlement is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) reason: AccessReason,
+    /// `None` for grants.
+    pub(crate) store: Option<Provider>,
+    pub(crate) product_id: String,
+    pub(crate) plan: String,
+    pub(crate) environment: Environment,
+    pub(crate) expires_at: Option<Instant>,
+    pub(crate) access: Access,
+    pub(crate) will_renew: bool,
+    /// The store has not confirmed a signed proof yet.
+    pub(crate) unconfirmed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccessReason {
+    Subscription,
+    Trial,
+    GracePeriod,
+    Purchase,
+    Grant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InactiveReason {
+    Never,
+    Expired,
+    Refunded,
+    Revoked,
+    OnHold,
+    Paused,
+    Pending,
+    Transferred,
+    /// A sandbox purchase where sandbox grants nothing.
+    EnvironmentNotAccepted,
+}
+
+/// One subscription of the account, for a "manage subscription" screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SubscriptionView {
+    pub(crate) store: Provider,
+    /// Empty while the catalog does not know the product.
+    pub(crate) plan: String,
+    pub(crate) product_id: String,
+    pub(crate) environment: Environment,
+    pub(crate) state: ItemState,
+    pub(crate) trial: bool,
+    pub(crate) started_at: Option<Instant>,
+    pub(crate) will_renew: bool,
+    pub(crate) billing_issue_since: Option<Instant>,
+    pub(crate) pending_plan: String,
+}
+
+impl Entitlement {
+    pub(crate) fn is_active(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
+    /// When access ends over all sources; `None` while inactive or for ever.
+    pub(crate) fn access_until(&self) -> Option<Instant> {
+        let ends = self.sources.iter().map(|source| source.access.until());
+        ends.reduce(|a, b| Some(a?.max(b?))).flatten()
+    }
+}
+
+impl Snapshot {
+    /// What the same snapshot says at `now`: sources whose access has ended are gone.
+    pub(crate) fn at(&self, now: Instant) -> std::borrow::Cow<'_, Self> {
+        if self.next_transition_at.is_none_or(|next| now < next) {
+            return std::borrow::Cow::Borrowed(self);
+        }
+        let mut later = self.clone();
+        for entitlement in &mut later.entitlements {
+            close_ended(entitlement, now);
+        }
+        later.next_transition_at = next_transition(&later.entitlements);
+        std::borrow::Cow::Owned(later)
+    }
+}
+
+fn close_ended(entitlement: &mut Entitlement, now: Instant) {
+    let was_active = entitlement.is_active();
+    let ended = entitlement.access_until();
+    entitlement.sources.retain(|source| source.access.is_open_at(now));
+    if was_active && !entitlement.is_active() {
+        entitlement.inactive_reason = InactiveReason::Expired;
+        entitlement.ended_at = ended;
+    }
+}
+
+fn next_transition(entitlements: &[Entitlement]) -> Option<Instant> {
+    let sources = entitlements.iter().flat_map(|entitlement| &entitlement.sources);
+    sources.fold(None, |next, source| earliest(next, source.access.until()))
+}
+
+/// Everything an account may use at `now`: one entry per entitlement of the catalog.
+pub(crate) fn derive(
+    catalog: &Catalog,
+    holdings: &[Holding],
+    grants: &[Grant],
+    leniency: Leniency,
+    now: Instant,
+) -> Snapshot {
+    let entitlements: Vec<_> = catalog
+        .entitlements()
+        .map(|id| derive_one(id, catalog, holdings, grants, leniency, now))
+        .collect();
+    let next_transition_at = next_transition(&entitlements);
+    let subscriptions = holdings
+        .iter()
+        .filter(|holding| holding.item.kind == ItemKind::Subscription && !holding.transferred_away)
+        .map(|holding| subscription_view(catalog, holding))
+        .collect();
+    Snapshot { entitlements, subscriptions, next_transition_at }
+}
+
+/// What an account has that never had anything: every entitlement, off.
+pub(crate) fn nothing(catalog: &Catalog) -> Snapshot {
+    derive(catalog, &[], &[], Leniency::default(), Instant::default())
+}
+
+fn derive_one(
+    id: &str,
+    catalog: &Catalog,
+    holdings: &[Holding],
+    grants: &[Grant],
+    leniency: Leniency,
+    now: Instant,
+) -> Entitlement {
+    let mut sources = Vec::new();
+    let mut last: Option<(Option<Instant>, InactiveReason)> = None;
+    for holding in holdings {
+        let Some((plan, product)) = catalog.plan(holding.provider, &holding.item.product) else {
+            continue;
+        };
+        if !product.grants.iter().any(|grant| grant == id) {
+            continue;
+        }
+        match open_source(catalog, holding, plan, product.kind, leniency, now) {
+            Ok(source) => sources.push(source),
+            Err(closed) => {
+                // The latest end speaks for the entitlement.
+                if last.is_none_or(|seen| seen.0 <= closed.0) {
+                    last = Some(closed);
+                }
+            }
+        }
+    }
+    for grant in grants.iter().filter(|grant| grant.entitlement == id) {
+        let access = grant.expires_at.map_or(Access::Lifetime, Access::Until);
+        if access.is_open_at(now) {
+            sources.push(granted(grant, access));
+        } else if last.is_none_or(|seen| seen.0 <= grant.expires_at) {
+            last = Some((grant.expires_at, InactiveReason::Expired));
+        }
+    }
+    sources.sort_by(best_first);
+    let (ended_at, inactive_reason) = last.unwrap_or((None, InactiveReason::Never));
+    Entitlement { id: id.to_owned(), ended_at: ended_at.filter(|_| sources.is_empty()), sources, inactive_reason }
+}
+
+fn granted(grant: &Grant, access: Access) -> Source {
+    Source {
+        reason: AccessReason::Grant,
+        store: None,
+        product_id: String::new(),
+        plan: String::new(),
+        environment: Environment::Production,
+        expires_at: grant.expires_at,
+        access,
+        will_renew: false,
+        unconfirmed: false,
+    }
+}
+
+/// Production before sandbox, then the longest access.
+fn best_first(a: &Source, b: &Source) -> std::cmp::Ordering {
+    (a.environment, std::cmp::Reverse(a.access), &a.plan)
+        .cmp(&(b.environment, std::cmp::Reverse(b.access), &b.plan))
+}
+
+/// The source that a holding opens, or when and why it is closed.
+fn open_source(
+    catalog: &Catalog,
+    holding: &Holding,
+    plan: &str,
+    sold_as: ProductKind,
+    leniency: Leniency,
+    now: Instant,
+) -> Result<Source, (Option<Instant>, InactiveReason)> {
+    let item = &holding.item;
+    let closed = |reason| Err((item.state.expires_at(), reason));
+    if holding.transferred_away {
+        return closed(InactiveReason::Transferred);
+    }
+    if !catalog.accepts(holding.environment) {
+        return closed(InactiveReason::EnvironmentNotAccepted);
+    }
+    let fits = match sold_as {
+        ProductKind::Subscription => item.kind == ItemKind::Subscription,
+        ProductKind::NonConsumable => item.kind == ItemKind::OneTime,
+    };
+    if !fits {
+        // The store and the catalog disagree on what this is: fail closed.
+        return closed(InactiveReason::Never);
+    }
+    let access = holding_access(holding, leniency);
+    if access.is_open_at(now) {
+        Ok(Source {
+            reason: access_reason(item),
+            store: Some(holding.provider),
+            product_id: item.product.product_id.clone(),
+            plan: plan.to_owned(),
+            environment: holding.environment,
+            expires_at: item.state.expires_at(),
+            access,
+            will_renew: item.state.will_renew(),
+            unconfirmed: holding.unconfirmed_since.is_some(),
+        })
+    } else {
+        closed(inactive_reason(&item.state))
+    }
+}
+
+fn holding_access(holding: &Holding, leniency: Leniency) -> Access {
+    let access = holding.item.state.access(leniency, holding.store_away);
+    match holding.unconfirmed_since {
+        Some(since) => access.no_later_than(since + leniency.unconfirmed),
+        None => access,
+    }
+}
+
+fn access_reason(item: &Item) -> AccessReason {
+    match (&item.state, item.offer) {
+        (ItemState::Owned { .. }, _) => AccessReason::Purchase,
+        (ItemState::GracePeriod { .. }, _) => AccessReason::GracePeriod,
+        (_, Offer::FreeTrial) => AccessReason::Trial,
+        (_, Offer::None | Offer::Introductory | Offer::Promotional) => AccessReason::Subscription,
+    }
+}
+
+fn inactive_reason(state: &ItemState) -> InactiveReason {
+    match state {
+        ItemState::Active { .. } | ItemState::GracePeriod { .. } | ItemState::Expired { .. } => {
+            InactiveReason::Expired
+        }
+        ItemState::OnHold { .. } => InactiveReason::OnHold,
+        ItemState::Paused { .. } => InactiveReason::Paused,
+        ItemState::Pending => InactiveReason::Pending,
+        ItemState::Revoked { reason: RevocationReason::Refunded, .. } => InactiveReason::Refunded,
+        ItemState::Revoked { .. } => InactiveReason::Revoked,
+        ItemState::Owned { .. } | ItemState::Unknown { .. } => InactiveReason::Never,
+    }
+}
+
+fn subscription_view(catalog: &Catalog, holding: &Holding) -> SubscriptionView {
+    let item = &holding.item;
+    let plan = |product: &StoreProduct| {
+        let plan = catalog.plan(holding.provider, product);
+        plan.map(|(id, _)| id.to_owned()).unwrap_or_default()
+    };
+    SubscriptionView {
+        store: holding.provider,
+        plan: plan(&item.product),
+        product_id: item.product.product_id.clone(),
+        environment: holding.environment,
+        state: item.state.clone(),
+        trial: item.offer == Offer::FreeTrial,
+        started_at: item.started_at,
+        will_renew: item.state.will_renew(),
+        billing_issue_since: item.state.billing_issue_since(),
+        pending_plan: item.pending_product.as_ref().map(plan).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+    use crate::domain::catalog::tests::example;
+    use crate::domain::subscription::state::{ExpiryReason, Renewal};
+
+    fn now() -> Instant {
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
+    }
+
+    fn holding(state: ItemState) -> Holding {
+        Holding {
+            provider: Provider::AppStore,
+            environment: Environment::Production,
+            item: Item {
+                key: "subscription".into(),
+                product: StoreProduct::new("com.example.premium.yearly"),
+                kind: ItemKind::Subscription,
+                state,
+                offer: Offer::None,
+                started_at: None,
+                transaction_id: None,
+                pending_product: None,
+                family_shared: false,
+            },
+            store_away: false,
+            unconfirmed_since: None,
+            transferred_away: false,
+        }
+    }
+
+    fn pro(holdings: &[Holding], at: Instant) -> Entitlement {
+        let snapshot = derive(&example(), holdings, &[], Leniency::default(), at);
+        snapshot.entitlements.into_iter().find(|e| e.id == "pro_access").expect("in the catalog")
+    }
+
+    fn active(ends: Instant, renewal: Renewal) -> Holding {
+        holding(ItemState::Active { expires_at: ends, renewal })
+    }
+
+    #[test]
+    fn access_ends_by_the_leniency_that_applies() {
+        let ends = now() + TimeDelta::days(1);
+        let off = active(ends, Renewal::Off);
+        let on = active(ends, Renewal::On);
+        let away = Holding { store_away: true, ..on.clone() };
+        let unconfirmed = Holding { unconfirmed_since: Some(now()), ..on.clone() };
+        for (holding, until) in [
+            (off, ends),
+            (on, ends + TimeDelta::hours(1)),
+            (away, ends + TimeDelta::hours(24)),
+            (unconfirmed, now() + TimeDelta::hours(6)),
+        ] {
+            let last_moment = pro(std::slice::from_ref(&holding), until - TimeDelta::seconds(1));
+            assert_eq!(last_moment.access_until(), Some(until));
+            let after = pro(&[holding], until);
+            assert!(!after.is_active());
+            assert_eq!(after.inactive_reason, InactiveReason::Expired);
+        }
+    }
+
+    #[test]
+    fn evaluating_in_place_agrees_with_deriving_again() {
+        let ends = now() + TimeDelta::days(1);
+        let holdings = [active(ends, Renewal::Off)];
+        let grants = [Grant { entitlement: "export".into(), expires_at: Some(ends + TimeDelta::days(1)) }];
+        let snapshot = derive(&example(), &holdings, &grants, Leniency::default(), now());
+        for later in [ends, ends + TimeDelta::days(1), ends + TimeDelta::days(9)] {
+            let again = derive(&example(), &holdings, &grants, Leniency::default(), later);
+            let in_place = snapshot.at(later);
+            for (a, b) in in_place.entitlements.iter().zip(&again.entitlements) {
+                assert_eq!((a.is_active(), a.access_until()), (b.is_active(), b.access_until()));
+            }
+            assert_eq!(in_place.next_transition_at, again.next_transition_at);
+        }
+    }
+
+    #[test]
+    fn states_without_access_say_why() {
+        let at = now() - TimeDelta::days(1);
+        for (state, reason) in [
+            (ItemState::OnHold { since: at }, InactiveReason::OnHold),
+            (ItemState::Paused { since: at, resumes_at: None }, InactiveReason::Paused),
+            (ItemState::Pending, InactiveReason::Pending),
+            (ItemState::Expired { at, reason: ExpiryReason::Canceled }, InactiveReason::Expired),
+            (ItemState::Revoked { at, reason: RevocationReason::Refunded }, InactiveReason::Refunded),
+            (ItemState::Unknown { said: "status 9".into() }, InactiveReason::Never),
+        ] {
+            let entitlement = pro(&[holding(state)], now());
+            assert!(!entitlement.is_active());
+            assert_eq!(entitlement.inactive_reason, reason);
+        }
+    }
+
+    #[test]
+    fn an_unmapped_product_or_a_refused_environment_grants_nothing() {
+        let mut unmapped = active(now() + TimeDelta::days(1), Renewal::On);
+        unmapped.item.product = StoreProduct::new("com.example.unknown");
+        assert!(!pro(&[unmapped], now()).is_active());
+
+        let mut one_time_sold_as_subscription = active(now() + TimeDelta::days(1), Renewal::On);
+        one_time_sold_as_subscription.item.kind = ItemKind::OneTime;
+        assert!(!pro(&[one_time_sold_as_subscription], now()).is_active());
+    }
+
+    #[test]
+    fn production_comes_before_sandbox() {
+        let sandbox = Holding {
+            environment: Environment::Sandbox,
+            ..active(now() + TimeDelta::days(300), Renewal::On)
+        };
+        let production = active(now() + TimeDelta::days(3), Renewal::On);
+        let entitlement = pro(&[sandbox, production], now());
+        assert_eq!(entitlement.sources[0].environment, Environment::Production);
+        assert_eq!(entitlement.sources.len(), 2);
+    }
+}

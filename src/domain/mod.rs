@@ -1,0 +1,15 @@
+//! The functional core: what a purchase means, who owns it, what an account may use.
+//!
+//! Nothing here waits, reads a clock, rolls dice, logs, or knows SQL or a wire format.
+
+pub(crate) mod catalog;
+pub(crate) mod chain;
+pub(crate) mod entitlement;
+pub(crate) mod event;
+pub(crate) mod ids;
+pub(crate) mod money;
+pub(crate) mod ownership;
+pub(crate) mod provider;
+pub(crate) mod reconcile;
+pub(crate) mod subscription;
+pub(crate) mod time;

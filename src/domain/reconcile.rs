@@ -1,0 +1,255 @@
+//! One step of one chain: everything known plus one answer gives everything to be written.
+//!
+//! Pure: settle gathers the inputs under lock, this decides, settle writes. Replay folds the same
+//! function over stored inputs and must arrive at the stored state.
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+
+use super::catalog::Catalog;
+use super::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
+use super::ids::{AccountId, ClaimId};
+use super::ownership::{self, OpenClaim, Owner, OwnershipReason, Verdict};
+use super::provider::Provider;
+use super::subscription::guard::{self, Known};
+use super::subscription::state::{ExpiryReason, ItemState, Leniency};
+use super::subscription::store_state::{Item, StoreState};
+use super::time::{Instant, earliest};
+
+/// How long to wait before an answer that contradicts what is known is asked for again.
+const CONTRADICTION_RECHECK: TimeDelta = TimeDelta::seconds(15);
+/// How often a store that has not renewed an ended period yet is asked again.
+const LATE_RENEWAL_RECHECK_MIN: TimeDelta = TimeDelta::seconds(30);
+const LATE_RENEWAL_RECHECK_MAX: TimeDelta = TimeDelta::minutes(15);
+
+/// What is known of a chain before the step, read under its lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Book {
+    pub(crate) owner: Option<Owner>,
+    pub(crate) known: Option<Known>,
+    /// The store could not be asked when the period ended.
+    pub(crate) store_away: bool,
+}
+
+/// What the store, or what stands in for it, says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "state", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// The store's own answer, with the evidence that only signals carry.
+    Store(StoreState),
+    /// A signed proof while the store cannot be asked.
+    Proof(StoreState),
+    /// The store does not know the purchase.
+    NotFound,
+    /// The store's record is gone; it was there once.
+    Gone,
+    /// The store cannot be asked.
+    Away,
+}
+
+/// The inputs of one step; kept with its event, so that replay can decide again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) source: SignalSource,
+    pub(crate) now: Instant,
+    pub(crate) answer: Answer,
+    /// The living account here that the store's record names.
+    pub(crate) hint: Option<AccountId>,
+    /// Oldest first.
+    pub(crate) claims: Vec<OpenClaim>,
+}
+
+/// Settings that a step is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) leniency: Leniency,
+    /// The longest an owned chain goes without being read again (default 24 h).
+    pub(crate) recheck_max: TimeDelta,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { leniency: Leniency::default(), recheck_max: TimeDelta::hours(24) }
+    }
+}
+
+/// Everything to be written, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) decision: Decision,
+    pub(crate) book: Book,
+    pub(crate) ownership: Option<OwnershipReason>,
+    pub(crate) verdicts: Vec<(ClaimId, AccountId, Verdict)>,
+    /// When the chain must be looked at again without any signal.
+    pub(crate) next_check_at: Option<Instant>,
+    /// The purchase is owned, grants access, and the store wants to hear so by then.
+    pub(crate) acknowledge_by: Option<Instant>,
+}
+
+/// Decides one step.
+pub(crate) fn reconcile(
+    provider: Provider,
+    book: &Book,
+    step: &Step,
+    catalog: &Catalog,
+    policy: Policy,
+) -> Outcome {
+    let (decision, known) = take(book, step);
+    let confirmed = match &step.answer {
+        Answer::Store(_) | Answer::Proof(_) => decision_stands(decision),
+        Answer::Gone => known.is_some(),
+        Answer::NotFound | Answer::Away => false,
+    };
+    let ruling = if confirmed {
+        let purchased_at = known.as_ref().and_then(|known| known.state.purchased_at);
+        ownership::rule(book.owner, step.hint, purchased_at, &step.claims, step.now)
+    } else {
+        ownership::Ruling {
+            owner: book.owner,
+            reason: None,
+            verdicts: refused(step),
+        }
+    };
+    let store_away = matches!(step.answer, Answer::Away | Answer::Proof(_));
+    let next = Book { owner: ruling.owner, known, store_away };
+    let decision = narrow(decision, book, &next, provider, catalog);
+    let next_check_at = next_check(&next, decision, policy, step.now);
+    let acknowledge_by = acknowledge_by(&next, provider, catalog);
+    Outcome { decision, book: next, ownership: ruling.reason, verdicts: ruling.verdicts, next_check_at, acknowledge_by }
+}
+
+fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
+    let known = book.known.clone();
+    let (incoming, standing_in) = match &step.answer {
+        Answer::Store(state) => (state, false),
+        Answer::Proof(state) => (state, true),
+        Answer::NotFound => return (Decision::Skip(SkipReason::NotAtStore), known),
+        Answer::Gone => return (Decision::Skip(SkipReason::GoneAtStore), known.map(|k| close(k, step.now))),
+        Answer::Away if book.store_away || known.is_none() => {
+            return (Decision::Skip(SkipReason::StoreUnreachable), known);
+        }
+        Answer::Away => return (Decision::Apply(ApplyReason::StoreAway), known),
+    };
+    let decision = guard::decide(known.as_ref(), incoming, standing_in);
+    let known = match decision {
+        // A proof adds nothing to what is known already.
+        Decision::MergeOnly(_) if standing_in => known,
+        Decision::Apply(_) | Decision::MergeOnly(_) => {
+            let since = known.as_ref().and_then(|known| known.unconfirmed_since);
+            let unconfirmed_since = standing_in.then(|| since.unwrap_or(step.now));
+            Some(Known { state: incoming.clone(), contradictions: 0, unconfirmed_since })
+        }
+        Decision::Skip(SkipReason::Contradiction) => {
+            known.map(|known| Known { contradictions: known.contradictions + 1, ..known })
+        }
+        Decision::Skip(_) => known,
+    };
+    (decision, known)
+}
+
+/// The store has forgotten the purchase: what had ended by then stays ended.
+fn close(mut known: Known, now: Instant) -> Known {
+    for item in &mut known.state.items {
+        if let ItemState::Active { expires_at, .. } | ItemState::GracePeriod { expires_at, .. } = item.state
+            && expires_at <= now
+        {
+            item.state = ItemState::Expired { at: expires_at, reason: ExpiryReason::Other };
+        }
+    }
+    known
+}
+
+/// Whether the step leaves the chain with a store-confirmed state that claims can be judged by.
+fn decision_stands(decision: Decision) -> bool {
+    match decision {
+        Decision::Apply(_) | Decision::MergeOnly(_) => true,
+        // The chain is known; an older or contradicting answer does not make a claim worse.
+        Decision::Skip(SkipReason::StaleAnswer | SkipReason::Contradiction) => true,
+        Decision::Skip(
+            SkipReason::EnvironmentChanged
+            | SkipReason::NotAtStore
+            | SkipReason::GoneAtStore
+            | SkipReason::StoreUnreachable
+            | SkipReason::OwnedByAnother,
+        ) => false,
+    }
+}
+
+/// Claims on something that the store does not know are refused; while it is away they stay open.
+fn refused(step: &Step) -> Vec<(ClaimId, AccountId, Verdict)> {
+    match step.answer {
+        Answer::Away => Vec::new(),
+        Answer::NotFound | Answer::Gone | Answer::Store(_) | Answer::Proof(_) => step
+            .claims
+            .iter()
+            .map(|claim| (claim.id, claim.account, Verdict::NotFound))
+            .collect(),
+    }
+}
+
+/// An answer that no account can feel is kept, not applied.
+fn narrow(decision: Decision, before: &Book, after: &Book, provider: Provider, catalog: &Catalog) -> Decision {
+    let owner_changed = before.owner.map(|o| o.account) != after.owner.map(|o| o.account);
+    let Some(known) = &after.known else { return decision };
+    match decision {
+        Decision::Apply(_) if after.owner.is_none() => Decision::MergeOnly(MergeReason::Unowned),
+        Decision::Apply(_) | Decision::MergeOnly(_) if !catalog.accepts(known.state.environment) => {
+            Decision::MergeOnly(MergeReason::EnvironmentNotAccepted)
+        }
+        Decision::Apply(_) | Decision::MergeOnly(_)
+            if !known.state.items.is_empty() && !any_mapped(known, provider, catalog) =>
+        {
+            Decision::MergeOnly(MergeReason::UnmappedProduct)
+        }
+        Decision::MergeOnly(_) if owner_changed => Decision::Apply(ApplyReason::OwnerChanged),
+        Decision::Apply(_) | Decision::MergeOnly(_) | Decision::Skip(_) => decision,
+    }
+}
+
+fn any_mapped(known: &Known, provider: Provider, catalog: &Catalog) -> bool {
+    known.state.items.iter().any(|item| catalog.plan(provider, &item.product).is_some())
+}
+
+/// Owned chains that grant, or may grant again without a new purchase, are read again by themselves.
+fn next_check(book: &Book, decision: Decision, policy: Policy, now: Instant) -> Option<Instant> {
+    if decision == Decision::Skip(SkipReason::Contradiction) {
+        return Some(now + CONTRADICTION_RECHECK);
+    }
+    book.owner?;
+    let items = &book.known.as_ref()?.state.items;
+    let ends = items.iter().filter_map(|item| item_check(item, now));
+    let open = items.iter().any(|item| !item.state.is_ended());
+    let by_rule = open.then(|| now + policy.recheck_max);
+    ends.fold(by_rule, |next, at| earliest(next, Some(at)))
+}
+
+fn item_check(item: &Item, now: Instant) -> Option<Instant> {
+    let end = match item.state {
+        ItemState::Active { expires_at, .. } => expires_at,
+        ItemState::GracePeriod { until, .. } => until,
+        ItemState::Paused { resumes_at, .. } => resumes_at?,
+        ItemState::OnHold { .. }
+        | ItemState::Pending
+        | ItemState::Expired { .. }
+        | ItemState::Revoked { .. }
+        | ItemState::Owned { .. }
+        | ItemState::Unknown { .. } => return None,
+    };
+    if now < end {
+        return Some(end);
+    }
+    let overdue = now - end;
+    Some(now + overdue.clamp(LATE_RENEWAL_RECHECK_MIN, LATE_RENEWAL_RECHECK_MAX))
+}
+
+fn acknowledge_by(book: &Book, provider: Provider, catalog: &Catalog) -> Option<Instant> {
+    book.owner?;
+    let known = book.known.as_ref()?;
+    let grants = catalog.accepts(known.state.environment) && any_mapped(known, provider, catalog);
+    let paid = known.state.items.iter().any(|item| item.state != ItemState::Pending);
+    known.state.acknowledge_by.filter(|_| grants && paid)
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -1,0 +1,237 @@
+//! BindPurchase: an authenticated account shows possession; the store confirms; the chain is theirs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant as MachineInstant;
+use tracing::warn;
+
+use super::reconcile::{Reconciled, reconcile_one};
+use super::Core;
+use crate::domain::catalog::Catalog;
+use crate::domain::event::SignalSource;
+use crate::domain::ids::{ChainId, ClaimId};
+use crate::domain::ownership::Verdict;
+use crate::domain::provider::Provider;
+use crate::domain::subscription::guard::Known;
+use crate::domain::subscription::state::ItemState;
+use crate::domain::time::Instant;
+use crate::failpoint;
+use crate::providers::contract::{Proof, ProofError, Proven};
+use crate::storage::accounts::Account;
+use crate::storage::{StorageError, chains, claims, ledger};
+
+/// A bare id is answered no sooner than this, whatever the store said: timing tells nothing.
+const BARE_ID_ANSWER_MIN: Duration = Duration::from_millis(1_500);
+/// Polling is the fallback for settles of other replicas.
+const LOOK_AGAIN: Duration = Duration::from_millis(150);
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// What became of a bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Bound,
+    AlreadyYours,
+    /// Owned, not paid yet.
+    Pending,
+    /// Owned, but it grants nothing now.
+    BoundWithoutAccess,
+}
+
+/// Why a bind did not happen (yet).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    #[error("the purchase belongs to another account")]
+    OwnedByAnother,
+    #[error("the store does not know this purchase")]
+    NotFound,
+    #[error("too many attempts")]
+    TooMany(Duration),
+    /// The claim stays open and is decided when the store answers.
+    #[error("the store cannot be asked now")]
+    StoreAway(Duration),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Binds a purchase to `account`. Safe to repeat; a chain in sync costs no call to the store.
+pub(crate) async fn bind_purchase(
+    core: &Arc<Core>,
+    account: &Account,
+    proof: &Proof,
+) -> Result<Outcome, BindError> {
+    core.limits.bind.take(account.id).map_err(BindError::TooMany)?;
+    let proven = verify(core, account, proof).await?;
+    if let Some(outcome) = already_in_sync(core, account, &proven).await? {
+        return Ok(outcome);
+    }
+    let (chain, claim) = open_claim(core, account, &proven).await?;
+    failpoint::at("after_claim_opened");
+    let deadline = MachineInstant::now() + core.tuning.wait_max;
+    let verdict = decided(core, chain, claim, deadline).await?;
+    match verdict {
+        Verdict::Won => outcome_of(core, chain, Outcome::Bound).await,
+        Verdict::Confirmed => outcome_of(core, chain, Outcome::AlreadyYours).await,
+        Verdict::OwnedByAnother => Err(BindError::OwnedByAnother),
+        Verdict::NotFound => Err(BindError::NotFound),
+    }
+}
+
+async fn verify(core: &Core, account: &Account, proof: &Proof) -> Result<Proven, BindError> {
+    let catalog = core.catalog.load_full();
+    let now = core.clock.now();
+    if proof.shows_possession() {
+        return Ok(core.stores.verify_proof(proof, &catalog, now).await?);
+    }
+    core.limits.bare_id.take(account.id).map_err(BindError::TooMany)?;
+    let answer_at = MachineInstant::now() + BARE_ID_ANSWER_MIN;
+    let proven = tokio::time::timeout_at(answer_at, core.stores.verify_proof(proof, &catalog, now));
+    let proven = proven.await.unwrap_or(Err(ProofError::Unavailable));
+    tokio::time::sleep_until(answer_at).await;
+    match proven {
+        Ok(proven) if names(&proven, account) => Ok(proven),
+        // Whether the id exists, or is another's, is not the caller's to know.
+        Ok(_) | Err(_) => Err(ProofError::Insufficient.into()),
+    }
+}
+
+fn names(proven: &Proven, account: &Account) -> bool {
+    let token = proven.account_token.as_deref();
+    token.is_some_and(|token| token.eq_ignore_ascii_case(&account.store_token))
+}
+
+/// The caller's own chain, settled, and the proof says nothing new.
+async fn already_in_sync(
+    core: &Core,
+    account: &Account,
+    proven: &Proven,
+) -> Result<Option<Outcome>, BindError> {
+    let mut tx = core.db.begin().await?;
+    let chain = chains::find(&mut tx, &proven.alias).await?;
+    tx.commit().await.map_err(StorageError::from)?;
+    let Some(chain) = chain else { return Ok(None) };
+    let progress = chains::progress(&core.db, chain).await?;
+    if progress.owner != Some(account.id) || !progress.in_sync {
+        return Ok(None);
+    }
+    let Some(known) = ledger::peek(&core.db, chain).await? else { return Ok(None) };
+    let now = core.clock.now();
+    let ended = known.state.items.iter().any(|item| period_is_over(&item.state, now));
+    if ended || known.unconfirmed_since.is_some() || says_more(proven, &known) {
+        return Ok(None);
+    }
+    Ok(Some(classify(&known, proven.alias.provider, &core.catalog.load(), Outcome::AlreadyYours, core, now)))
+}
+
+fn period_is_over(state: &ItemState, now: Instant) -> bool {
+    matches!(state, ItemState::Active { expires_at, .. } if *expires_at <= now)
+}
+
+/// The proof is of a transaction that the ledger has not seen.
+fn says_more(proven: &Proven, known: &Known) -> bool {
+    let Some(stand_in) = &proven.stand_in else { return false };
+    let seen = |id: &str| {
+        known.state.transactions.iter().any(|transaction| transaction.transaction_id == id)
+            || known.state.items.iter().any(|item| item.transaction_id.as_deref() == Some(id))
+    };
+    stand_in.stamp > known.state.stamp
+        && stand_in.items.iter().filter_map(|item| item.transaction_id.as_deref()).any(|id| !seen(id))
+}
+
+/// The wish outlives its connection: claim and dirty mark in one commit.
+async fn open_claim(
+    core: &Core,
+    account: &Account,
+    proven: &Proven,
+) -> Result<(ChainId, ClaimId), StorageError> {
+    let now = core.clock.now();
+    for _ in 0..3 {
+        match try_open_claim(core, account, proven, now).await {
+            Err(StorageError::Conflict(_)) => {}
+            other => return other,
+        }
+    }
+    try_open_claim(core, account, proven, now).await
+}
+
+async fn try_open_claim(
+    core: &Core,
+    account: &Account,
+    proven: &Proven,
+    now: Instant,
+) -> Result<(ChainId, ClaimId), StorageError> {
+    let mut tx = core.db.begin().await?;
+    let chain = chains::find_or_create(&mut tx, &proven.alias, now).await?;
+    // Dirty mark first: it locks the chain, and a merge that is under way moves the claim too.
+    chains::mark_dirty(&mut tx, chain, SignalSource::Proof).await?;
+    let claim = claims::open(&mut tx, chain, account.id, proven.stand_in.as_ref(), now).await?;
+    tx.commit().await?;
+    Ok((chain, claim))
+}
+
+/// Works the claim in, here or wherever the chain is held, until it is decided or time is up.
+async fn decided(
+    core: &Arc<Core>,
+    chain: ChainId,
+    claim: ClaimId,
+    deadline: MachineInstant,
+) -> Result<Verdict, BindError> {
+    let mut retry_after = RETRY_AFTER_MIN;
+    loop {
+        let settled = core.settled.notified();
+        let reconciled = reconcile_one(core, chain).await;
+        if let Some(verdict) = claims::verdict(&core.db, claim).await? {
+            return Ok(verdict);
+        }
+        let pause = match reconciled {
+            Reconciled::Postponed(pause) => {
+                retry_after = pause.max(RETRY_AFTER_MIN);
+                pause
+            }
+            Reconciled::Settled | Reconciled::NotOurs => LOOK_AGAIN,
+        };
+        if MachineInstant::now() + pause >= deadline {
+            warn!(%chain, "a bind waits for its store; the claim stays open");
+            return Err(BindError::StoreAway(retry_after));
+        }
+        tokio::select! {
+            () = settled => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn outcome_of(core: &Core, chain: ChainId, owned: Outcome) -> Result<Outcome, BindError> {
+    let lives_in = chains::progress(&core.db, chain).await?.lives_in;
+    let known = ledger::peek(&core.db, lives_in).await?;
+    let now = core.clock.now();
+    Ok(known.map_or(Outcome::BoundWithoutAccess, |known| {
+        let provider = known.state.head.provider;
+        classify(&known, provider, &core.catalog.load(), owned, core, now)
+    }))
+}
+
+fn classify(
+    known: &Known,
+    provider: Provider,
+    catalog: &Catalog,
+    owned: Outcome,
+    core: &Core,
+    now: Instant,
+) -> Outcome {
+    let items = &known.state.items;
+    let open = items.iter().any(|item| {
+        catalog.accepts(known.state.environment)
+            && catalog.plan(provider, &item.product).is_some()
+            && item.state.access(core.policy.leniency, false).is_open_at(now)
+    });
+    if open {
+        owned
+    } else if items.iter().any(|item| item.state == ItemState::Pending) {
+        Outcome::Pending
+    } else {
+        Outcome::BoundWithoutAccess
+    }
+}

@@ -1,0 +1,109 @@
+//! What every flow needs, built once in `app`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::Breakers;
+use super::limits::Limits;
+use crate::clock::Clock;
+use crate::domain::catalog::Catalog;
+use crate::domain::ids::{AccountId, Revision};
+use crate::domain::reconcile::Policy;
+use crate::providers::registry::Stores;
+use crate::storage::Db;
+use crate::watch::{Hub, relay};
+
+/// Machine-time settings of the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    /// How long a worker may hold a chain (default 30 s).
+    pub(crate) lease: Duration,
+    /// How long one fetch of a chain may take (default 10 s; shorter than the lease).
+    pub(crate) fetch_timeout: Duration,
+    /// How long a caller waits for its own signal (default 10 s).
+    pub(crate) wait_max: Duration,
+    /// The longest pause after failures (default 5 min).
+    pub(crate) backoff_max: Duration,
+    /// Calls per second to each store, over all replicas (default 40: Apple allows 50).
+    pub(crate) store_calls_per_second: f64,
+    /// How many chains one worker reconciles at once (default 16).
+    pub(crate) concurrency: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            fetch_timeout: Duration::from_secs(10),
+            wait_max: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(300),
+            store_calls_per_second: 40.0,
+            concurrency: 16,
+        }
+    }
+}
+
+/// The parts that flows join.
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) stores: Stores,
+    pub(crate) clock: Clock,
+    pub(crate) hub: Hub,
+    pub(crate) catalog: Arc<ArcSwap<Catalog>>,
+    pub(crate) policy: Policy,
+    pub(crate) tuning: Tuning,
+    pub(crate) limits: Limits,
+    pub(super) breakers: Breakers,
+    /// Rings when raw rows wait to be read or chains became dirty here.
+    pub(crate) work: Notify,
+    /// Rings when a settle has written duties.
+    pub(crate) duties: Notify,
+    /// Rings at every settle of this process: waiters look again.
+    pub(super) settled: Notify,
+    /// Hints for the other replicas, until the relay takes them over.
+    hints: Mutex<Option<HintQueue>>,
+}
+
+type HintQueue = mpsc::Receiver<(AccountId, Revision)>;
+
+impl Core {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
+    pub(crate) fn new(
+        db: Db,
+        stores: Stores,
+        clock: Clock,
+        hub: Hub,
+        catalog: Arc<ArcSwap<Catalog>>,
+        policy: Policy,
+        tuning: Tuning,
+        hints: HintQueue,
+    ) -> Self {
+        Self {
+            db,
+            stores,
+            clock,
+            hub,
+            catalog,
+            policy,
+            tuning,
+            limits: Limits::default(),
+            breakers: Breakers::default(),
+            work: Notify::new(),
+            duties: Notify::new(),
+            settled: Notify::new(),
+            hints: Mutex::new(Some(hints)),
+        }
+    }
+
+    /// Sends this process's hints to the other replicas until stopped.
+    pub(crate) async fn relay(&self, stop: CancellationToken) {
+        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(hints) = hints {
+            relay(self.db.clone(), hints, stop).await;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Duties: what the stores must be told, at least once, after the commit that made it true.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tracing::{error, info, warn};
+
+use super::Core;
+use crate::failpoint;
+use crate::storage::duties::{self, Due};
+use crate::storage::{StorageError, ledger};
+
+const BATCH: i64 = 32;
+/// A duty that failed, or whose worker died, is tried again after this, then after twice this…
+const LEASE: Duration = Duration::from_secs(10);
+/// Late enough to be worth waking somebody.
+const ALARM_BEFORE: TimeDelta = TimeDelta::hours(24);
+
+/// Executes open duties; tells how many were taken.
+pub(crate) async fn fulfil_duties(core: &Core) -> Result<usize, StorageError> {
+    let due = duties::take(&core.db, BATCH, LEASE).await?;
+    for duty in &due {
+        fulfil(core, duty).await?;
+    }
+    Ok(due.len())
+}
+
+async fn fulfil(core: &Core, duty: &Due) -> Result<(), StorageError> {
+    let now = core.clock.now();
+    let Some(known) = ledger::peek(&core.db, duty.chain).await? else {
+        return duties::failed(&core.db, duty.id, "the chain has no known state").await;
+    };
+    failpoint::at("before_acknowledge");
+    let told = core.stores.acknowledge(&known.state, &core.catalog.load()).await;
+    failpoint::at("after_acknowledge");
+    match told {
+        Ok(()) => {
+            info!(chain = %duty.chain, "purchase acknowledged at the store");
+            duties::done(&core.db, duty.id, now).await
+        }
+        Err(cause) => {
+            if duty.deadline - now < ALARM_BEFORE {
+                error!(chain = %duty.chain, deadline = %duty.deadline, attempts = duty.attempts, %cause,
+                    "a purchase is about to be refunded: it is not acknowledged");
+            } else {
+                warn!(chain = %duty.chain, attempts = duty.attempts, %cause, "acknowledgement failed");
+            }
+            duties::failed(&core.db, duty.id, &cause.to_string()).await
+        }
+    }
+}
+
+/// Alarms a day before the store refunds purchases that nobody owns or no product maps.
+pub(crate) async fn alarm_unacknowledged(core: &Core) -> Result<(), StorageError> {
+    let horizon = core.clock.now() + ALARM_BEFORE;
+    let count = duties::unacknowledged(&core.db, horizon).await?;
+    metrics::gauge!("entitled_purchases_about_to_be_refunded").set(count as f64);
+    if count > 0 {
+        warn!(count, "purchases without owner or product will be refunded by their store");
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Per-account limits on calls that may cost a call to a store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::domain::ids::AccountId;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Counts per account within a window that starts with its first call.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    counts: Cache<AccountId, Arc<AtomicU32>>,
+    max: u32,
+}
+
+impl Limit {
+    fn per_minute(max: u32) -> Self {
+        let counts = Cache::builder().max_capacity(200_000).time_to_live(WINDOW).build();
+        Self { counts, max }
+    }
+
+    /// Takes one; the wait until it may be tried again if none is left.
+    pub(crate) fn take(&self, account: AccountId) -> Result<(), Duration> {
+        let count = self.counts.get_with(account, Default::default);
+        if count.fetch_add(1, Ordering::Relaxed) < self.max { Ok(()) } else { Err(WINDOW) }
+    }
+}
+
+/// All limits of a replica.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) bind: Limit,
+    /// Bare ids are guessable: few tries.
+    pub(crate) bare_id: Limit,
+    pub(crate) refresh: Limit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bind: Limit::per_minute(60),
+            bare_id: Limit::per_minute(10),
+            refresh: Limit::per_minute(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_account_cannot_use_up_anothers() {
+        let limit = Limit::per_minute(2);
+        let (a, b) = (AccountId(uuid::Uuid::from_u128(1)), AccountId(uuid::Uuid::from_u128(2)));
+        assert!(limit.take(a).is_ok() && limit.take(a).is_ok());
+        assert_eq!(limit.take(a), Err(WINDOW));
+        assert!(limit.take(b).is_ok());
+    }
+}

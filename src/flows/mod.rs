@@ -1,0 +1,23 @@
+//! Use cases, as verbs. Everything that changes access ends in `settle` or `derive`.
+
+pub(crate) mod apply_catalog;
+pub(crate) mod bind_purchase;
+mod breaker;
+mod core;
+mod derive;
+pub(crate) mod fulfil_duties;
+pub(crate) mod grant;
+pub(crate) mod limits;
+pub(crate) mod pass_time;
+pub(crate) mod read_entitlements;
+pub(crate) mod receive_notification;
+pub(crate) mod reconcile;
+pub(crate) mod refresh;
+pub(crate) mod replay;
+pub(crate) mod resolve;
+pub(crate) mod resync;
+mod settle;
+pub(crate) mod tell_timeline;
+pub(crate) mod transfer;
+
+pub(crate) use self::core::{Core, Tuning};

@@ -1,0 +1,40 @@
+//! Time is a signal: a transition that has passed is committed as a revision and pushed.
+
+use super::{Core, derive};
+use crate::domain::event::{ApplyReason, Decision, SignalSource};
+use crate::domain::ids::AccountId;
+use crate::storage::events::{self, NewEvent};
+use crate::storage::{StorageError, accounts, snapshots};
+
+const BATCH: i64 = 256;
+
+/// Settles every account whose next transition has passed; tells how many.
+pub(crate) async fn pass_time(core: &Core) -> Result<usize, StorageError> {
+    let due = snapshots::due(&core.db, core.clock.now(), BATCH).await?;
+    for account in &due {
+        settle_account(core, *account).await?;
+    }
+    Ok(due.len())
+}
+
+async fn settle_account(core: &Core, id: AccountId) -> Result<(), StorageError> {
+    let now = core.clock.now();
+    let catalog = core.catalog.load_full();
+    let mut tx = core.db.begin().await?;
+    let Some(account) = accounts::lock(&mut tx, &[id]).await?.pop() else {
+        return Ok(());
+    };
+    let changed = derive::account(core, &mut tx, account, &catalog, now).await?;
+    if let Some(changed) = &changed {
+        let event = NewEvent {
+            account: Some(id),
+            revision: Some(changed.stored.revision),
+            catalog: Some(catalog.version()),
+            ..NewEvent::new(SignalSource::Time, Decision::Apply(ApplyReason::TimePassed), now)
+        };
+        events::append(&mut tx, event).await?;
+    }
+    tx.commit().await?;
+    derive::publish(core, changed.into_iter().collect());
+    Ok(())
+}

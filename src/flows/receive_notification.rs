@@ -1,0 +1,121 @@
+//! Receive: authenticate the sender from raw bytes, keep the row, answer after the commit.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use super::Core;
+use crate::domain::provider::Provider;
+use crate::failpoint;
+use crate::providers::contract::{Delivery, Rejection};
+use crate::storage::ingress::{self, NewRow};
+use crate::storage::{Db, StorageError};
+
+/// Rows that share one commit at most.
+const GROUP_MAX: usize = 64;
+/// Rows that may wait for a commit; beyond it the sender is told to come back.
+const QUEUE_MAX: usize = 4_096;
+
+/// Why a notification was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// Not from the store: 401.
+    #[error("not authentic")]
+    Forged,
+    /// Ours to mend: 503, never 4xx, so that the store sends it again.
+    #[error("not now")]
+    Unavailable,
+}
+
+type Waiting = (NewRow, oneshot::Sender<Result<(), ReceiveError>>);
+
+/// The way into the raw tables: concurrent notifications share a commit.
+#[derive(Clone)]
+pub(crate) struct Ingress(mpsc::Sender<Waiting>);
+
+impl Ingress {
+    /// Starts the writer; it ends with the last handle.
+    pub(crate) fn start(db: Db) -> Self {
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(write_groups(db, queue));
+        Self(sender)
+    }
+
+    async fn keep(&self, row: NewRow) -> Result<(), ReceiveError> {
+        let (told, done) = oneshot::channel();
+        self.0.try_send((row, told)).map_err(|_| ReceiveError::Unavailable)?;
+        done.await.map_err(|_| ReceiveError::Unavailable)?
+    }
+}
+
+/// No timer: what queued during one commit is the next group.
+async fn write_groups(db: Db, mut queue: mpsc::Receiver<Waiting>) {
+    let mut group = Vec::with_capacity(GROUP_MAX);
+    while queue.recv_many(&mut group, GROUP_MAX).await > 0 {
+        let (rows, told): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        let results = write_group(&db, &rows).await;
+        for (told, result) in told.into_iter().zip(results) {
+            // Whoever hung up is told by the store's next delivery.
+            let _ = told.send(result);
+        }
+    }
+}
+
+async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> {
+    match ingress::insert(db, rows).await {
+        Ok(()) => rows.iter().map(|_| Ok(())).collect(),
+        Err(StorageError::Unavailable(cause)) => {
+            warn!(cause, rows = rows.len(), "notifications could not be kept");
+            rows.iter().map(|_| Err(ReceiveError::Unavailable)).collect()
+        }
+        Err(cause) => {
+            // One bad row must not harm the others: each on its own.
+            warn!(%cause, rows = rows.len(), "a group of notifications is kept row by row");
+            let mut results = Vec::with_capacity(rows.len());
+            for row in rows {
+                let kept = ingress::insert(db, std::slice::from_ref(row)).await;
+                results.push(kept.map_err(|cause| {
+                    error!(%cause, source = row.source, "a notification could not be kept");
+                    ReceiveError::Unavailable
+                }));
+            }
+            results
+        }
+    }
+}
+
+/// Takes one notification; `Ok` means that it is durable.
+pub(crate) async fn receive(
+    core: &Arc<Core>,
+    ingress: &Ingress,
+    provider: Provider,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), ReceiveError> {
+    let received_at = core.clock.now();
+    let delivery = Delivery { headers, body, now: received_at };
+    let authentic = core.stores.authenticate(provider, delivery).await.map_err(|rejection| {
+        let (error, word) = match &rejection {
+            Rejection::Forged(_) => (ReceiveError::Forged, "forged"),
+            Rejection::Unavailable(_) => (ReceiveError::Unavailable, "unavailable"),
+        };
+        warn!(provider = provider.as_str(), %rejection, "a notification was turned away");
+        metrics::counter!("entitled_notifications_rejected_total",
+            "provider" => provider.as_str(), "why" => word)
+        .increment(1);
+        error
+    })?;
+    let row = NewRow {
+        source: provider.as_str(),
+        event_id: authentic.event_id,
+        body: body.to_vec(),
+        received_at,
+    };
+    ingress.keep(row).await?;
+    failpoint::at("after_raw_insert");
+    metrics::counter!("entitled_notifications_total", "provider" => provider.as_str()).increment(1);
+    core.work.notify_one();
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Reconcile: claim a dirty chain, ask its store, settle. One at a time per chain, on any replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use rand::Rng as _;
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use super::Core;
+use super::settle::{self, Settlement, Work};
+use crate::domain::event::SignalSource;
+use crate::domain::ids::ChainId;
+use crate::domain::reconcile::Answer;
+use crate::domain::subscription::guard::Known;
+use crate::domain::subscription::state::{ItemState, Renewal};
+use crate::domain::subscription::store_state::StoreState;
+use crate::domain::time::Instant;
+use crate::failpoint;
+use crate::providers::contract::{FetchError, FetchRequest, StoreAnswer};
+use crate::storage::chains::Claimed;
+use crate::storage::ledger::RawAnswer;
+use crate::storage::{StorageError, budget, chains, claims, evidence, ledger};
+
+/// A signed proof stands in only if it was signed within this time.
+const STAND_IN_AGE_MAX: TimeDelta = TimeDelta::hours(24);
+/// Refused credentials and unreadable answers need a person: asked again slowly.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// A purchase made a moment ago may not be readable yet.
+const JUST_MADE_PAUSE: Duration = Duration::from_millis(700);
+/// How long a chain waits for the shared budget.
+const BUDGET_PAUSE: Duration = Duration::from_millis(500);
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reconciled {
+    /// The store was asked and its answer is written.
+    Settled,
+    /// The store could not be asked; it is asked again after the pause.
+    Postponed(Duration),
+    /// Somebody else has the chain, or there is nothing to do.
+    NotOurs,
+}
+
+/// Claims and reconciles everything that is due, up to the replica's concurrency. Tells how many.
+pub(crate) async fn reconcile_due(core: &Arc<Core>) -> Result<usize, StorageError> {
+    let limit = i64::try_from(core.tuning.concurrency).unwrap_or(16);
+    let claimed =
+        chains::claim_due(&core.db, limit, core.clock.now(), core.tuning.lease).await?;
+    let count = claimed.len();
+    let mut running = JoinSet::new();
+    for claimed in claimed {
+        let core = Arc::clone(core);
+        running.spawn(async move { reconcile_logged(&core, claimed).await });
+    }
+    running.join_all().await;
+    Ok(count)
+}
+
+/// Claims and reconciles one chain now, in a task that outlives its caller.
+pub(crate) async fn reconcile_one(core: &Arc<Core>, id: ChainId) -> Reconciled {
+    let core = Arc::clone(core);
+    let task = tokio::spawn(async move {
+        match chains::claim_one(&core.db, id, core.tuning.lease).await {
+            Ok(Some(claimed)) => reconcile_logged(&core, claimed).await,
+            Ok(None) => Reconciled::NotOurs,
+            Err(error) => {
+                warn!(chain = %id, %error, "a chain could not be claimed");
+                Reconciled::NotOurs
+            }
+        }
+    });
+    task.await.unwrap_or(Reconciled::NotOurs)
+}
+
+async fn reconcile_logged(core: &Core, claimed: Claimed) -> Reconciled {
+    failpoint::at("after_claim");
+    let id = claimed.id;
+    match reconcile(core, &claimed).await {
+        Ok(reconciled) => reconciled,
+        Err(error) => {
+            warn!(chain = %id, %error, "reconcile failed; tried again");
+            let pause = backoff(core, claimed.failures);
+            // If the database is away too, the lease ends by itself.
+            let _ = chains::release(&core.db, &claimed, pause).await;
+            Reconciled::Postponed(pause)
+        }
+    }
+}
+
+async fn reconcile(core: &Core, claimed: &Claimed) -> Result<Reconciled, StorageError> {
+    if !within_budget(core, claimed).await? {
+        chains::release(&core.db, claimed, BUDGET_PAUSE).await?;
+        return Ok(Reconciled::Postponed(BUDGET_PAUSE));
+    }
+    let fetched_at = core.clock.now();
+    let breaker = core.breakers.of(claimed.head.provider);
+    let fetched = if breaker.allows() {
+        fetch(core, claimed, fetched_at).await?
+    } else {
+        Err(FetchError::away("too many failures lately"))
+    };
+    match fetched {
+        Ok((answer, raw)) => {
+            breaker.succeeded();
+            failpoint::at("after_fetch");
+            settle_answer(core, claimed, answer, raw, fetched_at).await
+        }
+        Err(error) => {
+            if matches!(error, FetchError::Away { .. }) {
+                breaker.failed();
+            }
+            without_store(core, claimed, error, fetched_at).await
+        }
+    }
+}
+
+/// Binds first, then signals, then the schedule: each leaves more of the bucket to the former.
+async fn within_budget(core: &Core, claimed: &Claimed) -> Result<bool, StorageError> {
+    let per_second = core.tuning.store_calls_per_second;
+    let reserve = match claimed.source {
+        SignalSource::Proof | SignalSource::Operator => 0.0,
+        SignalSource::Notification | SignalSource::Refresh => per_second,
+        SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => per_second * 3.0,
+    };
+    budget::take(&core.db, claimed.head.provider, per_second, reserve).await
+}
+
+type Fetched = Result<(Answer, Vec<RawAnswer>), FetchError>;
+
+async fn fetch(core: &Core, claimed: &Claimed, now: Instant) -> Result<Fetched, StorageError> {
+    let facts = evidence::read(&core.db, claimed.id).await?;
+    let known = chains::aliases(&core.db, claimed.id).await?;
+    let catalog = core.catalog.load_full();
+    let request = FetchRequest {
+        head: &claimed.head,
+        evidence: &facts,
+        known: &known,
+        catalog: &catalog,
+        now,
+    };
+    let began = tokio::time::Instant::now();
+    let fetched = tokio::time::timeout(core.tuning.fetch_timeout, core.stores.fetch(request)).await;
+    metrics::histogram!("entitled_store_seconds", "provider" => claimed.head.provider.as_str())
+        .record(began.elapsed().as_secs_f64());
+    let answers = match fetched {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(error)) => return Ok(Err(error)),
+        Err(_) => return Ok(Err(FetchError::away("the fetch took too long"))),
+    };
+    Ok(core.stores.normalize(&claimed.head, &answers, &catalog, now).map(|answer| {
+        let raw = answers.into_iter().map(|StoreAnswer { call, status, body }| (call, status, body));
+        (answer, raw.collect())
+    }))
+}
+
+async fn settle_answer(
+    core: &Core,
+    claimed: &Claimed,
+    answer: Answer,
+    raw: Vec<RawAnswer>,
+    fetched_at: Instant,
+) -> Result<Reconciled, StorageError> {
+    let first_look = claimed.failures == 0 && claimed.source == SignalSource::Proof;
+    if answer == Answer::NotFound && first_look {
+        chains::release(&core.db, claimed, JUST_MADE_PAUSE).await?;
+        return Ok(Reconciled::Postponed(JUST_MADE_PAUSE));
+    }
+    let work = Work { claimed: claimed.clone(), answer, raw, fetched_at };
+    match settle::settle(core, &work).await? {
+        Settlement::Written => Ok(Reconciled::Settled),
+        Settlement::Fenced => Ok(Reconciled::NotOurs),
+    }
+}
+
+/// The store cannot be asked: a signed proof stands in, or access is prolonged within bounds.
+async fn without_store(
+    core: &Core,
+    claimed: &Claimed,
+    error: FetchError,
+    now: Instant,
+) -> Result<Reconciled, StorageError> {
+    let pause = match &error {
+        FetchError::Away { retry_after, .. } => {
+            retry_after.unwrap_or_default().max(backoff(core, claimed.failures))
+        }
+        FetchError::Refused(_) | FetchError::Unreadable(_) => REFUSED_PAUSE,
+    };
+    let provider = claimed.head.provider.as_str();
+    metrics::counter!("entitled_store_failures_total", "provider" => provider).increment(1);
+    match &error {
+        FetchError::Away { .. } => warn!(chain = %claimed.id, provider, %error, "store away"),
+        FetchError::Refused(_) | FetchError::Unreadable(_) => {
+            error!(chain = %claimed.id, provider, %error, "store call needs an operator");
+        }
+    }
+    if let Some(answer) = stand_in(core, claimed, now).await? {
+        let work = Work { claimed: claimed.clone(), answer, raw: Vec::new(), fetched_at: now };
+        settle::settle(core, &work).await?;
+    }
+    chains::release(&core.db, claimed, pause).await?;
+    Ok(Reconciled::Postponed(pause))
+}
+
+async fn stand_in(
+    core: &Core,
+    claimed: &Claimed,
+    now: Instant,
+) -> Result<Option<Answer>, StorageError> {
+    let mut tx = core.db.begin().await?;
+    let open = claims::open_of(&mut tx, claimed.id).await?;
+    let known = ledger::known(&mut tx, claimed.id).await?;
+    tx.commit().await?;
+    let proofs = open.into_iter().filter_map(|open| open.stand_in);
+    let newest = proofs.filter(|state| is_recent(state, now)).max_by_key(|state| state.stamp);
+    if let Some(state) = newest {
+        return Ok(Some(Answer::Proof(state)));
+    }
+    Ok(known.filter(|known| waits_for_renewal(known, now)).map(|_| Answer::Away))
+}
+
+fn is_recent(state: &StoreState, now: Instant) -> bool {
+    now - state.stamp <= STAND_IN_AGE_MAX
+}
+
+/// A payer whose renewal the store cannot confirm: the outage leniency is for them.
+fn waits_for_renewal(known: &Known, now: Instant) -> bool {
+    known.state.items.iter().any(|item| {
+        matches!(item.state, ItemState::Active { expires_at, renewal: Renewal::On } if expires_at <= now)
+    })
+}
+
+/// Doubles with every failure, with jitter, so that a recovering store is not met by a herd.
+fn backoff(core: &Core, failures: i32) -> Duration {
+    let exponent = u32::try_from(failures.clamp(0, 16)).unwrap_or(16);
+    let full = Duration::from_secs(1).saturating_mul(1 << exponent).min(core.tuning.backoff_max);
+    full.mul_f64(rand::rng().random_range(0.5..=1.0))
+}

@@ -1,0 +1,60 @@
+//! RefreshSubscription: ask the stores now about every purchase of an account.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::Instant as MachineInstant;
+
+use super::Core;
+use super::reconcile::{Reconciled, reconcile_one};
+use crate::domain::event::SignalSource;
+use crate::domain::ids::{AccountId, ChainId};
+use crate::storage::{StorageError, chains};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(150);
+
+/// Why a refresh did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefreshError {
+    #[error("too many refreshes")]
+    TooMany(Duration),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Asks the stores; tells how many purchases could not be asked about in time. Work that is under
+/// way for a chain is joined, not repeated.
+pub(crate) async fn refresh(core: &Arc<Core>, account: AccountId) -> Result<usize, RefreshError> {
+    core.limits.refresh.take(account).map_err(RefreshError::TooMany)?;
+    let marked = chains::mark_account_dirty(&core.db, account, SignalSource::Refresh).await?;
+    let deadline = MachineInstant::now() + core.tuning.wait_max;
+    let waits = marked.into_iter().map(|(chain, seq)| synced(core, chain, seq, deadline));
+    let mut pending = 0;
+    for done in join_all(waits).await {
+        pending += usize::from(!done?);
+    }
+    Ok(pending)
+}
+
+async fn synced(
+    core: &Arc<Core>,
+    chain: ChainId,
+    seq: i64,
+    deadline: MachineInstant,
+) -> Result<bool, StorageError> {
+    loop {
+        let settled = core.settled.notified();
+        let reconciled = reconcile_one(core, chain).await;
+        if chains::progress(&core.db, chain).await?.synced_seq >= seq {
+            return Ok(true);
+        }
+        if matches!(reconciled, Reconciled::Postponed(_)) || MachineInstant::now() >= deadline {
+            return Ok(false);
+        }
+        tokio::select! {
+            () = settled => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Replay: decide a chain again from its stored answers, times and catalogs; never calls a store.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::{Core, apply_catalog};
+use crate::domain::catalog::Catalog;
+use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::reconcile::{Answer, Book, Step, reconcile};
+use crate::domain::subscription::guard::with_evidence;
+use crate::domain::subscription::store_state::Evidence;
+use crate::providers::contract::StoreAnswer;
+use crate::storage::events::{self, Inputs, Recorded};
+use crate::storage::{StorageError, chains, ledger, timeline};
+
+/// What replaying one chain came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Replayed {
+    pub(crate) chain: ChainId,
+    pub(crate) steps: usize,
+    /// Where deciding again came out differently, in words; empty means that it agrees.
+    pub(crate) differences: Vec<String>,
+}
+
+/// Replays every live chain of an account.
+pub(crate) async fn replay(core: &Core, account: AccountId) -> anyhow::Result<Vec<Replayed>> {
+    let mut replayed = Vec::new();
+    for chain in timeline::chains_of(&core.db, account).await? {
+        if chains::progress(&core.db, chain).await?.lives_in == chain {
+            replayed.push(replay_chain(core, chain).await?);
+        }
+    }
+    Ok(replayed)
+}
+
+/// Folds the recorded steps over the same pure function that decided them.
+pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<Replayed> {
+    let recorded = events::of_chain(&core.db, chain).await?;
+    let mut catalogs = HashMap::new();
+    let mut book = Book::default();
+    let mut differences = Vec::new();
+    for event in &recorded {
+        match &event.inputs {
+            Inputs::Rebased(rebased) => book = rebased.clone(),
+            Inputs::Step { step, evidence } => {
+                let catalog = catalog_of(core, &mut catalogs, event).await?;
+                let step = reread(core, chain, event, step, evidence, &catalog, &mut differences).await?;
+                let provider = provider_of(core, chain).await?;
+                let outcome = reconcile(provider, &book, &step, &catalog, core.policy);
+                let words = outcome.decision.words();
+                if words != (event.decision.clone(), event.reason.clone()) {
+                    differences.push(format!(
+                        "event {}: decided {} {}, now {} {}",
+                        event.id, event.decision, event.reason, words.0, words.1
+                    ));
+                }
+                book = outcome.book;
+            }
+        }
+    }
+    differences.extend(compare(core, chain, &book).await?);
+    Ok(Replayed { chain, steps: recorded.len(), differences })
+}
+
+async fn provider_of(
+    core: &Core,
+    chain: ChainId,
+) -> anyhow::Result<crate::domain::provider::Provider> {
+    let aliases = chains::aliases(&core.db, chain).await?;
+    let first = aliases.first().ok_or_else(|| anyhow::anyhow!("chain {chain} has no alias"))?;
+    Ok(first.provider)
+}
+
+async fn catalog_of<'a>(
+    core: &Core,
+    catalogs: &'a mut HashMap<i64, Catalog>,
+    event: &Recorded,
+) -> anyhow::Result<&'a Catalog> {
+    let version = event.catalog.ok_or_else(|| anyhow::anyhow!("event {} names no catalog", event.id))?;
+    if !catalogs.contains_key(&version.0) {
+        let catalog = apply_catalog::version(&core.db, version)
+            .await?
+            .ok_or_else(|| anyhow::anyhow!("catalog version {} is gone", version.0))?;
+        catalogs.insert(version.0, catalog);
+    }
+    catalogs.get(&version.0).ok_or_else(|| anyhow::anyhow!("unreachable catalog"))
+}
+
+/// The step with its answer read anew from the store's own words.
+async fn reread(
+    core: &Core,
+    chain: ChainId,
+    event: &Recorded,
+    step: &Step,
+    facts: &[Evidence],
+    catalog: &Catalog,
+    differences: &mut Vec<String>,
+) -> anyhow::Result<Step> {
+    let (Some(id), Answer::Store(state)) = (event.answer_id, &step.answer) else {
+        return Ok(step.clone());
+    };
+    let Some((raw, fetched_at)) = ledger::answers(&core.db, id).await? else {
+        anyhow::bail!("chain {chain}: answer {id} is gone");
+    };
+    let answers: Vec<StoreAnswer> = raw
+        .into_iter()
+        .map(|(call, status, body)| StoreAnswer { call, status, body })
+        .collect();
+    let answer = match core.stores.normalize(&state.head, &answers, catalog, fetched_at) {
+        Ok(Answer::Store(state)) => Answer::Store(with_evidence(state, facts)),
+        Ok(other) => other,
+        Err(error) => {
+            differences.push(format!("event {}: answer {id} cannot be read: {error}", event.id));
+            return Ok(step.clone());
+        }
+    };
+    if answer != step.answer {
+        differences.push(format!("event {}: answer {id} reads differently now", event.id));
+    }
+    Ok(Step { answer, ..step.clone() })
+}
+
+async fn compare(core: &Core, chain: ChainId, book: &Book) -> Result<Vec<String>, StorageError> {
+    let mut tx = core.db.begin().await?;
+    let stored = chains::lock(&mut tx, &[chain]).await?.pop();
+    let known = ledger::known(&mut tx, chain).await?;
+    tx.rollback().await?;
+    let mut differences = Vec::new();
+    if known != book.known {
+        differences.push("the ledger holds another state than replay arrives at".to_owned());
+    }
+    if let Some(stored) = stored
+        && stored.owner != book.owner
+    {
+        differences.push("the chain has another owner than replay arrives at".to_owned());
+    }
+    Ok(differences)
+}

@@ -1,0 +1,401 @@
+//! Settle: the one writer. Lock, read, decide, write, one commit; then tell the devices.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use super::derive::{self, Changed};
+use super::Core;
+use crate::domain::catalog::Catalog;
+use crate::domain::chain::Alias;
+use crate::domain::event::{Decision, MergeReason, SignalSource, SkipReason};
+use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::ownership::{Owner, OwnershipReason, Verdict};
+use crate::domain::reconcile::{Answer, Book, Outcome, Step, reconcile};
+use crate::domain::subscription::guard::with_evidence;
+use crate::domain::subscription::store_state::StoreState;
+use crate::domain::time::Instant;
+use crate::failpoint;
+use crate::storage::chains::{Claimed, Locked, Settled};
+use crate::storage::events::{Inputs, NewEvent};
+use crate::storage::ledger::RawAnswer;
+use crate::storage::{StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, ledger, ownership};
+
+const ATTEMPTS_MAX: u32 = 8;
+
+/// A fetched answer on its way into the books.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) claimed: Claimed,
+    pub(super) answer: Answer,
+    /// As they came, for replay; empty when the store could not be asked.
+    pub(super) raw: Vec<RawAnswer>,
+    pub(super) fetched_at: Instant,
+}
+
+impl Work {
+    /// Whether the store has been asked: otherwise the chain stays dirty.
+    fn is_complete(&self) -> bool {
+        match self.answer {
+            Answer::Store(_) | Answer::NotFound | Answer::Gone => true,
+            Answer::Proof(_) | Answer::Away => false,
+        }
+    }
+
+    fn state(&self) -> Option<&StoreState> {
+        match &self.answer {
+            Answer::Store(state) | Answer::Proof(state) => Some(state),
+            Answer::NotFound | Answer::Gone | Answer::Away => None,
+        }
+    }
+}
+
+/// How a settle ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settlement {
+    Written,
+    /// The claim is somebody else's by now: nothing was written.
+    Fenced,
+}
+
+/// Writes one answer; runs again when it loses to another transaction.
+pub(super) async fn settle(core: &Core, work: &Work) -> Result<Settlement, StorageError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match attempt_settle(core, work).await {
+            Ok((settlement, changed)) => {
+                failpoint::at("after_commit");
+                derive::publish(core, changed);
+                core.settled.notify_waiters();
+                return Ok(settlement);
+            }
+            Err(StorageError::Conflict(cause)) if attempt < ATTEMPTS_MAX => {
+                debug!(chain = %work.claimed.id, attempt, cause, "settle runs again");
+                tokio::time::sleep(Duration::from_millis(u64::from(attempt) * 5)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The chains of one settle under lock: the one that carries on, and those that become part of it.
+struct LockedSet {
+    whole: Locked,
+    parts: Vec<Locked>,
+}
+
+async fn attempt_settle(
+    core: &Core,
+    work: &Work,
+) -> Result<(Settlement, Vec<Changed>), StorageError> {
+    let catalog = core.catalog.load_full();
+    let now = core.clock.now();
+    let mut tx = core.db.begin().await?;
+    let Some(set) = lock_chains(&mut tx, work).await? else {
+        tx.rollback().await?;
+        return Ok((Settlement::Fenced, Vec::new()));
+    };
+    let chain = set.whole.id;
+    let (book, mut touched) = join(&mut tx, &set, &catalog, now).await?;
+    let (step, facts) = gather(&mut tx, chain, work, now).await?;
+    let outcome = reconcile(set.whole.head.provider, &book, &step, &catalog, core.policy);
+    touched.extend(book.owner.map(|owner| owner.account));
+    touched.extend(outcome.book.owner.map(|owner| owner.account));
+    let locked: Vec<AccountId> = touched.into_iter().collect();
+    let accounts = accounts::lock(&mut tx, &locked).await?;
+
+    write_books(&mut tx, &set, work, &outcome, now).await?;
+    write_owner(&mut tx, chain, &book, &outcome, now).await?;
+    write_chain(&mut tx, &set, work, &outcome).await?;
+    let mut changed = Vec::new();
+    for account in accounts {
+        changed.extend(derive::account(core, &mut tx, account, &catalog, now).await?);
+    }
+    let inputs = Inputs::Step { step, evidence: facts };
+    write_events(&mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now).await?;
+    failpoint::at("before_commit");
+    tx.commit().await?;
+    if outcome.acknowledge_by.is_some() {
+        core.duties.notify_one();
+    }
+    log(&set, &outcome, work);
+    Ok((Settlement::Written, changed))
+}
+
+/// Locks the chain and everything that the answer links to it. `None`: fenced.
+async fn lock_chains(tx: &mut Tx<'_>, work: &Work) -> Result<Option<LockedSet>, StorageError> {
+    let id = work.claimed.id;
+    let names = work.state().map(all_names).unwrap_or_default();
+    let before = linked(tx, &names, id).await?;
+    let ids: Vec<ChainId> = before.iter().copied().collect();
+    let mut locked = chains::lock(tx, &ids).await?;
+    let fenced = locked.iter().all(|chain| chain.id != id || chain.claim_no != work.claimed.claim_no);
+    if fenced {
+        return Ok(None);
+    }
+    if locked.len() != ids.len() || linked(tx, &names, id).await? != before {
+        return Err(StorageError::Conflict("the set of linked chains has grown".into()));
+    }
+    locked.sort_by_key(|chain| (chain.created_at, chain.id));
+    let whole = locked.remove(0);
+    Ok(Some(LockedSet { whole, parts: locked }))
+}
+
+/// Names by which the answer says that something is the same purchase.
+fn all_names(state: &StoreState) -> Vec<Alias> {
+    let head = std::iter::once(&state.head);
+    head.chain(&state.predecessors).chain(&state.aliases).cloned().collect()
+}
+
+async fn linked(
+    tx: &mut Tx<'_>,
+    names: &[Alias],
+    id: ChainId,
+) -> Result<BTreeSet<ChainId>, StorageError> {
+    let mut ids = BTreeSet::from([id]);
+    for name in names {
+        ids.extend(chains::find(tx, name).await?);
+    }
+    Ok(ids)
+}
+
+/// Merges the parts into the whole. Gives the book to decide by and the accounts that lost a part.
+async fn join(
+    tx: &mut Tx<'_>,
+    set: &LockedSet,
+    catalog: &Catalog,
+    now: Instant,
+) -> Result<(Book, BTreeSet<AccountId>), StorageError> {
+    let mut book = book_of(tx, &set.whole).await?;
+    let mut lost = BTreeSet::new();
+    for part in &set.parts {
+        let part_book = book_of(tx, part).await?;
+        chains::merge(tx, part.id, set.whole.id).await?;
+        if let (Some(theirs), Some(ours)) = (part_book.owner, book.owner)
+            && theirs.account != ours.account
+        {
+            lost.insert(theirs.account);
+            let change = ownership::Change {
+                chain: set.whole.id,
+                from: Some(theirs.account),
+                to: ours.account,
+                reason: OwnershipReason::Joined,
+                actor: None,
+                at: now,
+            };
+            ownership::record(tx, change).await?;
+        }
+        book.owner = book.owner.or(part_book.owner);
+        book.known = book.known.or(part_book.known);
+    }
+    if !set.parts.is_empty() {
+        let inputs = Inputs::Rebased(book.clone());
+        let event = NewEvent {
+            chain: Some(set.whole.id),
+            account: book.owner.map(|owner| owner.account),
+            detail: Some("a linked purchase continues this one"),
+            catalog: Some(catalog.version()),
+            inputs: Some(&inputs),
+            ..NewEvent::new(SignalSource::Schedule, Decision::MergeOnly(MergeReason::Joined), now)
+        };
+        events::append(tx, event).await?;
+    }
+    Ok((book, lost))
+}
+
+async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, StorageError> {
+    Ok(Book {
+        owner: chain.owner,
+        known: ledger::known(tx, chain.id).await?,
+        store_away: chain.store_away,
+    })
+}
+
+/// Everything that the decision depends on, read under the lock.
+async fn gather(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    work: &Work,
+    now: Instant,
+) -> Result<(Step, Vec<crate::domain::subscription::store_state::Evidence>), StorageError> {
+    let facts = evidence::of_chain(tx, chain).await?;
+    let answer = match work.answer.clone() {
+        Answer::Store(state) => Answer::Store(with_evidence(state, &facts)),
+        Answer::Proof(state) => Answer::Proof(with_evidence(state, &facts)),
+        Answer::NotFound => Answer::NotFound,
+        Answer::Gone => Answer::Gone,
+        Answer::Away => Answer::Away,
+    };
+    let token = match &answer {
+        Answer::Store(state) | Answer::Proof(state) => state.account_token.as_deref(),
+        Answer::NotFound | Answer::Gone | Answer::Away => None,
+    };
+    let hint = match token {
+        Some(token) => accounts::by_store_token(tx, token).await?,
+        None => None,
+    };
+    let open = claims::open_of(tx, chain).await?;
+    let claims = open.into_iter().map(|open| open.claim).collect();
+    Ok((Step { source: work.claimed.source, now, answer, hint, claims }, facts))
+}
+
+/// The ledger: what is known now, each transaction, what the store must be told.
+async fn write_books(
+    tx: &mut Tx<'_>,
+    set: &LockedSet,
+    work: &Work,
+    outcome: &Outcome,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let chain = set.whole.id;
+    let Some(known) = &outcome.book.known else { return Ok(()) };
+    ledger::write_known(tx, chain, known, known.state.acknowledge_by, now).await?;
+    let taken = !matches!(outcome.decision, Decision::Skip(_));
+    if let Some(state) = work.state().filter(|_| taken) {
+        let environment = known.state.environment;
+        ledger::write_transactions(tx, chain, environment, &known.state.transactions).await?;
+        for name in all_names(state) {
+            chains::add_alias(tx, chain, &name).await?;
+        }
+    }
+    if let Some(deadline) = outcome.acknowledge_by {
+        // One acknowledgement per token: the head names it.
+        let effect = &known.state.head.value;
+        duties::add(tx, chain, effect, duties::ACKNOWLEDGE, deadline).await?;
+    }
+    Ok(())
+}
+
+async fn write_owner(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    before: &Book,
+    outcome: &Outcome,
+    now: Instant,
+) -> Result<(), StorageError> {
+    for (claim, _, verdict) in &outcome.verdicts {
+        claims::decide(tx, *claim, *verdict, now).await?;
+    }
+    let account = |owner: Option<Owner>| owner.map(|owner| owner.account);
+    if let Some(to) = account(outcome.book.owner)
+        && account(before.owner) != Some(to)
+        && let Some(reason) = outcome.ownership
+    {
+        let from = account(before.owner);
+        let change = ownership::Change { chain, from, to, reason, actor: None, at: now };
+        ownership::record(tx, change).await?;
+    }
+    Ok(())
+}
+
+async fn write_chain(
+    tx: &mut Tx<'_>,
+    set: &LockedSet,
+    work: &Work,
+    outcome: &Outcome,
+) -> Result<(), StorageError> {
+    let chain = set.whole.id;
+    // A chain that has just been joined is looked at once more by its new head.
+    let synced_seq = (work.is_complete() && set.parts.is_empty() && chain == work.claimed.id)
+        .then_some(work.claimed.dirty_seq);
+    let head = outcome.book.known.as_ref().map_or(&set.whole.head, |known| &known.state.head);
+    let settled = Settled {
+        id: chain,
+        head,
+        owner: outcome.book.owner,
+        store_away: outcome.book.store_away,
+        next_check_at: outcome.next_check_at,
+        synced_seq,
+    };
+    chains::settle(tx, &settled).await?;
+    if let Some(synced_seq) = synced_seq {
+        ingress::mark_processed(tx, chain, synced_seq).await?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the event names everything that decided it")]
+async fn write_events(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    work: &Work,
+    outcome: &Outcome,
+    inputs: &Inputs,
+    changed: &[Changed],
+    catalog: &Catalog,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let answer_id = match work.raw.as_slice() {
+        [] => None,
+        raw => Some(ledger::add_answers(tx, chain, raw, work.fetched_at).await?),
+    };
+    let owner = outcome.book.owner.map(|owner| owner.account);
+    let revision_of = |account: AccountId| {
+        changed.iter().find(|c| c.account.id == account).map(|c| c.stored.revision)
+    };
+    let detail = outcome.book.known.as_ref().map(describe);
+    let event = NewEvent {
+        chain: Some(chain),
+        account: owner,
+        detail: detail.as_deref(),
+        revision: owner.and_then(revision_of),
+        catalog: Some(catalog.version()),
+        answer_id,
+        inputs: Some(inputs),
+        ..NewEvent::new(work.claimed.source, outcome.decision, now)
+    };
+    events::append(tx, event).await?;
+    for (_, claimant, verdict) in &outcome.verdicts {
+        if *verdict == Verdict::OwnedByAnother {
+            refuse(tx, chain, *claimant, owner, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A refused claim leaves an event on both accounts; neither names the other.
+async fn refuse(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    claimant: AccountId,
+    owner: Option<AccountId>,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let decision = Decision::Skip(SkipReason::OwnedByAnother);
+    let told = [
+        (Some(claimant), "this account claimed a purchase that is another's"),
+        (owner, "another account claimed this purchase and was refused"),
+    ];
+    for (account, detail) in told {
+        if account.is_some() {
+            let event = NewEvent {
+                account,
+                chain: (account == owner).then_some(chain),
+                detail: Some(detail),
+                ..NewEvent::new(SignalSource::Proof, decision, now)
+            };
+            events::append(tx, event).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The known state in a few words for the timeline; no token, no personal datum.
+fn describe(known: &crate::domain::subscription::guard::Known) -> String {
+    let items = known.state.items.iter().map(|item| match item.state.expires_at() {
+        Some(end) => format!("{} {} until {}", item.product, item.state.as_str(), end.format("%F %T")),
+        None => format!("{} {}", item.product, item.state.as_str()),
+    });
+    items.collect::<Vec<_>>().join(", ")
+}
+
+fn log(set: &LockedSet, outcome: &Outcome, work: &Work) {
+    let (decision, reason) = outcome.decision.words();
+    let provider = set.whole.head.provider;
+    metrics::counter!("entitled_decisions_total", "provider" => provider.as_str(),
+        "decision" => decision.clone(), "reason" => reason.clone())
+    .increment(1);
+    info!(chain = %set.whole.id, %provider, source = work.claimed.source.as_str(), decision, reason, "settled");
+}

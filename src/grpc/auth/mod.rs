@@ -1,0 +1,294 @@
+//! Who is calling: turns an `authorization` header into a verified [`Caller`], or refuses.
+//!
+//! The token's own header decides nothing: the issuer names the configured rules and key set, and
+//! the key names the algorithm. Everything here runs on machine time.
+
+mod cache;
+mod keyset;
+mod presets;
+mod refresh;
+mod strict;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::config::issuers::IssuerConfig;
+use crate::http::HttpClient;
+
+use cache::{Verified, VerifiedTokens};
+use presets::Issuer;
+use verify::Token;
+
+/// How far the clocks of an issuer and of this machine may be apart.
+const LEEWAY: Duration = Duration::from_secs(60);
+
+/// A verified caller, shared by all requests that carry the same token.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Short name of the issuer; with `subject` the key of the account.
+    pub(crate) issuer: Arc<str>,
+    pub(crate) subject: Arc<str>,
+    pub(crate) kind: CallerKind,
+    /// The token's `exp`, without tolerance: streams end here.
+    pub(crate) expires_at: SystemTime,
+    /// The issuer says that nobody has signed in: the identity ends with the installation.
+    pub(crate) anonymous: bool,
+    /// Where the account is remembered once it has been looked up; lives as long as the token.
+    pub(crate) account: OnceLock<Uuid>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallerKind {
+    User,
+    /// Holds the issuer's configured service scope and may name accounts.
+    Service,
+}
+
+/// A refused credential. What it prints is for the caller and the same for every bad token; the
+/// exact [`Cause`] is for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
+pub(crate) struct AuthError(Cause);
+
+/// Why a credential was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error("no authorization header")]
+    HeaderMissing,
+    #[error("the authorization header is not one bearer token")]
+    NotBearer,
+    #[error("the token is longer than accepted")]
+    TooLarge,
+    #[error("not three parts of canonical base64url")]
+    Malformed,
+    #[error("the header is no JSON object, or repeats a name")]
+    HeaderUnreadable,
+    #[error("the claims are no JSON object, or repeat a name")]
+    ClaimsUnreadable,
+    #[error("a header parameter that is never accepted")]
+    HeaderParameter,
+    #[error("the header names another kind of token")]
+    TokenType,
+    #[error("the algorithm is missing or not allowed for this issuer")]
+    AlgorithmRefused,
+    #[error("the algorithm is not the key's")]
+    AlgorithmMismatch,
+    #[error("iss is missing or not a string")]
+    IssuerMissing,
+    #[error("no such issuer is configured")]
+    IssuerUnknown,
+    #[error("the issuer has no such key")]
+    KeyUnknown,
+    #[error("several keys fit")]
+    KeyAmbiguous,
+    #[error("the issuer's keys cannot be had")]
+    KeysUnavailable,
+    #[error("the signature is wrong")]
+    SignatureInvalid,
+    #[error("exp is missing")]
+    ExpiryMissing,
+    #[error(
+        "exp, nbf, iat or auth_time is not a whole number of seconds, or contradicts the others"
+    )]
+    TimeMalformed,
+    #[error("expired")]
+    Expired,
+    #[error("not valid yet")]
+    NotYetValid,
+    #[error("meant for another audience")]
+    Audience,
+    #[error("issued to a client that is not accepted")]
+    AuthorizedParty,
+    #[error("not the kind of token this issuer's apps send")]
+    TokenUse,
+    #[error("the issuer has not finished this sign-in")]
+    SignInPending,
+    #[error("the token is bound to a key and cannot be a bearer token")]
+    SenderConstrained,
+    #[error("the subject is missing, empty, too long or holds control characters")]
+    Subject,
+}
+
+impl From<Cause> for AuthError {
+    fn from(cause: Cause) -> Self {
+        Self(cause)
+    }
+}
+
+impl AuthError {
+    /// For logs only.
+    pub(crate) fn cause(self) -> Cause {
+        self.0
+    }
+
+    /// The stable reason told to callers.
+    pub(crate) fn reason(self) -> &'static str {
+        match self.0 {
+            Cause::HeaderMissing | Cause::NotBearer => "UNAUTHENTICATED_MISSING_TOKEN",
+            Cause::Expired => "TOKEN_EXPIRED",
+            Cause::IssuerUnknown => "ISSUER_UNKNOWN",
+            Cause::KeysUnavailable => "KEYS_UNAVAILABLE",
+            Cause::TooLarge
+            | Cause::Malformed
+            | Cause::HeaderUnreadable
+            | Cause::ClaimsUnreadable
+            | Cause::HeaderParameter
+            | Cause::TokenType
+            | Cause::AlgorithmRefused
+            | Cause::AlgorithmMismatch
+            | Cause::IssuerMissing
+            | Cause::KeyUnknown
+            | Cause::KeyAmbiguous
+            | Cause::SignatureInvalid
+            | Cause::ExpiryMissing
+            | Cause::TimeMalformed
+            | Cause::NotYetValid
+            | Cause::Audience
+            | Cause::AuthorizedParty
+            | Cause::TokenUse
+            | Cause::SignInPending
+            | Cause::SenderConstrained
+            | Cause::Subject => "TOKEN_INVALID",
+        }
+    }
+
+    /// Only missing keys are our fault and worth a retry with the same token.
+    pub(crate) fn code(self) -> Code {
+        if self.0 == Cause::KeysUnavailable {
+            Code::Unavailable
+        } else {
+            Code::Unauthenticated
+        }
+    }
+
+    fn message(self) -> &'static str {
+        if self.0 == Cause::KeysUnavailable {
+            "credentials cannot be checked at the moment"
+        } else {
+            "the credential is not accepted"
+        }
+    }
+}
+
+/// Every reason that a refused credential is told; `docs/errors.md` explains each.
+#[cfg(test)]
+pub(crate) const REASONS: &[&str] = &[
+    "UNAUTHENTICATED_MISSING_TOKEN",
+    "TOKEN_EXPIRED",
+    "ISSUER_UNKNOWN",
+    "KEYS_UNAVAILABLE",
+    "TOKEN_INVALID",
+];
+
+/// Why the configured issuers cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error("issuer `{0}` has no issuer value")]
+    IssuerMissing(String),
+    #[error("issuer `{0}` has neither a preset nor a shared secret")]
+    KeysMissing(String),
+    #[error("`{0}` is configured twice")]
+    Twice(String),
+}
+
+/// One moment on both of the machine's clocks: what tokens say is wall time, ages are steady time.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            steady: Instant::now(),
+        }
+    }
+}
+
+/// Checks the credentials of all callers.
+pub(crate) struct Authenticator {
+    issuers: HashMap<Arc<str>, Arc<Issuer>>,
+    verified: VerifiedTokens,
+}
+
+impl Authenticator {
+    /// `configs` have passed `validate`; `http` fetches their key sets.
+    pub(crate) fn new(configs: Vec<IssuerConfig>, http: HttpClient) -> Result<Self, SetupError> {
+        let mut issuers = HashMap::with_capacity(configs.len());
+        for config in configs {
+            let issuer = Issuer::new(config, &http)?;
+            if let Some(other) = issuers.insert(Arc::clone(&issuer.value), Arc::new(issuer)) {
+                return Err(SetupError::Twice(other.value.to_string()));
+            }
+        }
+        Ok(Self {
+            issuers,
+            verified: VerifiedTokens::new(),
+        })
+    }
+
+    /// Whether an issuer is configured under that short name.
+    pub(crate) fn knows_issuer(&self, name: &str) -> bool {
+        self.issuers.values().any(|issuer| *issuer.name == *name)
+    }
+
+    /// Fetches all key sets, so that the first caller need not wait; a set that cannot be had is
+    /// logged and tried again when it is needed.
+    pub(crate) async fn preload(&self) {
+        let now = Moment::now();
+        let fetches = self.issuers.values().map(|issuer| issuer.keys.preload(now));
+        futures::future::join_all(fetches).await;
+    }
+
+    /// Verifies the one `authorization` header of a request.
+    pub(crate) async fn authenticate(
+        &self,
+        authorization: Option<&str>,
+    ) -> Result<Arc<Caller>, AuthError> {
+        self.authenticate_at(authorization, Moment::now())
+            .await
+            .map_err(AuthError)
+    }
+
+    async fn authenticate_at(
+        &self,
+        authorization: Option<&str>,
+        now: Moment,
+    ) -> Result<Arc<Caller>, Cause> {
+        let encoded = verify::bearer(authorization)?;
+        let digest = cache::digest(encoded);
+        if let Some(verified) = self.verified.get(&digest).await
+            && verified.is_current(now)
+        {
+            return Ok(verified.caller);
+        }
+        let token = Token::parse(encoded)?;
+        let issuer = self
+            .issuers
+            .get(token.issuer()?)
+            .ok_or(Cause::IssuerUnknown)?;
+        let algorithm = issuer.allowed(&token.algorithm)?;
+        let found = issuer
+            .keys
+            .find(token.key_id.as_deref(), algorithm, now)
+            .await?;
+        token.check_signature(&found.key)?;
+        let expires_at = token.check_times(now.wall)?;
+        let caller = issuer
+            .rules
+            .caller(&issuer.name, &token, expires_at, now.wall)?;
+        let caller = Arc::new(caller);
+        let verified = Verified::new(&caller, issuer, found.generation);
+        self.verified.insert(digest, verified, now).await;
+        Ok(caller)
+    }
+}

@@ -1,0 +1,232 @@
+//! Domain → wire and back. No decision is made here.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use prost::Message as _;
+use prost_types::{Duration, Timestamp};
+
+use super::wire;
+use crate::domain::catalog;
+use crate::domain::entitlement::{AccessReason, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView};
+use crate::domain::ids::Revision;
+use crate::domain::provider::{Environment, Provider};
+use crate::domain::subscription::state::{ItemState, Renewal};
+use crate::domain::time::Instant;
+use crate::flows::bind_purchase::Outcome;
+use crate::proto;
+use crate::providers::contract::Proof;
+use crate::storage::accounts::Account;
+
+/// How long a reader may go on without hearing from us: three missed heartbeats.
+const MAX_STALE_SECONDS: i64 = 60;
+
+pub(super) fn timestamp(at: Instant) -> Timestamp {
+    Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
+}
+
+pub(super) fn instant(at: &Timestamp) -> Option<Instant> {
+    DateTime::<Utc>::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)
+}
+
+/// The bytes that every device of the account reads.
+pub(crate) fn encode_snapshot(
+    account: &Account,
+    epoch: &str,
+    revision: Revision,
+    snapshot: &Snapshot,
+) -> Bytes {
+    proto::EntitlementSnapshot {
+        account: Some(proto::Account {
+            id: account.id.to_string(),
+            store_token: account.store_token.clone(),
+        }),
+        epoch: epoch.to_owned(),
+        revision: revision.0,
+        entitlements: snapshot.entitlements.iter().map(entitlement).collect(),
+        subscriptions: snapshot.subscriptions.iter().map(subscription).collect(),
+        next_transition_at: snapshot.next_transition_at.map(timestamp),
+        max_stale: Some(Duration { seconds: MAX_STALE_SECONDS, nanos: 0 }),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+fn entitlement(entitlement: &Entitlement) -> proto::Entitlement {
+    let best = entitlement.sources.first();
+    let active = entitlement.is_active();
+    let inactive = if active {
+        proto::InactiveReason::Unspecified
+    } else {
+        inactive_reason(entitlement.inactive_reason)
+    };
+    proto::Entitlement {
+        id: entitlement.id.clone(),
+        active,
+        reason: best.map_or(proto::AccessReason::Unspecified, |s| access_reason(s.reason)).into(),
+        inactive_reason: inactive.into(),
+        expires_at: best.map_or(entitlement.ended_at, |s| s.expires_at).map(timestamp),
+        access_until: if active { entitlement.access_until() } else { entitlement.ended_at }
+            .map(timestamp),
+        will_renew: best.is_some_and(|s| s.will_renew),
+        environment: best
+            .map_or(proto::Environment::Unspecified, |s| environment(s.environment))
+            .into(),
+        sources: entitlement.sources.iter().map(source).collect(),
+    }
+}
+
+fn source(source: &Source) -> proto::Source {
+    proto::Source {
+        reason: access_reason(source.reason).into(),
+        store: source.store.map_or(proto::Store::Unspecified, store).into(),
+        product_id: source.product_id.clone(),
+        plan: source.plan.clone(),
+        environment: environment(source.environment).into(),
+        expires_at: source.expires_at.map(timestamp),
+        access_until: source.access.until().map(timestamp),
+        will_renew: source.will_renew,
+        unconfirmed: source.unconfirmed,
+    }
+}
+
+fn subscription(view: &SubscriptionView) -> proto::Subscription {
+    proto::Subscription {
+        store: store(view.store).into(),
+        plan: view.plan.clone(),
+        product_id: view.product_id.clone(),
+        status: status(&view.state).into(),
+        period_start: view.started_at.map(timestamp),
+        period_end: view.state.expires_at().map(timestamp),
+        will_renew: view.will_renew,
+        billing_issue_since: view.billing_issue_since.map(timestamp),
+        pending_plan: view.pending_plan.clone(),
+        manage_url: manage_url(view.store).to_owned(),
+        environment: environment(view.environment).into(),
+        trial: view.trial,
+    }
+}
+
+fn manage_url(store: Provider) -> &'static str {
+    match store {
+        Provider::AppStore => "https://apps.apple.com/account/subscriptions",
+        Provider::GooglePlay => "https://play.google.com/store/account/subscriptions",
+    }
+}
+
+fn status(state: &ItemState) -> proto::SubscriptionStatus {
+    use proto::SubscriptionStatus as S;
+    match state {
+        ItemState::Active { renewal: Renewal::On, .. } => S::Active,
+        ItemState::Active { renewal: Renewal::Off, .. } => S::Canceled,
+        ItemState::GracePeriod { .. } => S::GracePeriod,
+        ItemState::OnHold { .. } => S::OnHold,
+        ItemState::Paused { .. } => S::Paused,
+        ItemState::Pending => S::Pending,
+        ItemState::Expired { .. } => S::Expired,
+        ItemState::Revoked { .. } => S::Revoked,
+        ItemState::Owned { .. } | ItemState::Unknown { .. } => S::Unspecified,
+    }
+}
+
+fn access_reason(reason: AccessReason) -> proto::AccessReason {
+    match reason {
+        AccessReason::Subscription => proto::AccessReason::Subscription,
+        AccessReason::Trial => proto::AccessReason::Trial,
+        AccessReason::GracePeriod => proto::AccessReason::GracePeriod,
+        AccessReason::Purchase => proto::AccessReason::Purchase,
+        AccessReason::Grant => proto::AccessReason::Grant,
+    }
+}
+
+fn inactive_reason(reason: InactiveReason) -> proto::InactiveReason {
+    match reason {
+        InactiveReason::Never => proto::InactiveReason::Never,
+        InactiveReason::Expired => proto::InactiveReason::Expired,
+        InactiveReason::Refunded => proto::InactiveReason::Refunded,
+        InactiveReason::Revoked => proto::InactiveReason::Revoked,
+        InactiveReason::OnHold => proto::InactiveReason::OnHold,
+        InactiveReason::Paused => proto::InactiveReason::Paused,
+        InactiveReason::Pending => proto::InactiveReason::Pending,
+        InactiveReason::Transferred => proto::InactiveReason::Transferred,
+        InactiveReason::EnvironmentNotAccepted => proto::InactiveReason::EnvironmentNotAccepted,
+    }
+}
+
+fn store(provider: Provider) -> proto::Store {
+    match provider {
+        Provider::AppStore => proto::Store::AppStore,
+        Provider::GooglePlay => proto::Store::GooglePlay,
+    }
+}
+
+fn environment(environment: Environment) -> proto::Environment {
+    match environment {
+        Environment::Production => proto::Environment::Production,
+        Environment::Sandbox => proto::Environment::Sandbox,
+    }
+}
+
+pub(super) fn outcome(outcome: Outcome) -> wire::BindOutcome {
+    match outcome {
+        Outcome::Bound => wire::BindOutcome::Bound,
+        Outcome::AlreadyYours => wire::BindOutcome::AlreadyYours,
+        Outcome::Pending => wire::BindOutcome::Pending,
+        Outcome::BoundWithoutAccess => wire::BindOutcome::BoundWithoutAccess,
+    }
+}
+
+/// `Err` names the field that is missing.
+pub(super) fn proof(proof: Option<wire::PurchaseProof>) -> Result<Proof, &'static str> {
+    use wire::{app_store_proof, purchase_proof};
+    let proof = proof.and_then(|proof| proof.proof).ok_or("proof")?;
+    match proof {
+        purchase_proof::Proof::AppStore(apple) => match apple.proof.ok_or("proof.app_store")? {
+            app_store_proof::Proof::SignedTransaction(jws) if !jws.is_empty() => {
+                Ok(Proof::AppStoreTransaction(jws))
+            }
+            app_store_proof::Proof::TransactionId(id) if !id.is_empty() => {
+                Ok(Proof::AppStoreTransactionId { app: None, transaction_id: id })
+            }
+            app_store_proof::Proof::SignedTransaction(_) => Err("proof.app_store.signed_transaction"),
+            app_store_proof::Proof::TransactionId(_) => Err("proof.app_store.transaction_id"),
+        },
+        purchase_proof::Proof::GooglePlay(google) if google.package_name.is_empty() => {
+            Err("proof.google_play.package_name")
+        }
+        purchase_proof::Proof::GooglePlay(google) if google.purchase_token.is_empty() => {
+            Err("proof.google_play.purchase_token")
+        }
+        purchase_proof::Proof::GooglePlay(google) => Ok(Proof::GooglePlayToken {
+            package_name: google.package_name,
+            token: google.purchase_token,
+        }),
+    }
+}
+
+pub(super) fn product(id: &str, product: &catalog::Product) -> wire::Product {
+    let kind = match product.kind {
+        catalog::ProductKind::Subscription => wire::ProductKind::Subscription,
+        catalog::ProductKind::NonConsumable => wire::ProductKind::NonConsumable,
+    };
+    wire::Product {
+        id: id.to_owned(),
+        kind: kind.into(),
+        period: product.period.map(|period| period.to_string()).unwrap_or_default(),
+        entitlements: product.grants.clone(),
+        store_products: product
+            .store_products()
+            .map(|(provider, product)| wire::StoreProduct {
+                store: wire_store(provider).into(),
+                product_id: product.product_id,
+                base_plan_id: product.base_plan_id.unwrap_or_default(),
+            })
+            .collect(),
+    }
+}
+
+pub(super) fn wire_store(provider: Provider) -> wire::Store {
+    match provider {
+        Provider::AppStore => wire::Store::AppStore,
+        Provider::GooglePlay => wire::Store::GooglePlay,
+    }
+}

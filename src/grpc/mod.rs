@@ -1,0 +1,14 @@
+//! The public door: gRPC and gRPC-Web by tonic. A handler is parse → one flow → convert.
+
+pub(crate) mod auth;
+pub(crate) mod codec;
+mod convert;
+mod server;
+mod service;
+pub(crate) mod shared_snapshot;
+mod status;
+mod streams;
+mod wire;
+
+pub(crate) use convert::encode_snapshot;
+pub(crate) use server::{Limits, ServeOptions, serve};

@@ -1,0 +1,147 @@
+//! The listener and its limits. tonic's defaults remove hyper's protection: each limit is set here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic_web::GrpcWebLayer;
+use tower_http::cors::{Any, CorsLayer};
+use tracing::debug;
+
+use super::auth::Authenticator;
+use super::service::Service;
+use super::streams::StreamLimits;
+use super::wire::entitlement_service_server::EntitlementServiceServer;
+use crate::flows::Core;
+use crate::proto;
+
+/// Requests are small: a signed transaction is about 4 KiB.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Sockets that have not said anything yet.
+const SILENT_SOCKETS_MAX: usize = 4_096;
+const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Limits of the public listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Concurrent requests and streams of one connection.
+    pub(crate) streams_per_connection: u32,
+    /// Streams of one account on this replica.
+    pub(crate) streams_per_account: u32,
+    /// A unary call that takes longer is ended.
+    pub(crate) request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams_per_connection: 256,
+            streams_per_account: 64,
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the door is built from.
+pub(crate) struct ServeOptions {
+    pub(crate) core: Arc<Core>,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) limits: Limits,
+    pub(crate) reflection: bool,
+    pub(crate) identity: Option<Identity>,
+    /// Ends streams first, then the listener.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Serves until stopped; streams are told to come back elsewhere before the listener closes.
+pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyhow::Result<()> {
+    let ServeOptions { core, authenticator, limits, reflection, identity, stop } = options;
+    let service = Service {
+        core,
+        authenticator,
+        streams: StreamLimits::new(limits.streams_per_account),
+        drain: stop.clone(),
+    };
+    let service = EntitlementServiceServer::new(service)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(4 * 1024 * 1024);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<EntitlementServiceServer<Service>>().await;
+    let reflection = reflection
+        .then(|| {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1()
+        })
+        .transpose()?;
+    let mut server = Server::builder();
+    if let Some(identity) = identity {
+        server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+    }
+    // Browsers: gRPC-Web needs cross-origin calls and its trailers exposed. No cookies are used,
+    // so any origin may call; the credential is the bearer token.
+    let cors = CorsLayer::new().allow_origin(Any).allow_headers(Any).allow_methods(Any).expose_headers(Any);
+    let router = server
+        .accept_http1(true)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .http2_max_pending_accept_reset_streams(Some(64))
+        .http2_max_local_error_reset_streams(Some(1_024))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_connection_age(Duration::from_secs(60 * 60))
+        .max_connection_age_grace(Duration::from_secs(60))
+        .tcp_nodelay(true)
+        .layer(cors)
+        .layer(GrpcWebLayer::new())
+        .add_service(health_service)
+        .add_service(service)
+        .add_optional_service(reflection);
+    let drained = async move {
+        stop.cancelled().await;
+        // Streams end by themselves on the same token; unary calls get a moment.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    router.serve_with_incoming_shutdown(incoming(listener), drained).await?;
+    Ok(())
+}
+
+/// Accepted sockets that have sent something: silent ones are closed, and there are never many.
+fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::Error>> {
+    let (ready, sockets) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let silent = Arc::new(Semaphore::new(SILENT_SOCKETS_MAX));
+        loop {
+            let Ok(permit) = Arc::clone(&silent).acquire_owned().await else { return };
+            let socket = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let socket = match socket {
+                Ok((socket, _)) => socket,
+                Err(error) => {
+                    // Out of descriptors: wait for some to close rather than spin.
+                    debug!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let ready = ready.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                let first = tokio::time::timeout(FIRST_BYTE_WITHIN, socket.peek(&mut [0])).await;
+                if matches!(first, Ok(Ok(1))) {
+                    let _ = socket.set_nodelay(true);
+                    let _ = ready.send(Ok(socket)).await;
+                }
+            });
+        }
+    });
+    ReceiverStream::new(sockets)
+}

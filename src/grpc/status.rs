@@ -1,0 +1,263 @@
+//! Errors as callers see them: a gRPC status with `google.rpc` details and a stable reason.
+//! `docs/errors.md` explains each reason; a test keeps it complete.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rand::Rng as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::error;
+
+use super::auth::AuthError;
+use crate::flows::bind_purchase::BindError;
+use crate::flows::refresh::RefreshError;
+use crate::providers::contract::ProofError;
+use crate::storage::StorageError;
+use crate::watch::ReadError;
+
+const DOMAIN: &str = "entitled.v1";
+const DATABASE_RETRY: Duration = Duration::from_secs(2);
+
+/// Every reason of ours but the credentials' own (`auth`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    AccountNotAllowed,
+    AccountNotFound,
+    AppUnknown,
+    DatabaseUnavailable,
+    EnvironmentNotAccepted,
+    Internal,
+    ProofInsufficient,
+    ProofInvalid,
+    PurchaseNotFound,
+    PurchaseOwnedByAnotherAccount,
+    RateLimited,
+    RequestInvalid,
+    StoreUnavailable,
+    StreamRenew,
+    TooManyStreams,
+}
+
+impl Reason {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 15] = [
+        Self::AccountNotAllowed,
+        Self::AccountNotFound,
+        Self::AppUnknown,
+        Self::DatabaseUnavailable,
+        Self::EnvironmentNotAccepted,
+        Self::Internal,
+        Self::ProofInsufficient,
+        Self::ProofInvalid,
+        Self::PurchaseNotFound,
+        Self::PurchaseOwnedByAnotherAccount,
+        Self::RateLimited,
+        Self::RequestInvalid,
+        Self::StoreUnavailable,
+        Self::StreamRenew,
+        Self::TooManyStreams,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::AccountNotAllowed => "ACCOUNT_NOT_ALLOWED",
+            Self::AccountNotFound => "ACCOUNT_NOT_FOUND",
+            Self::AppUnknown => "APP_UNKNOWN",
+            Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
+            Self::EnvironmentNotAccepted => "ENVIRONMENT_NOT_ACCEPTED",
+            Self::Internal => "INTERNAL",
+            Self::ProofInsufficient => "PROOF_INSUFFICIENT",
+            Self::ProofInvalid => "PROOF_INVALID",
+            Self::PurchaseNotFound => "PURCHASE_NOT_FOUND",
+            Self::PurchaseOwnedByAnotherAccount => "PURCHASE_OWNED_BY_ANOTHER_ACCOUNT",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::RequestInvalid => "REQUEST_INVALID",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::StreamRenew => "STREAM_RENEW",
+            Self::TooManyStreams => "TOO_MANY_STREAMS",
+        }
+    }
+
+    fn code(self) -> Code {
+        match self {
+            Self::AccountNotAllowed => Code::PermissionDenied,
+            Self::AccountNotFound | Self::PurchaseNotFound => Code::NotFound,
+            Self::AppUnknown
+            | Self::EnvironmentNotAccepted
+            | Self::ProofInsufficient
+            | Self::PurchaseOwnedByAnotherAccount => Code::FailedPrecondition,
+            Self::DatabaseUnavailable | Self::StoreUnavailable | Self::StreamRenew => Code::Unavailable,
+            Self::Internal => Code::Internal,
+            Self::ProofInvalid | Self::RequestInvalid => Code::InvalidArgument,
+            Self::RateLimited | Self::TooManyStreams => Code::ResourceExhausted,
+        }
+    }
+}
+
+/// What an app should do with the purchase that it tried to bind.
+#[derive(Clone, Copy, Debug)]
+enum ClientAction {
+    KeepAndRetry,
+    SignIn,
+    ContactSupport,
+}
+
+impl ClientAction {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::KeepAndRetry => "KEEP_AND_RETRY",
+            Self::SignIn => "SIGN_IN",
+            Self::ContactSupport => "CONTACT_SUPPORT",
+        }
+    }
+}
+
+fn details(reason: &str, action: Option<ClientAction>, retry: Option<Duration>) -> ErrorDetails {
+    let metadata: HashMap<String, String> = action
+        .map(|action| ("client_action".to_owned(), action.as_str().to_owned()))
+        .into_iter()
+        .collect();
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    if let Some(retry) = retry {
+        details.set_retry_info(Some(spread(retry)));
+    }
+    details
+}
+
+/// Half as long again at most, so that those who were refused together do not return together.
+fn spread(retry: Duration) -> Duration {
+    retry.mul_f64(rand::rng().random_range(1.0..1.5))
+}
+
+pub(super) fn status(reason: Reason, message: impl Into<String>) -> Status {
+    Status::with_error_details(reason.code(), message, details(reason.as_str(), None, None))
+}
+
+pub(super) fn retryable(reason: Reason, message: impl Into<String>, retry: Duration) -> Status {
+    let details = details(reason.as_str(), None, Some(retry));
+    Status::with_error_details(reason.code(), message, details)
+}
+
+/// A field of the request is missing or wrong.
+pub(super) fn bad_request(field: &str, description: &str) -> Status {
+    let mut details = details(Reason::RequestInvalid.as_str(), Some(ClientAction::ContactSupport), None);
+    details.add_bad_request_violation(field, description);
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
+}
+
+pub(super) fn unauthenticated(error: AuthError) -> Status {
+    let retry = (error.code() == Code::Unavailable).then_some(DATABASE_RETRY);
+    let action =
+        if retry.is_some() { ClientAction::KeepAndRetry } else { ClientAction::SignIn };
+    let details = details(error.reason(), Some(action), retry);
+    Status::with_error_details(error.code(), error.to_string(), details)
+}
+
+pub(super) fn from_storage(cause: StorageError) -> Status {
+    match cause {
+        StorageError::Unavailable(_) => keep_and_retry(
+            Reason::DatabaseUnavailable,
+            "the database cannot be reached; try again",
+            DATABASE_RETRY,
+        ),
+        StorageError::Conflict(_) => keep_and_retry(
+            Reason::DatabaseUnavailable,
+            "too much at once; try again",
+            Duration::from_millis(200),
+        ),
+        cause @ (StorageError::Corrupt(_) | StorageError::Other(_)) => {
+            error!(%cause, "a call failed");
+            status(Reason::Internal, "an error on our side; it has been logged")
+        }
+    }
+}
+
+fn keep_and_retry(reason: Reason, message: &str, retry: Duration) -> Status {
+    let details = details(reason.as_str(), Some(ClientAction::KeepAndRetry), Some(retry));
+    Status::with_error_details(reason.code(), message, details)
+}
+
+pub(super) fn from_read(cause: ReadError) -> Status {
+    match cause {
+        ReadError::Unavailable => from_storage(StorageError::Unavailable(String::new())),
+        ReadError::Storage(cause) => from_storage(cause),
+    }
+}
+
+pub(super) fn from_refresh(cause: RefreshError) -> Status {
+    match cause {
+        RefreshError::TooMany(retry) => {
+            retryable(Reason::RateLimited, "too many refreshes of this account", retry)
+        }
+        RefreshError::Storage(cause) => from_storage(cause),
+    }
+}
+
+/// Every refusal of a bind says what the app does with the purchase.
+pub(super) fn from_bind(cause: BindError) -> Status {
+    use ClientAction::{ContactSupport, KeepAndRetry};
+    let (reason, action, retry, message) = match cause {
+        BindError::Storage(cause) => return from_storage(cause),
+        BindError::Proof(ProofError::Unavailable) => (
+            Reason::StoreUnavailable,
+            KeepAndRetry,
+            Some(DATABASE_RETRY),
+            "the store cannot be asked now".to_owned(),
+        ),
+        BindError::StoreAway(retry) => (
+            Reason::StoreUnavailable,
+            KeepAndRetry,
+            Some(retry),
+            "the store cannot be asked now; access comes on the stream once it answers".to_owned(),
+        ),
+        BindError::TooMany(retry) => {
+            (Reason::RateLimited, KeepAndRetry, Some(retry), "too many binds of this account".to_owned())
+        }
+        BindError::Proof(ProofError::Invalid(why)) => {
+            (Reason::ProofInvalid, ContactSupport, None, format!("the proof does not verify: {why}"))
+        }
+        BindError::Proof(cause @ ProofError::UnknownApp) => {
+            (Reason::AppUnknown, ContactSupport, None, cause.to_string())
+        }
+        BindError::Proof(cause @ ProofError::EnvironmentNotAccepted) => {
+            (Reason::EnvironmentNotAccepted, ContactSupport, None, cause.to_string())
+        }
+        BindError::Proof(ProofError::Insufficient) => (
+            Reason::ProofInsufficient,
+            ContactSupport,
+            None,
+            "send the signed transaction: an id alone does not show possession".to_owned(),
+        ),
+        BindError::OwnedByAnother => (
+            Reason::PurchaseOwnedByAnotherAccount,
+            ContactSupport,
+            None,
+            "this purchase belongs to another account".to_owned(),
+        ),
+        BindError::NotFound => (
+            Reason::PurchaseNotFound,
+            ContactSupport,
+            None,
+            "the store does not know this purchase".to_owned(),
+        ),
+    };
+    Status::with_error_details(reason.code(), message, details(reason.as_str(), Some(action), retry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained_in_the_docs() {
+        let docs = include_str!("../../docs/errors.md");
+        let ours = Reason::ALL.map(Reason::as_str);
+        let credentials = crate::grpc::auth::REASONS;
+        for reason in ours.into_iter().chain(credentials.iter().copied()) {
+            assert!(docs.contains(&format!("## `{reason}`")), "docs/errors.md does not explain {reason}");
+        }
+        let explained = docs.lines().filter(|line| line.starts_with("## `")).count();
+        assert_eq!(explained, ours.len() + credentials.len(), "docs/errors.md explains what is never sent");
+    }
+}

@@ -1,0 +1,196 @@
+//! The App Store: signed transactions, server notifications, and the App Store Server API.
+
+mod binding;
+mod client;
+mod fetch;
+mod item;
+mod normalize;
+mod notification;
+mod proof;
+mod token;
+mod verify;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+
+pub(crate) use verify::inspect::{Report, inspect};
+pub(crate) use verify::{Roots, Verifier};
+
+use super::contract::{
+    Authentic, Delivery, FetchError, FetchRequest, Proof, ProofError, Proven, Reading, Rejection,
+    Store, StoreAnswer,
+};
+use crate::config::app_store::AppStoreConfig;
+use crate::domain::catalog::Catalog;
+use crate::domain::chain::{Alias, AppId};
+use crate::domain::reconcile::Answer;
+use crate::domain::subscription::store_state::StoreState;
+use crate::domain::time::Instant;
+use crate::http::HttpClient;
+use binding::Accepted;
+use client::Client;
+use token::{KeyError, RequestTokens};
+use verify::ocsp::{Ocsp, OcspError};
+use verify::{Chain, VerifyError};
+
+/// A read of a chain, or the look-up of a bare id, takes no longer than this in all.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// Why the App Store cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error("app_store: {path} cannot be read: {error}")]
+    File {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("app_store: private_key or private_key_file is missing")]
+    NoKey,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("app_store: root_certificates: {0}")]
+    Root(#[from] VerifyError),
+    #[error("app_store: {0} is not a URL")]
+    Url(&'static str),
+}
+
+/// The App Store of one team.
+pub(crate) struct AppStore {
+    verifier: Verifier,
+    accepted: Accepted,
+    client: Client,
+    ocsp: Option<Ocsp>,
+}
+
+impl AppStore {
+    /// Reads keys and roots; calls nobody.
+    pub(crate) fn new(config: &AppStoreConfig, http: HttpClient) -> Result<Self, SetupError> {
+        let key = private_key(config)?;
+        let tokens = RequestTokens::new(&config.issuer_id, &config.key_id, key.expose_secret())?;
+        let url = |name, text: &str| Url::parse(text).map_err(|_| SetupError::Url(name));
+        let client = Client::new(
+            http.clone(),
+            tokens,
+            url("production_url", &config.production_url)?,
+            url("sandbox_url", &config.sandbox_url)?,
+        );
+        Ok(Self {
+            verifier: Verifier::new(roots(config)?),
+            accepted: Accepted::new(&config.environments),
+            client,
+            ocsp: config.ocsp.then(|| Ocsp::new(http)),
+        })
+    }
+
+    /// Asks whether the certificates behind a stranger's document still stand. Answers of the
+    /// Server API come from Apple over TLS and are not asked about.
+    async fn check_revocation(&self, chain: &Chain) -> Result<(), OcspError> {
+        match &self.ocsp {
+            Some(ocsp) => ocsp.check(chain).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The roots that the configuration trusts: Apple's, or those of the store simulator.
+pub(crate) fn roots(config: &AppStoreConfig) -> Result<Roots, SetupError> {
+    if config.root_certificates.is_empty() {
+        return Ok(Roots::apple()?);
+    }
+    let files: Result<Vec<_>, _> = config.root_certificates.iter().map(read).collect();
+    Ok(Roots::pinned(files?)?)
+}
+
+fn private_key(config: &AppStoreConfig) -> Result<SecretString, SetupError> {
+    match (&config.private_key, &config.private_key_file) {
+        (Some(key), _) => Ok(key.clone()),
+        (None, Some(path)) => {
+            let text = String::from_utf8(read(path)?).map_err(|_| KeyError)?;
+            Ok(SecretString::from(text))
+        }
+        (None, None) => Err(SetupError::NoKey),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, SetupError> {
+    std::fs::read(path).map_err(|error| SetupError::File {
+        path: path.clone(),
+        error,
+    })
+}
+
+impl Store for AppStore {
+    async fn authenticate(&self, delivery: Delivery<'_>) -> Result<Authentic, Rejection> {
+        self.authenticate_notification(&delivery).await
+    }
+
+    fn read(&self, body: &[u8], catalog: &Catalog) -> Reading {
+        self.read_notification(body, catalog)
+    }
+
+    async fn verify_proof(
+        &self,
+        proof: &Proof,
+        catalog: &Catalog,
+        now: Instant,
+    ) -> Result<Proven, ProofError> {
+        match proof {
+            Proof::AppStoreTransaction(jws) => self.signed_transaction(jws, catalog, now).await,
+            Proof::AppStoreTransactionId {
+                app,
+                transaction_id,
+            } => {
+                let look_up =
+                    self.bare_transaction_id(app.as_deref(), transaction_id, catalog, now);
+                tokio::time::timeout(DEADLINE, look_up)
+                    .await
+                    .unwrap_or(Err(ProofError::Unavailable))
+            }
+            Proof::GooglePlayToken { .. } => {
+                Err(ProofError::Invalid("it is of another store".to_owned()))
+            }
+        }
+    }
+
+    async fn fetch(&self, request: FetchRequest<'_>) -> Result<Vec<StoreAnswer>, FetchError> {
+        tokio::time::timeout(
+            DEADLINE,
+            fetch::chain(&self.client, &self.accepted, &request),
+        )
+        .await
+        .unwrap_or_else(|_| Err(FetchError::away("no complete answer within the deadline")))
+    }
+
+    fn normalize(
+        &self,
+        head: &Alias,
+        answers: &[StoreAnswer],
+        catalog: &Catalog,
+        fetched_at: Instant,
+    ) -> Result<Answer, FetchError> {
+        let reader = normalize::Reader {
+            verifier: &self.verifier,
+            accepted: &self.accepted,
+            head,
+            catalog,
+            fetched_at,
+        };
+        reader.read(answers)
+    }
+
+    /// The App Store asks for no acknowledgement: the app finishes its transactions.
+    async fn acknowledge(&self, _: &StoreState, _: &Catalog) -> Result<(), FetchError> {
+        Ok(())
+    }
+
+    fn alias_for(&self, app: AppId, value: String) -> Alias {
+        binding::alias(app, value)
+    }
+}

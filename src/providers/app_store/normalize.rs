@@ -1,0 +1,325 @@
+//! The App Store's answers in our words. Pure: every JWS is verified again, as of its signedDate.
+
+use super::binding::{self, Accepted, BindingError};
+use super::client::{REFUNDS, SUBSCRIPTIONS, TRANSACTION};
+use super::item;
+use super::verify::{Verified, Verifier, VerifyError};
+use super::wire::{
+    self, LastTransaction, RefundHistoryResponse, RenewalInfo, StatusResponse,
+    TransactionInfoResponse,
+};
+use crate::domain::catalog::Catalog;
+use crate::domain::chain::{Alias, StoreProduct};
+use crate::domain::money::{Currency, Money};
+use crate::domain::provider::Environment;
+use crate::domain::reconcile::Answer;
+use crate::domain::subscription::store_state::{Item, StoreState, Transaction};
+use crate::domain::time::Instant;
+use crate::providers::contract::{FetchError, StoreAnswer};
+
+/// Why an answer is not taken.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("the answer is not a {0} response")]
+    Shape(&'static str),
+    #[error("no answer says whether the purchase exists")]
+    Incomplete,
+    #[error("a signed document in it: {0}")]
+    Document(#[from] VerifyError),
+    #[error("a signed document in it: {0}")]
+    Binding(#[from] BindingError),
+    #[error("it is about another purchase than was asked for")]
+    AnotherPurchase,
+}
+
+/// What everything in an answer is checked against.
+pub(super) struct Reader<'a> {
+    pub(super) verifier: &'a Verifier,
+    pub(super) accepted: &'a Accepted,
+    pub(super) head: &'a Alias,
+    pub(super) catalog: &'a Catalog,
+    pub(super) fetched_at: Instant,
+}
+
+/// One environment's part of the answers.
+#[derive(Default)]
+struct Answers<'a> {
+    statuses: Option<&'a StoreAnswer>,
+    refunds: Vec<&'a StoreAnswer>,
+    transaction: Option<&'a StoreAnswer>,
+}
+
+impl<'a> Answers<'a> {
+    fn of(environment: Environment, all: &'a [StoreAnswer]) -> Self {
+        let mut answers = Self::default();
+        for answer in all {
+            let Some((place, call)) = answer.call.split_once('/') else {
+                continue;
+            };
+            if place != environment.as_str() {
+                continue;
+            }
+            match call.split('/').next() {
+                Some(SUBSCRIPTIONS) => answers.statuses = Some(answer),
+                Some(REFUNDS) => answers.refunds.push(answer),
+                Some(TRANSACTION) => answers.transaction = Some(answer),
+                Some(_) | None => {}
+            }
+        }
+        answers
+    }
+}
+
+impl Reader<'_> {
+    /// The whole state of the head's chain.
+    pub(super) fn read(&self, answers: &[StoreAnswer]) -> Result<Answer, FetchError> {
+        self.answer(answers)
+            .map_err(|error| FetchError::Unreadable(error.to_string()))
+    }
+
+    fn answer(&self, all: &[StoreAnswer]) -> Result<Answer, Unreadable> {
+        let mut asked = false;
+        for environment in self.accepted.in_order() {
+            let answers = Answers::of(environment, all);
+            if let Some(state) = self.renewable(environment, &answers)? {
+                return Ok(Answer::Store(state));
+            }
+            let Some(transaction) = answers.transaction else {
+                continue;
+            };
+            if transaction.status == 200 {
+                return self.single(environment, transaction).map(Answer::Store);
+            }
+            asked = true;
+        }
+        if asked {
+            Ok(Answer::NotFound)
+        } else {
+            Err(Unreadable::Incomplete)
+        }
+    }
+
+    fn renewable(
+        &self,
+        environment: Environment,
+        answers: &Answers<'_>,
+    ) -> Result<Option<StoreState>, Unreadable> {
+        let Some(statuses) = answers.statuses.filter(|answer| answer.status == 200) else {
+            return Ok(None);
+        };
+        let response: StatusResponse = parse(statuses, "status")?;
+        self.check_envelope(environment, &response)?;
+        let Some(row) = response.row(&self.head.value) else {
+            return Ok(None);
+        };
+        let (transaction, renewal) = self.row(environment, row)?;
+        let mut documents = self.refunds(environment, &answers.refunds)?;
+        let now = item::Renewable {
+            status: row.status,
+            transaction: transaction.payload(),
+            renewal: renewal.as_ref().map(Verified::payload),
+            signed_at: transaction.signed_at(),
+        };
+        let item = now.item();
+        let signed = renewal.as_ref().map(Verified::signed_at);
+        let renewal = renewal.as_ref().map(Verified::payload);
+        documents.push(transaction);
+        Ok(self.state(environment, item, &documents, renewal, signed))
+    }
+
+    /// The statuses' unsigned frame must be of what was asked for, too.
+    fn check_envelope(
+        &self,
+        environment: Environment,
+        response: &StatusResponse,
+    ) -> Result<(), Unreadable> {
+        if self.accepted.check(&response.environment)? != environment {
+            return Err(BindingError::Mismatch("the environment").into());
+        }
+        let app = binding::app(self.catalog, &response.bundle_id, environment)?;
+        binding::check_app_apple_id(app, environment, response.app_apple_id)?;
+        if app.id != self.head.app {
+            return Err(Unreadable::AnotherPurchase);
+        }
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        environment: Environment,
+        row: &LastTransaction,
+    ) -> Result<(Verified<wire::Transaction>, Option<Verified<RenewalInfo>>), Unreadable> {
+        let transaction = self.transaction(environment, &row.signed_transaction_info)?;
+        if transaction.payload().original_transaction_id != self.head.value {
+            return Err(Unreadable::AnotherPurchase);
+        }
+        let renewal = match &row.signed_renewal_info {
+            Some(jws) => Some(self.verifier.verify::<RenewalInfo>(jws, self.fetched_at)?),
+            None => None,
+        };
+        if let Some(renewal) = &renewal {
+            binding::check_renewal(transaction.payload(), renewal.payload())?;
+        }
+        Ok((transaction, renewal))
+    }
+
+    /// The history is the customer's; only this chain's part of it counts.
+    fn refunds(
+        &self,
+        environment: Environment,
+        pages: &[&StoreAnswer],
+    ) -> Result<Vec<Verified<wire::Transaction>>, Unreadable> {
+        let mut refunds = Vec::new();
+        for page in pages.iter().filter(|page| page.status == 200) {
+            let response: RefundHistoryResponse = parse(page, "refund history")?;
+            for jws in &response.signed_transactions {
+                let transaction = self.transaction(environment, jws)?;
+                if transaction.payload().original_transaction_id == self.head.value {
+                    refunds.push(transaction);
+                }
+            }
+        }
+        Ok(refunds)
+    }
+
+    fn single(
+        &self,
+        environment: Environment,
+        answer: &StoreAnswer,
+    ) -> Result<StoreState, Unreadable> {
+        let response: TransactionInfoResponse = parse(answer, "transaction")?;
+        let transaction = self.transaction(environment, &response.signed_transaction_info)?;
+        let payload = transaction.payload();
+        if payload.original_transaction_id != self.head.value {
+            return Err(Unreadable::AnotherPurchase);
+        }
+        let item = item::of_transaction(payload, transaction.signed_at(), self.fetched_at);
+        self.state(environment, item, &[transaction], None, None)
+            .ok_or(Unreadable::Incomplete)
+    }
+
+    /// Verified, and of the head's app and the environment that was asked.
+    fn transaction(
+        &self,
+        environment: Environment,
+        jws: &str,
+    ) -> Result<Verified<wire::Transaction>, Unreadable> {
+        let transaction = self
+            .verifier
+            .verify::<wire::Transaction>(jws, self.fetched_at)?;
+        let payload = transaction.payload();
+        if self.accepted.check(&payload.environment)? != environment {
+            return Err(BindingError::Mismatch("the environment").into());
+        }
+        if binding::app(self.catalog, &payload.bundle_id, environment)?.id != self.head.app {
+            return Err(Unreadable::AnotherPurchase);
+        }
+        Ok(transaction)
+    }
+
+    /// `documents`: the chain's transactions, the newest last.
+    fn state(
+        &self,
+        environment: Environment,
+        item: Item,
+        documents: &[Verified<wire::Transaction>],
+        renewal: Option<&RenewalInfo>,
+        renewal_signed_at: Option<Instant>,
+    ) -> Option<StoreState> {
+        let newest = documents.last()?.payload();
+        let stamp = documents
+            .iter()
+            .map(Verified::signed_at)
+            .chain(renewal_signed_at)
+            .max()?;
+        let token = newest
+            .app_account_token
+            .clone()
+            .or_else(|| renewal?.app_account_token.clone());
+        Some(StoreState {
+            environment,
+            stamp,
+            head: self.head.clone(),
+            aliases: Vec::new(),
+            predecessors: Vec::new(),
+            account_token: token,
+            purchased_at: purchased_at(documents, renewal),
+            items: vec![item],
+            transactions: transactions(documents),
+            acknowledge_by: None,
+        })
+    }
+}
+
+/// The state that a signed transaction shows by itself.
+pub(super) fn alone(
+    head: Alias,
+    environment: Environment,
+    document: Verified<wire::Transaction>,
+    now: Instant,
+) -> StoreState {
+    let payload = document.payload();
+    StoreState {
+        environment,
+        stamp: document.signed_at(),
+        head,
+        aliases: Vec::new(),
+        predecessors: Vec::new(),
+        account_token: payload.app_account_token.clone(),
+        items: vec![item::of_transaction(payload, document.signed_at(), now)],
+        purchased_at: purchased_at(std::slice::from_ref(&document), None),
+        transactions: transactions(&[document]),
+        acknowledge_by: None,
+    }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(
+    answer: &'a StoreAnswer,
+    name: &'static str,
+) -> Result<T, Unreadable> {
+    serde_json::from_slice(&answer.body).map_err(|_| Unreadable::Shape(name))
+}
+
+/// When the newest purchase that is not a renewal was made, as far as the documents tell.
+fn purchased_at(
+    documents: &[Verified<wire::Transaction>],
+    renewal: Option<&RenewalInfo>,
+) -> Option<Instant> {
+    let bought = documents.iter().map(Verified::payload).flat_map(|payload| {
+        let now = (payload.transaction_reason == Some(wire::Reason::Purchase))
+            .then_some(payload.purchase_date);
+        [now, payload.original_purchase_date].into_iter().flatten()
+    });
+    let again = renewal.and_then(|renewal| renewal.recent_subscription_start_date);
+    bought.chain(again).max().map(|date| date.0)
+}
+
+/// Each transaction once, as its newest document says.
+fn transactions(documents: &[Verified<wire::Transaction>]) -> Vec<Transaction> {
+    let mut ordered: Vec<_> = documents.iter().collect();
+    ordered.sort_by_key(|document| std::cmp::Reverse(document.signed_at()));
+    let mut transactions: Vec<Transaction> = Vec::new();
+    for payload in ordered.into_iter().map(Verified::payload) {
+        if transactions
+            .iter()
+            .all(|known| known.transaction_id != payload.transaction_id)
+        {
+            transactions.push(Transaction {
+                transaction_id: payload.transaction_id.clone(),
+                product: StoreProduct::new(payload.product_id.clone()),
+                purchased_at: payload.purchase_date.0,
+                price: price(payload),
+                revoked_at: payload.revocation_date.map(|date| date.0),
+            });
+        }
+    }
+    transactions.sort_by(|a, b| {
+        (a.purchased_at, &a.transaction_id).cmp(&(b.purchased_at, &b.transaction_id))
+    });
+    transactions
+}
+
+fn price(payload: &wire::Transaction) -> Option<Money> {
+    let currency = Currency::parse(payload.currency.as_deref()?)?;
+    Money::from_milliunits(payload.price?, currency)
+}

@@ -1,0 +1,106 @@
+//! What `inspect` says of right and wrong documents.
+
+use serde_json::json;
+
+use super::support::{
+    BUNDLE, DEVELOPER_OID, NOW_MS, Profile, Signer, catalog, now, renewal, transaction, with,
+};
+use crate::providers::app_store::{Report, inspect};
+
+fn faults(report: &Report) -> Vec<(&str, &str)> {
+    report
+        .lines
+        .iter()
+        .filter(|line| !line.ok)
+        .map(|line| (line.part, line.step))
+        .collect()
+}
+
+#[test]
+fn a_genuine_notification_is_right_in_every_step() {
+    let signer = Signer::genuine();
+    let payload = json!({
+        "notificationType": "DID_RENEW", "notificationUUID": "u", "signedDate": NOW_MS,
+        "data": {
+            "environment": "Production", "bundleId": BUNDLE,
+            "signedTransactionInfo": signer.sign(&transaction()),
+            "signedRenewalInfo": signer.sign(&renewal()),
+        },
+    });
+    let report = inspect(
+        &signer.sign(&payload),
+        &signer.roots(),
+        Some(&catalog()),
+        now(),
+    );
+    assert_eq!(faults(&report), []);
+    assert!(report.is_genuine());
+    assert!(
+        report
+            .lines
+            .iter()
+            .any(|line| line.part == "signedRenewalInfo")
+    );
+    assert_eq!(report.payload.unwrap()["notificationType"], "DID_RENEW");
+}
+
+#[test]
+fn every_fault_is_named_at_its_step() {
+    let signer = Signer::genuine();
+    let developer = Signer::shaped(
+        &Profile::intermediate(),
+        &Profile {
+            marker: Some(DEVELOPER_OID),
+            ..Profile::leaf()
+        },
+    );
+    let none = with(signer.header(), json!({"alg": "none", "jwk": {}}));
+    let cases = [
+        (String::new(), vec![("document", "form")]),
+        (
+            signer.sign_header(&none, &transaction()),
+            vec![("document", "alg"), ("document", "header names")],
+        ),
+        (
+            Signer::genuine().sign(&transaction()),
+            vec![("document", "chain")],
+        ),
+        (
+            signer.sign(&with(
+                transaction(),
+                json!({"signedDate": NOW_MS + 600_000}),
+            )),
+            vec![("document", "signedDate is past")],
+        ),
+        (
+            signer.sign(&with(transaction(), json!({"environment": "Xcode"}))),
+            vec![("document", "environment")],
+        ),
+        (
+            signer.sign(&with(transaction(), json!({"bundleId": "com.stranger"}))),
+            vec![("document", "app")],
+        ),
+        (
+            signer.sign(&json!({"signedDate": NOW_MS})),
+            vec![("document", "contents")],
+        ),
+    ];
+    for (jws, expected) in cases {
+        let report = inspect(&jws, &signer.roots(), Some(&catalog()), now());
+        assert_eq!(faults(&report), expected);
+        assert!(!report.is_genuine());
+    }
+    let report = inspect(
+        &developer.sign(&transaction()),
+        &developer.roots(),
+        None,
+        now(),
+    );
+    assert!(faults(&report).contains(&("document", "leaf")));
+    assert!(
+        report
+            .lines
+            .iter()
+            .any(|line| line.explanation.contains("1.2.840.113635.100.6.11.1"))
+    );
+}

@@ -1,0 +1,204 @@
+//! Server notifications: who sent them, and where they point.
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::support::{
+    APP_APPLE_ID, BUNDLE, NOW_MS, Signer, at, catalog, now, renewal, transaction, with,
+};
+use crate::config::app_store::AppStoreEnvironment;
+use crate::providers::app_store::AppStore;
+use crate::providers::contract::{Authentic, Delivery, Reading, Rejection, Store};
+
+fn notification(signer: &Signer, transaction: &Value, renewal: &Value) -> Value {
+    json!({
+        "notificationType": "DID_RENEW", "subtype": "BILLING_RECOVERY", "version": "2.0",
+        "notificationUUID": "002e14d5-51f5-4503-b5a8-c3a1af68eb20", "signedDate": NOW_MS,
+        "data": {
+            "environment": transaction["environment"], "bundleId": BUNDLE,
+            "appAppleId": APP_APPLE_ID, "bundleVersion": "1", "status": 1,
+            "signedTransactionInfo": signer.sign(transaction),
+            "signedRenewalInfo": signer.sign(renewal),
+        },
+    })
+}
+
+fn body(signer: &Signer, payload: &Value) -> Vec<u8> {
+    json!({"signedPayload": signer.sign(payload)})
+        .to_string()
+        .into_bytes()
+}
+
+async fn authenticate(store: &AppStore, body: &[u8]) -> Result<Authentic, Rejection> {
+    let headers = HeaderMap::new();
+    store
+        .authenticate(Delivery {
+            headers: &headers,
+            body,
+            now: now(),
+        })
+        .await
+}
+
+fn genuine(signer: &Signer) -> Value {
+    notification(signer, &transaction(), &renewal())
+}
+
+#[tokio::test]
+async fn an_authentic_notification_points_to_its_chain() {
+    let signer = Signer::genuine();
+    let store = signer.store("http://127.0.0.1:9");
+    let body = body(&signer, &genuine(&signer));
+    let authentic = authenticate(&store, &body).await.unwrap();
+    assert_eq!(authentic.event_id, "002e14d5-51f5-4503-b5a8-c3a1af68eb20");
+    let Reading::Chain(signal) = store.read(&body, &catalog()) else {
+        panic!("a chain")
+    };
+    assert_eq!(signal.kind, "DID_RENEW/BILLING_RECOVERY");
+    assert_eq!(signal.alias.value, "2000000000000001");
+    assert_eq!(signal.alias.app.0, "example-ios");
+    assert_eq!(signal.occurred_at, Some(at(NOW_MS)));
+    assert!(signal.evidence.is_empty());
+}
+
+#[tokio::test]
+async fn what_apple_did_not_sign_as_a_notification_is_forged() {
+    let signer = Signer::genuine();
+    let store = signer.store("http://127.0.0.1:9");
+    let good = genuine(&signer);
+    let signed = signer.sign(&good);
+    let mut late = body(&signer, &good);
+    late.resize(256 * 1024 + 1, b' ');
+    let bodies = [
+        body(&Signer::genuine(), &good),
+        body(&signer, &transaction()),
+        body(
+            &signer,
+            &with(good.clone(), json!({"notificationUUID": null})),
+        ),
+        body(&signer, &with(good.clone(), json!({"notificationUUID": 7}))),
+        body(
+            &signer,
+            &with(good.clone(), json!({"signedDate": NOW_MS + 301_000})),
+        ),
+        body(&signer, &with(good.clone(), json!({"signedDate": null}))),
+        signed.clone().into_bytes(),
+        json!({"signedpayload": signed}).to_string().into_bytes(),
+        json!({"signedPayload": [signed]}).to_string().into_bytes(),
+        format!(r#"{{"signedPayload":"x","signedPayload":"{signed}"}}"#).into_bytes(),
+        good.to_string().into_bytes(),
+        b"\xff\xfe".to_vec(),
+        Vec::new(),
+        late,
+    ];
+    for (n, body) in bodies.iter().enumerate() {
+        let result = authenticate(&store, body).await;
+        assert!(matches!(result, Err(Rejection::Forged(_))), "case {n}");
+    }
+}
+
+fn reading(signer: &Signer, payload: &Value) -> Reading {
+    signer
+        .store("http://127.0.0.1:9")
+        .read(&body(signer, payload), &catalog())
+}
+
+#[test]
+fn what_is_about_no_purchase_is_ignored() {
+    let signer = Signer::genuine();
+    let base = || with(genuine(&signer), json!({"data": null, "subtype": null}));
+    let data = json!({"bundleId": BUNDLE, "environment": "Sandbox"});
+    let cases = [
+        json!({"notificationType": "TEST", "data": data}),
+        json!({"notificationType": "RENEWAL_EXTENSION", "subtype": "SUMMARY", "summary": {"a": 1}}),
+        json!({"notificationType": "EXTERNAL_PURCHASE_TOKEN", "externalPurchaseToken": {}}),
+        json!({"notificationType": "RESCIND_CONSENT", "appData": {"bundleId": BUNDLE}}),
+    ];
+    for changes in cases {
+        let reading = reading(&signer, &with(base(), changes.clone()));
+        assert!(
+            matches!(reading, Reading::Ignored { .. }),
+            "{changes}: {reading:?}"
+        );
+    }
+    let store = signer.store_for("http://127.0.0.1:9", &[AppStoreEnvironment::Production]);
+    let sandbox = json!({"environment": "Sandbox"});
+    let payload = notification(
+        &signer,
+        &with(transaction(), sandbox.clone()),
+        &with(renewal(), sandbox),
+    );
+    let reading = store.read(&body(&signer, &payload), &catalog());
+    assert!(matches!(reading, Reading::Ignored { .. }));
+}
+
+#[test]
+fn every_type_with_a_transaction_points_to_its_chain() {
+    let signer = Signer::genuine();
+    for kind in [
+        "SUBSCRIBED",
+        "DID_CHANGE_RENEWAL_PREF",
+        "DID_CHANGE_RENEWAL_STATUS",
+        "OFFER_REDEEMED",
+        "DID_FAIL_TO_RENEW",
+        "GRACE_PERIOD_EXPIRED",
+        "EXPIRED",
+        "PRICE_INCREASE",
+        "REFUND",
+        "REFUND_DECLINED",
+        "REFUND_REVERSED",
+        "REVOKE",
+        "CONSUMPTION_REQUEST",
+        "RENEWAL_EXTENDED",
+        "ONE_TIME_CHARGE",
+        "A_TYPE_OF_TOMORROW",
+    ] {
+        let payload = with(
+            genuine(&signer),
+            json!({"notificationType": kind, "subtype": null}),
+        );
+        let reading = reading(&signer, &payload);
+        assert!(
+            matches!(reading, Reading::Chain(signal) if signal.kind == kind),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn a_splice_points_nowhere() {
+    let signer = Signer::genuine();
+    let other = Signer::genuine();
+    let spliced =
+        |t: Value, r: Value| notification(&signer, &with(transaction(), t), &with(renewal(), r));
+    let data = |changes: Value| {
+        let payload = genuine(&signer);
+        let data = with(payload["data"].clone(), changes);
+        with(payload, json!({"data": data}))
+    };
+    let cases = [
+        spliced(json!({"bundleId": "com.example.other"}), json!({})),
+        spliced(json!({"originalTransactionId": "9"}), json!({})),
+        spliced(json!({}), json!({"originalTransactionId": "9"})),
+        spliced(json!({}), json!({"environment": "Sandbox"})),
+        spliced(json!({"signedDate": NOW_MS + 301_000}), json!({})),
+        data(json!({"environment": "Sandbox"})),
+        data(json!({"bundleId": "com.stranger"})),
+        data(json!({"bundleId": "com.example.other"})),
+        data(json!({"appAppleId": 1})),
+        data(json!({"appAppleId": null})),
+        data(json!({"signedTransactionInfo": other.sign(&transaction())})),
+        data(json!({"signedRenewalInfo": other.sign(&renewal())})),
+        data(json!({"signedTransactionInfo": signer.sign(&renewal())})),
+        data(json!({"signedTransactionInfo": "a.b.c"})),
+        data(json!({"signedTransactionInfo": null})),
+        with(genuine(&signer), json!({"data": null})),
+    ];
+    for (n, payload) in cases.iter().enumerate() {
+        let reading = reading(&signer, payload);
+        assert!(
+            matches!(reading, Reading::Unreadable { .. }),
+            "case {n}: {reading:?}"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! What every store looks like from inside: authenticate, read, verify, fetch, normalise, acknowledge.
+//!
+//! A provider is a folder of `wire` (their JSON), `verify` (signature → proof), `client` (their
+//! API) and `normalize` (theirs → ours, pure), and one line in the registry.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::catalog::Catalog;
+use crate::domain::chain::{Alias, AppId};
+use crate::domain::provider::Provider;
+use crate::domain::reconcile::Answer;
+use crate::domain::subscription::store_state::{Evidence, StoreState};
+use crate::domain::time::Instant;
+
+/// One webhook request, untouched.
+pub(crate) struct Delivery<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+    /// Business time of arrival, for tolerances on what the store signed.
+    pub(crate) now: Instant,
+}
+
+/// A request that its sender really sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Authentic {
+    /// The sender's id of the event: equal on every redelivery.
+    pub(crate) event_id: String,
+}
+
+/// Why a webhook request was turned away. Nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Rejection {
+    /// Not from the store: answered 401.
+    #[error("not authentic: {0}")]
+    Forged(String),
+    /// Ours to mend (key set unreachable…): answered 503, the store sends it again.
+    #[error("cannot be checked now: {0}")]
+    Unavailable(String),
+}
+
+/// What an authentic notification is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It says that a chain may have changed.
+    Chain(Signal),
+    /// Understood, and of no consequence here (a test, a report): kept and marked.
+    Ignored { kind: String, reason: &'static str },
+    /// Authentic but not understood: kept, counted, grants nothing.
+    Unreadable { reason: String },
+}
+
+/// A notification's pointer to a chain, and the facts that only it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signal {
+    /// The store's own word, for people: `DID_RENEW`, `SUBSCRIPTION_RENEWED`.
+    pub(crate) kind: String,
+    pub(crate) alias: Alias,
+    pub(crate) evidence: Vec<Evidence>,
+    /// When the store says that it happened.
+    pub(crate) occurred_at: Option<Instant>,
+}
+
+/// What a caller hands over as proof of purchase.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Proof {
+    /// A transaction signed by the App Store (StoreKit 2 `jwsRepresentation`).
+    AppStoreTransaction(String),
+    /// A bare App Store transaction id: binds only if the store's record names the caller.
+    AppStoreTransactionId { app: Option<String>, transaction_id: String },
+    /// A Google Play purchase token.
+    GooglePlayToken { package_name: String, token: String },
+}
+
+impl Proof {
+    /// Whose proof it is.
+    pub(crate) fn provider(&self) -> Provider {
+        match self {
+            Self::AppStoreTransaction(_) | Self::AppStoreTransactionId { .. } => Provider::AppStore,
+            Self::GooglePlayToken { .. } => Provider::GooglePlay,
+        }
+    }
+
+    /// Ids can be guessed; documents and tokens cannot.
+    pub(crate) fn shows_possession(&self) -> bool {
+        match self {
+            Self::AppStoreTransaction(_) | Self::GooglePlayToken { .. } => true,
+            Self::AppStoreTransactionId { .. } => false,
+        }
+    }
+}
+
+/// A proof that holds as far as can be told without asking the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Proven {
+    pub(crate) alias: Alias,
+    /// What a signed proof says by itself: stands in while the store cannot be asked.
+    pub(crate) stand_in: Option<StoreState>,
+    /// The account token inside the proof, if it is signed.
+    pub(crate) account_token: Option<String>,
+}
+
+/// Why a proof is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProofError {
+    /// Not a document of that store: malformed, forged, tampered.
+    #[error("the proof does not verify: {0}")]
+    Invalid(String),
+    /// Genuine, but of an app that the catalog does not list.
+    #[error("the purchase belongs to an app that is not in the catalog")]
+    UnknownApp,
+    /// Genuine, but of an environment that this deployment does not accept.
+    #[error("the purchase was made in an environment that is not accepted here")]
+    EnvironmentNotAccepted,
+    /// Possession is not shown: a bare id whose record does not name the caller.
+    #[error("the proof is not sufficient")]
+    Insufficient,
+    /// It cannot be checked now.
+    #[error("the store cannot be asked now")]
+    Unavailable,
+}
+
+/// One answer of a store, as it came: kept for replay.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct StoreAnswer {
+    /// Which call it answers: `subscriptions`, `orders/GPA.…`; never a URL with a token.
+    pub(crate) call: String,
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+/// Why the store's truth could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// Time-outs, 5xx, rate limits, retryable codes.
+    #[error("the store cannot be asked now: {cause}")]
+    Away { cause: String, retry_after: Option<Duration> },
+    /// Credentials or permissions: alarmed, tried again slowly.
+    #[error("the store refuses our credentials: {0}")]
+    Refused(String),
+    /// It answered something we cannot read: kept, alarmed, grants nothing.
+    #[error("the store's answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl FetchError {
+    pub(crate) fn away(cause: impl Into<String>) -> Self {
+        Self::Away { cause: cause.into(), retry_after: None }
+    }
+}
+
+/// What a fetch needs to know of the chain.
+pub(crate) struct FetchRequest<'a> {
+    /// The id to ask for.
+    pub(crate) head: &'a Alias,
+    /// Evidence that needs calls of its own (orders of known voids).
+    pub(crate) evidence: &'a [Evidence],
+    /// Aliases already known as this chain's: a walk over linked tokens stops there.
+    pub(crate) known: &'a [Alias],
+    /// Where the app's own names are: the bundle id, the package name.
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) now: Instant,
+}
+
+/// A store. Two real ones stand behind it; one contract suite runs over both.
+pub(crate) trait Store: Send + Sync {
+    /// Authenticates the sender of a webhook from its raw bytes.
+    fn authenticate(
+        &self,
+        delivery: Delivery<'_>,
+    ) -> impl Future<Output = Result<Authentic, Rejection>> + Send;
+
+    /// Reads an authentic body; never trusts it for state, only for where to look.
+    fn read(&self, body: &[u8], catalog: &Catalog) -> Reading;
+
+    /// Verifies a proof; a bare id costs a call to the store.
+    fn verify_proof(
+        &self,
+        proof: &Proof,
+        catalog: &Catalog,
+        now: Instant,
+    ) -> impl Future<Output = Result<Proven, ProofError>> + Send;
+
+    /// Asks the store for everything about a chain.
+    fn fetch(
+        &self,
+        request: FetchRequest<'_>,
+    ) -> impl Future<Output = Result<Vec<StoreAnswer>, FetchError>> + Send;
+
+    /// Puts answers into our words. Pure: replay calls it with stored answers. Answers contain no
+    /// evidence yet; the caller adds it (`guard::with_evidence`).
+    fn normalize(
+        &self,
+        head: &Alias,
+        answers: &[StoreAnswer],
+        catalog: &Catalog,
+        fetched_at: Instant,
+    ) -> Result<Answer, FetchError>;
+
+    /// Tells the store that the purchase reached its owner. Safe to repeat.
+    fn acknowledge(
+        &self,
+        state: &StoreState,
+        catalog: &Catalog,
+    ) -> impl Future<Output = Result<(), FetchError>> + Send;
+
+    /// The alias under which signals about an app's purchase are looked up.
+    fn alias_for(&self, app: AppId, value: String) -> Alias;
+}

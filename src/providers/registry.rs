@@ -1,0 +1,96 @@
+//! Which stores this deployment talks to. A new provider adds one field and one arm per call.
+
+use super::app_store::AppStore;
+use super::contract::{
+    Authentic, Delivery, FetchError, FetchRequest, Proof, ProofError, Proven, Reading, Rejection,
+    Store, StoreAnswer,
+};
+use super::google_play::GooglePlay;
+use crate::domain::catalog::Catalog;
+use crate::domain::chain::Alias;
+use crate::domain::provider::Provider;
+use crate::domain::reconcile::Answer;
+use crate::domain::subscription::store_state::StoreState;
+use crate::domain::time::Instant;
+
+/// The configured stores; what is not configured is refused as such.
+pub(crate) struct Stores {
+    pub(crate) app_store: Option<AppStore>,
+    pub(crate) google_play: Option<GooglePlay>,
+}
+
+const NOT_CONFIGURED: &str = "this store is not configured";
+
+/// Runs `$call` on the store of `$provider`, or gives `$absent`.
+macro_rules! on_store {
+    ($self:ident, $provider:expr, $store:ident => $call:expr, $absent:expr) => {
+        match $provider {
+            Provider::AppStore => match &$self.app_store {
+                Some($store) => $call,
+                None => $absent,
+            },
+            Provider::GooglePlay => match &$self.google_play {
+                Some($store) => $call,
+                None => $absent,
+            },
+        }
+    };
+}
+
+impl Stores {
+    pub(crate) fn is_configured(&self, provider: Provider) -> bool {
+        on_store!(self, provider, _store => true, false)
+    }
+
+    pub(crate) async fn authenticate(
+        &self,
+        provider: Provider,
+        delivery: Delivery<'_>,
+    ) -> Result<Authentic, Rejection> {
+        on_store!(self, provider, store => store.authenticate(delivery).await,
+            Err(Rejection::Unavailable(NOT_CONFIGURED.into())))
+    }
+
+    pub(crate) fn read(&self, provider: Provider, body: &[u8], catalog: &Catalog) -> Reading {
+        on_store!(self, provider, store => store.read(body, catalog),
+            Reading::Unreadable { reason: NOT_CONFIGURED.into() })
+    }
+
+    pub(crate) async fn verify_proof(
+        &self,
+        proof: &Proof,
+        catalog: &Catalog,
+        now: Instant,
+    ) -> Result<Proven, ProofError> {
+        on_store!(self, proof.provider(), store => store.verify_proof(proof, catalog, now).await,
+            Err(ProofError::Invalid(NOT_CONFIGURED.into())))
+    }
+
+    pub(crate) async fn fetch(
+        &self,
+        request: FetchRequest<'_>,
+    ) -> Result<Vec<StoreAnswer>, FetchError> {
+        on_store!(self, request.head.provider, store => store.fetch(request).await,
+            Err(FetchError::Refused(NOT_CONFIGURED.into())))
+    }
+
+    pub(crate) fn normalize(
+        &self,
+        head: &Alias,
+        answers: &[StoreAnswer],
+        catalog: &Catalog,
+        fetched_at: Instant,
+    ) -> Result<Answer, FetchError> {
+        on_store!(self, head.provider, store => store.normalize(head, answers, catalog, fetched_at),
+            Err(FetchError::Refused(NOT_CONFIGURED.into())))
+    }
+
+    pub(crate) async fn acknowledge(
+        &self,
+        state: &StoreState,
+        catalog: &Catalog,
+    ) -> Result<(), FetchError> {
+        on_store!(self, state.head.provider, store => store.acknowledge(state, catalog).await,
+            Err(FetchError::Refused(NOT_CONFIGURED.into())))
+    }
+}

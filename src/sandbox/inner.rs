@@ -1,0 +1,65 @@
+//! What all parts of a running simulator share.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+
+use super::clockwork::IdleHook;
+use super::error::SandboxError;
+use super::google_play::oauth::Tokens;
+use super::keys::{IdentityKeys, Keys};
+use super::setup::StoreSetup;
+use super::state::{Turn, World, whole_millis};
+use super::traffic::Traffic;
+use crate::clock::VirtualClock;
+
+/// One running simulator.
+pub(super) struct Inner {
+    pub(super) setup: StoreSetup,
+    pub(super) dir: Option<PathBuf>,
+    pub(super) clock: VirtualClock,
+    pub(super) keys: Keys,
+    pub(super) identity: Mutex<IdentityKeys>,
+    pub(super) world: Mutex<World>,
+    pub(super) traffic: Traffic,
+    pub(super) google_tokens: Tokens,
+    /// Where the simulator is reached, without a slash at the end.
+    pub(super) base_url: String,
+    pub(super) client: reqwest::Client,
+    /// Held by whoever plays events: they happen one after the other.
+    pub(super) playing: tokio::sync::Mutex<()>,
+    /// Told whenever the agenda may have changed.
+    pub(super) planned: Notify,
+    pub(super) idle_hook: Mutex<Option<IdleHook>>,
+}
+
+impl Inner {
+    /// One change of the world, saved before anybody hears of it.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Turn<'_>) -> Result<T, SandboxError>,
+    ) -> Result<T, SandboxError> {
+        let mut world = self.world();
+        let now = self.clock.now();
+        let value = change(&mut Turn::new(&mut world, &self.setup, &self.keys, now))?;
+        world.save(self.dir.as_deref())?;
+        drop(world);
+        self.planned.notify_one();
+        Ok(value)
+    }
+
+    /// A look at the world at this moment.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&World, DateTime<Utc>) -> T) -> T {
+        read(&self.world(), whole_millis(self.clock.now()))
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn identity(&self) -> MutexGuard<'_, IdentityKeys> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,350 @@
+//! The store simulator: plays Apple's App Store, Google Play and the app's identity provider on a
+//! virtual clock. It knows nothing of the server's own code, so that an error on one side cannot
+//! agree with the same error on the other.
+//!
+//! ```text
+//! operations (buy, refund, …) ─┐
+//! clockwork (time passes) ─────┼─▶ turn: store state machines ─▶ outbox ─▶ server's webhooks
+//! store APIs (acknowledge, …) ─┘
+//! ```
+
+mod agenda;
+mod app_store;
+mod certs;
+mod clockwork;
+mod control;
+mod delivery;
+mod disk;
+mod error;
+pub mod forge;
+mod google_play;
+mod identity;
+mod ids;
+mod inner;
+mod jws;
+mod keys;
+mod manifest;
+mod period;
+mod server;
+mod setup;
+mod state;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod truth;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use agenda::Due;
+pub use app_store::{AppStoreBuy, AppStorePurchase, Billing};
+pub use delivery::{Attempt, AttemptResult, DeliveryState, NotificationRecord, Store, Webhooks};
+pub use error::SandboxError;
+pub use google_play::{GooglePlayBuy, GooglePlayPurchase};
+pub use identity::{IdentityToken, PushToken};
+use inner::Inner;
+pub use jws::Algorithm;
+pub use manifest::{IdentityManifest, Manifest, PushManifest};
+pub use period::{InvalidPeriod, Period};
+pub use setup::{
+    AppStoreKind, AppStoreProduct, Environment, GooglePlayKind, GooglePlayProduct, Options,
+    StoreSetup, Timing,
+};
+pub use traffic::{Endpoint, Outage};
+pub use truth::{PurchaseState, PurchaseTruth};
+
+/// A running simulator; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Sandbox {
+    /// Starts the stores, with the state and keys kept in the directory if there are any. The
+    /// clock is moved to where that state ended, and what fell due since then happens at once.
+    pub async fn start(options: Options) -> Result<Self, SandboxError> {
+        let listener = TcpListener::bind((options.bind, options.port))
+            .await
+            .map_err(SandboxError::Listen)?;
+        let address = listener.local_addr().map_err(SandboxError::Listen)?;
+        let inner = Arc::new(server::build(options, address).await?);
+        if let Some(dir) = &inner.dir {
+            disk::write(&dir.join("manifest.json"), &inner.manifest())?;
+        }
+        let sandbox = Self {
+            inner: Arc::clone(&inner),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let stop = sandbox.stop.clone();
+        let served = server::serve(listener, server::router(&sandbox), stop.clone());
+        sandbox.tasks.spawn(served);
+        sandbox.tasks.spawn(inner.run(stop));
+        sandbox.tasks.close();
+        Ok(sandbox)
+    }
+
+    /// Stops listening and playing; returns when both have ended.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Where the simulator is reached, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.inner.base_url
+    }
+
+    /// What a server under test has to be told to take the simulator for the stores.
+    pub fn manifest(&self) -> Manifest {
+        self.inner.manifest()
+    }
+
+    /// Business time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.inner.clock.now()
+    }
+
+    /// Says where the stores send their notifications; those made before stay unsent.
+    pub fn set_webhooks(&self, webhooks: Webhooks) -> Result<(), SandboxError> {
+        self.inner.change(|turn| {
+            turn.world.outbox.webhooks = webhooks;
+            Ok(())
+        })
+    }
+}
+
+/// The App Store's customers, and Apple's staff.
+impl Sandbox {
+    /// A customer buys something; its notification has been sent when this returns.
+    pub async fn buy_app_store(&self, buy: &AppStoreBuy) -> Result<AppStorePurchase, SandboxError> {
+        self.inner.act(|turn| turn.app_store_buy(buy)).await
+    }
+
+    /// A transaction as StoreKit would hand it to the app now, freshly signed.
+    pub fn signed_transaction(&self, transaction_id: &str) -> Result<String, SandboxError> {
+        self.inner
+            .change(|turn| turn.app_store_signed_transaction(transaction_id))
+    }
+
+    /// The customer turns auto-renewal on or off.
+    pub async fn set_auto_renew(
+        &self,
+        original_transaction_id: &str,
+        enabled: bool,
+    ) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.app_store_set_auto_renew(original_transaction_id, enabled))
+            .await
+    }
+
+    /// The customer's means of payment fails or works again; a debt is paid at once.
+    pub async fn set_app_store_billing(
+        &self,
+        original_transaction_id: &str,
+        billing: Billing,
+    ) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.app_store_set_billing(original_transaction_id, billing))
+            .await
+    }
+
+    /// Apple refunds one transaction in full; access ends if it is the latest of its chain.
+    pub async fn refund_app_store(&self, transaction_id: &str) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.app_store_refund(transaction_id))
+            .await
+    }
+
+    /// A genuine signed document around any payload.
+    pub fn sign_apple(&self, payload: &Value) -> Result<String, SandboxError> {
+        self.inner.keys.apple.sign(payload)
+    }
+}
+
+/// Google Play's customers, and Google's staff.
+impl Sandbox {
+    /// A customer buys something; its notification has been sent when this returns.
+    pub async fn buy_google_play(
+        &self,
+        buy: &GooglePlayBuy,
+    ) -> Result<GooglePlayPurchase, SandboxError> {
+        self.inner.act(|turn| turn.google_play_buy(buy)).await
+    }
+
+    /// The customer stops renewal; an unpaid subscription ends at once.
+    pub async fn cancel_google_play(&self, purchase_token: &str) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.google_play_cancel(purchase_token))
+            .await
+    }
+
+    /// The customer takes a cancellation back before the period ends.
+    pub async fn restore_google_play(&self, purchase_token: &str) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.google_play_restore(purchase_token))
+            .await
+    }
+
+    /// The customer's means of payment fails or works again; a debt is paid at once.
+    pub async fn set_google_play_billing(
+        &self,
+        purchase_token: &str,
+        billing: Billing,
+    ) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.google_play_set_billing(purchase_token, billing))
+            .await
+    }
+
+    /// Google refunds the latest order and ends access.
+    pub async fn refund_google_play(&self, purchase_token: &str) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| turn.google_play_refund(purchase_token))
+            .await
+    }
+
+    /// Whether the developer has acknowledged the purchase; `None` for an unknown token.
+    pub fn is_acknowledged(&self, purchase_token: &str) -> Option<bool> {
+        self.inner.read(|world, _| {
+            let purchase = world.google_play.purchases.get(purchase_token)?;
+            Some(purchase.acknowledged)
+        })
+    }
+
+    /// Ends all bearer tokens for the Developer API before their time.
+    pub fn revoke_google_access_tokens(&self) {
+        self.inner.google_tokens.revoke_all();
+    }
+}
+
+/// Time, and what the stores say in it.
+impl Sandbox {
+    /// Moves the clock to `target`; every event on the way happens at its own time, and what it
+    /// has to tell is delivered before the next.
+    pub async fn advance_to(&self, target: DateTime<Utc>) -> Result<(), SandboxError> {
+        self.inner.advance_to(target).await
+    }
+
+    /// Moves the clock by a calendar period.
+    pub async fn advance(&self, period: Period) -> Result<(), SandboxError> {
+        self.advance_to(period.after(self.now())).await
+    }
+
+    /// Moves the clock by a length of time.
+    pub async fn advance_by(&self, delta: TimeDelta) -> Result<(), SandboxError> {
+        self.advance_to(self.now() + delta).await
+    }
+
+    /// Has `hook` awaited after each event, so that the server under test can settle before the
+    /// next. The hook must not call the simulator's own operations: they wait for it.
+    pub fn set_idle_hook<F>(&self, hook: F)
+    where
+        F: Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    {
+        *self
+            .inner
+            .idle_hook
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
+    }
+
+    /// Everything that the stores have said, oldest first.
+    pub fn notifications(&self) -> Vec<NotificationRecord> {
+        self.inner.read(|world, _| {
+            let all = world.outbox.all();
+            all.map(|notification| notification.record.clone())
+                .collect()
+        })
+    }
+
+    /// A store sends its test notification.
+    pub async fn send_test_notification(&self, store: Store) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| match store {
+                Store::AppStore => turn.app_store_test().map(|_| ()),
+                Store::GooglePlay => {
+                    turn.google_play_test();
+                    Ok(())
+                }
+            })
+            .await
+    }
+
+    /// Keeps new notifications back, or sends all that were kept back, in their order.
+    pub async fn hold_deliveries(&self, hold: bool) -> Result<(), SandboxError> {
+        self.inner
+            .act(|turn| {
+                for number in turn.world.outbox.hold(hold, turn.now) {
+                    turn.world.agenda.set(Due::Delivery(number), Some(turn.now));
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Sends one notification now: early, late, or once more.
+    pub async fn deliver(&self, id: &str) -> Result<NotificationRecord, SandboxError> {
+        self.inner.deliver(id).await
+    }
+
+    /// Loses a notification: no further attempt is made by schedule.
+    pub fn drop_notification(&self, id: &str) -> Result<(), SandboxError> {
+        self.inner.change(|turn| {
+            let found = turn.world.outbox.find(id);
+            let number = found.ok_or(SandboxError::UnknownNotification)?.number;
+            turn.world.outbox.drop_one(number);
+            turn.world.agenda.set(Due::Delivery(number), None);
+            Ok(())
+        })
+    }
+
+    /// Makes a store's API fail, or work again.
+    pub fn set_outage(&self, store: Store, outage: Option<Outage>) {
+        self.inner.traffic.set_outage(store, outage);
+    }
+
+    /// How often each endpoint has been called, refused calls included.
+    pub fn store_calls(&self) -> BTreeMap<Endpoint, u64> {
+        self.inner.traffic.calls()
+    }
+}
+
+/// Credentials, and the truth.
+impl Sandbox {
+    /// A token of the app's identity provider.
+    pub fn identity_token(&self, token: &IdentityToken) -> Result<String, SandboxError> {
+        self.inner.identity_token(token)
+    }
+
+    /// New keys sign from now on; the last ones stay published, those before them vanish.
+    pub fn rotate_identity_keys(&self) -> Result<(), SandboxError> {
+        self.inner.rotate_identity_keys()
+    }
+
+    /// A bearer token as Google's pushes carry it, or one that is wrong in a chosen way.
+    pub fn push_token(&self, token: &PushToken) -> Result<String, SandboxError> {
+        self.inner.push_token(token)
+    }
+
+    /// What a customer owns at both stores, as the stores know it now.
+    pub fn purchases(&self, customer: &str) -> Vec<PurchaseTruth> {
+        self.inner
+            .read(|world, now| truth::purchases(world, Some(customer), now))
+    }
+
+    /// What all customers own at both stores, as the stores know it now.
+    pub fn all_purchases(&self) -> Vec<PurchaseTruth> {
+        self.inner
+            .read(|world, now| truth::purchases(world, None, now))
+    }
+}

@@ -1,0 +1,76 @@
+//! Puts a simulator together and serves all its interfaces on one listener.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::error::SandboxError;
+use super::inner::Inner;
+use super::setup::Options;
+use super::state::World;
+use super::traffic::Traffic;
+use super::{Sandbox, app_store, control, delivery, google_play, identity, keys};
+
+/// How long open connections may take to finish at shutdown.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(500);
+
+pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner, SandboxError> {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let dir = options.dir.clone();
+    // RSA keys take a while to make.
+    let (keys, identity) =
+        tokio::task::spawn_blocking(move || keys::load_or_generate(dir.as_deref()))
+            .await
+            .map_err(|error| SandboxError::Key(error.to_string()))??;
+    let world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
+    options.clock.advance_to(world.time);
+    Ok(Inner {
+        client: delivery::client(options.setup.timing.delivery_timeout_seconds)?,
+        setup: options.setup,
+        dir: options.dir,
+        clock: options.clock,
+        keys,
+        identity: Mutex::new(identity),
+        world: Mutex::new(world),
+        traffic: Traffic::new(),
+        google_tokens: google_play::oauth::Tokens::default(),
+        base_url: format!("http://{}", SocketAddr::new(host, address.port())),
+        playing: tokio::sync::Mutex::new(()),
+        planned: Notify::new(),
+        idle_hook: Mutex::new(None),
+    })
+}
+
+pub(super) fn router(sandbox: &Sandbox) -> Router {
+    let stores = Router::new()
+        .nest("/apple", app_store::api::routes())
+        .nest("/google", google_play::api::routes())
+        .nest("/identity", identity::routes())
+        .with_state(Arc::clone(&sandbox.inner));
+    let control = control::routes().with_state(sandbox.clone());
+    stores.nest("/control", control)
+}
+
+/// Serves until told to stop, and a little longer for requests under way.
+pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let impatient = async {
+        stop.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_PATIENCE).await;
+    };
+    tokio::select! {
+        served = served.into_future() => if let Err(error) = served {
+            tracing::error!(%error, "the simulator's listener broke");
+        },
+        () = impatient => {}
+    }
+}

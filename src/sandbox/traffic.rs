@@ -1,0 +1,143 @@
+//! Calls to the stores' APIs: counted per endpoint, and answered badly while an outage is played.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::delivery::Store;
+
+/// A request that hangs is let go after this; every sane client has given up before.
+const HANG_SECONDS_MAX: u64 = 120;
+
+/// An endpoint of a store's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// Apple: Get Transaction Info.
+    AppleTransaction,
+    /// Apple: Get All Subscription Statuses.
+    AppleStatuses,
+    /// Apple: Get Refund History.
+    AppleRefunds,
+    /// Apple: Request a Test Notification.
+    AppleTestNotification,
+    /// Apple: Get Test Notification Status.
+    AppleTestStatus,
+    /// Google: OAuth token endpoint.
+    GoogleToken,
+    /// Google: purchases.subscriptionsv2.get.
+    GoogleSubscription,
+    /// Google: purchases.productsv2.getproductpurchasev2.
+    GoogleProduct,
+    /// Google: purchases.subscriptions.acknowledge and purchases.products.acknowledge.
+    GoogleAcknowledge,
+    /// Google: purchases.products.consume.
+    GoogleConsume,
+    /// Google: orders.get.
+    GoogleOrder,
+    /// Google: the public keys of push tokens.
+    GoogleKeys,
+    /// The identity provider's public keys.
+    IdentityKeys,
+}
+
+impl Endpoint {
+    /// The store whose outage takes this endpoint down; key sets and tokens of users stay up.
+    fn store(self) -> Option<Store> {
+        match self {
+            Self::AppleTransaction
+            | Self::AppleStatuses
+            | Self::AppleRefunds
+            | Self::AppleTestNotification
+            | Self::AppleTestStatus => Some(Store::AppStore),
+            Self::GoogleToken
+            | Self::GoogleSubscription
+            | Self::GoogleProduct
+            | Self::GoogleAcknowledge
+            | Self::GoogleConsume
+            | Self::GoogleOrder => Some(Store::GooglePlay),
+            Self::GoogleKeys | Self::IdentityKeys => None,
+        }
+    }
+}
+
+/// How a store's API fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outage {
+    /// Every call is answered 503.
+    Down503,
+    /// No call is answered before the outage ends.
+    Timeout,
+    /// Every call is answered 429.
+    RateLimited,
+}
+
+/// What a call meets instead of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Unavailable,
+    RateLimited,
+}
+
+/// Counters and outages of all endpoints.
+pub(super) struct Traffic {
+    calls: Mutex<BTreeMap<Endpoint, u64>>,
+    outages: watch::Sender<BTreeMap<Store, Outage>>,
+}
+
+impl Traffic {
+    pub(super) fn new() -> Self {
+        Self {
+            calls: Mutex::default(),
+            outages: watch::Sender::new(BTreeMap::new()),
+        }
+    }
+
+    pub(super) fn calls(&self) -> BTreeMap<Endpoint, u64> {
+        self.calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_outage(&self, store: Store, outage: Option<Outage>) {
+        self.outages.send_modify(|outages| {
+            match outage {
+                Some(outage) => outages.insert(store, outage),
+                None => outages.remove(&store),
+            };
+        });
+    }
+
+    /// Counts a call and lets it through, or not.
+    pub(super) async fn admit(&self, endpoint: Endpoint) -> Result<(), Refusal> {
+        *self
+            .calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(endpoint)
+            .or_default() += 1;
+        let Some(store) = endpoint.store() else {
+            return Ok(());
+        };
+        let outage = self.outages.borrow().get(&store).copied();
+        match outage {
+            None => Ok(()),
+            Some(Outage::Down503) => Err(Refusal::Unavailable),
+            Some(Outage::RateLimited) => Err(Refusal::RateLimited),
+            Some(Outage::Timeout) => {
+                let mut outages = self.outages.subscribe();
+                let over =
+                    outages.wait_for(|outages| outages.get(&store) != Some(&Outage::Timeout));
+                let limit = Duration::from_secs(HANG_SECONDS_MAX);
+                // However it ends, the call was lost: the caller may not take it for an answer.
+                let _ = tokio::time::timeout(limit, over).await;
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+}

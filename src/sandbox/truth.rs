@@ -1,0 +1,135 @@
+//! What customers truly own, for comparing with what a server under test believes.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::app_store::Chain;
+use super::delivery::Store;
+use super::google_play::{Content, Purchase, SubscriptionState};
+use super::state::World;
+
+/// Where a purchase stands at its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PurchaseState {
+    /// Paid for, and if it renews, set to renew.
+    Active,
+    /// Paid for, not going to renew.
+    Canceled,
+    /// Unpaid, with access.
+    InGracePeriod,
+    /// Unpaid, without access: billing retry at Apple, account hold at Google.
+    OnHold,
+    /// Ended.
+    Expired,
+    /// Refunded.
+    Revoked,
+}
+
+/// A purchase as its store knows it at this moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurchaseTruth {
+    /// Where it was bought.
+    pub store: Store,
+    /// Who bought it.
+    pub customer: String,
+    /// Original transaction id, or purchase token.
+    pub id: String,
+    /// The latest transaction id, or order id.
+    pub latest_transaction: String,
+    /// The product of the current or last period.
+    pub product_id: String,
+    /// Google's base plan, for subscriptions.
+    pub base_plan_id: Option<String>,
+    /// Where it stands.
+    pub state: PurchaseState,
+    /// Whether the customer has the use of it now.
+    pub entitled: bool,
+    /// End of what was paid or granted in grace; none for one-time purchases.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether it is set to renew.
+    pub auto_renew: bool,
+    /// What the app named its account with: account token, or obfuscated account id.
+    pub account: Option<String>,
+    /// Whether the developer has acknowledged it; Apple knows no such thing.
+    pub acknowledged: Option<bool>,
+}
+
+/// All purchases of a customer at both stores; of all customers if none is named.
+pub(super) fn purchases(
+    world: &World,
+    customer: Option<&str>,
+    now: DateTime<Utc>,
+) -> Vec<PurchaseTruth> {
+    let wanted = |owner: &str| customer.is_none_or(|customer| customer == owner);
+    let apple = world.app_store.chains.values();
+    let google = world.google_play.purchases.values();
+    let apple = apple
+        .filter(|chain| wanted(&chain.customer))
+        .map(|chain| app_store(chain, now));
+    let google = google
+        .filter(|purchase| wanted(&purchase.customer))
+        .map(|purchase| google_play(purchase, now));
+    apple.chain(google).collect()
+}
+
+fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
+    let latest = chain.latest();
+    let auto_renew = chain.subscription.as_ref().is_some_and(|s| s.auto_renew);
+    let one_time = chain.subscription.is_none();
+    let refunded = latest.is_some_and(|t| t.revoked_at.is_some());
+    PurchaseTruth {
+        store: Store::AppStore,
+        customer: chain.customer.clone(),
+        id: chain.original_transaction_id.clone(),
+        latest_transaction: latest.map(|t| t.id.clone()).unwrap_or_default(),
+        product_id: latest.map(|t| t.product_id.clone()).unwrap_or_default(),
+        base_plan_id: None,
+        state: match chain.status(now) {
+            _ if refunded => PurchaseState::Revoked,
+            Some(1) if !auto_renew => PurchaseState::Canceled,
+            Some(2) => PurchaseState::Expired,
+            Some(3) => PurchaseState::OnHold,
+            Some(4) => PurchaseState::InGracePeriod,
+            Some(5) => PurchaseState::Revoked,
+            _ => PurchaseState::Active,
+        },
+        entitled: chain.entitles(now),
+        expires_at: match one_time {
+            true => None,
+            false => chain.access_until(),
+        },
+        auto_renew,
+        account: chain.app_account_token.map(|token| token.to_string()),
+        acknowledged: None,
+    }
+}
+
+fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> PurchaseTruth {
+    let subscription = purchase.subscription();
+    let refunded = purchase.refunded();
+    PurchaseTruth {
+        store: Store::GooglePlay,
+        customer: purchase.customer.clone(),
+        id: purchase.token.clone(),
+        latest_transaction: purchase.latest_order_id().to_owned(),
+        product_id: purchase.product_id.clone(),
+        base_plan_id: subscription.map(|s| s.base_plan_id.clone()),
+        state: match &purchase.content {
+            _ if refunded => PurchaseState::Revoked,
+            Content::OneTime { .. } => PurchaseState::Active,
+            Content::Subscription(subscription) => match subscription.state(now) {
+                SubscriptionState::Active => PurchaseState::Active,
+                SubscriptionState::Canceled => PurchaseState::Canceled,
+                SubscriptionState::InGracePeriod => PurchaseState::InGracePeriod,
+                SubscriptionState::OnHold => PurchaseState::OnHold,
+                SubscriptionState::Expired => PurchaseState::Expired,
+            },
+        },
+        entitled: purchase.entitles(now),
+        expires_at: subscription.map(|s| s.expiry),
+        auto_renew: subscription.is_some_and(|s| s.auto_renew),
+        account: purchase.obfuscated_account_id.clone(),
+        acknowledged: Some(purchase.acknowledged),
+    }
+}

@@ -1,0 +1,123 @@
+//! Accounts, the identities they are known by, and the tokens that stores carry for them.
+
+use uuid::Uuid;
+
+use super::{Db, StorageError, Tx};
+use crate::domain::ids::AccountId;
+use crate::domain::time::Instant;
+
+/// An account as its own devices may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) id: AccountId,
+    /// The token that we issued for the stores.
+    pub(crate) store_token: String,
+}
+
+/// The account of an identity, if it was ever seen.
+pub(crate) async fn find(
+    db: &Db,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<Account>, StorageError> {
+    let row = sqlx::query!(
+        r#"select i.account_id, t.token
+           from account_identities i join store_tokens t on t.account_id = i.account_id
+           where i.issuer = $1 and i.subject = $2
+           order by t.created_at, t.token limit 1"#,
+        issuer,
+        subject
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    Ok(row.map(|row| Account { id: row.account_id.into(), store_token: row.token }))
+}
+
+/// The account with that id.
+pub(crate) async fn get(db: &Db, id: AccountId) -> Result<Option<Account>, StorageError> {
+    let row = sqlx::query!(
+        "select token from store_tokens where account_id = $1 order by created_at, token limit 1",
+        id.0
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    Ok(row.map(|row| Account { id, store_token: row.token }))
+}
+
+/// The account of an identity, made on its first call. Safe to race: one account comes out.
+pub(crate) async fn find_or_create(
+    db: &Db,
+    issuer: &str,
+    subject: &str,
+    now: Instant,
+) -> Result<Account, StorageError> {
+    if let Some(account) = find(db, issuer, subject).await? {
+        return Ok(account);
+    }
+    let id = AccountId(Uuid::now_v7());
+    let mut tx = db.begin().await?;
+    sqlx::query!("insert into accounts (id, created_at) values ($1, $2)", id.0, now)
+        .execute(&mut *tx)
+        .await?;
+    let made = sqlx::query!(
+        r#"insert into account_identities (issuer, subject, account_id, created_at)
+           values ($1, $2, $3, $4) on conflict (issuer, subject) do nothing"#,
+        issuer,
+        subject,
+        id.0,
+        now
+    )
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    if made == 0 {
+        tx.rollback().await?;
+    } else {
+        // Random, not derived: the stores keep it, so it must say nothing of the user.
+        sqlx::query!(
+            "insert into store_tokens (token, account_id, created_at) values ($1, $2, $3)",
+            Uuid::new_v4().to_string(),
+            id.0,
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+    }
+    find(db, issuer, subject)
+        .await?
+        .ok_or_else(|| StorageError::Corrupt("an account without a store token".into()))
+}
+
+/// The living account that a store's record names.
+pub(crate) async fn by_store_token(
+    tx: &mut Tx<'_>,
+    token: &str,
+) -> Result<Option<AccountId>, StorageError> {
+    let account = sqlx::query_scalar!(
+        "select account_id from store_tokens where token = lower($1)",
+        token
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(account.map(AccountId))
+}
+
+/// Locks accounts in id order; the second half of every settle's lock order.
+pub(crate) async fn lock(
+    tx: &mut Tx<'_>,
+    ids: &[AccountId],
+) -> Result<Vec<Account>, StorageError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"select id, (select token from store_tokens where account_id = id
+                       order by created_at, token limit 1) as "token!"
+           from accounts where id = any($1) order by id for update"#,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let accounts =
+        rows.into_iter().map(|row| Account { id: row.id.into(), store_token: row.token });
+    Ok(accounts.collect())
+}

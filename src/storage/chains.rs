@@ -1,0 +1,481 @@
+//! Purchase chains: found by alias, marked dirty, claimed with a lease and a fence, settled.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use uuid::Uuid;
+
+use super::{Db, StorageError, Tx};
+use crate::domain::chain::{Alias, AliasKind, AppId};
+use crate::domain::event::SignalSource;
+use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::ownership::Owner;
+use crate::domain::provider::Provider;
+use crate::domain::time::Instant;
+
+/// A chain that this worker may fetch and settle until the lease ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) id: ChainId,
+    pub(crate) head: Alias,
+    /// The fence: settle writes only while the row still carries it.
+    pub(crate) claim_no: i64,
+    /// What the claim covers; signals that arrive later have a higher number.
+    pub(crate) dirty_seq: i64,
+    pub(crate) source: SignalSource,
+    pub(crate) failures: i32,
+}
+
+/// A chain's row under its lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Locked {
+    pub(crate) id: ChainId,
+    pub(crate) head: Alias,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) store_away: bool,
+    pub(crate) claim_no: i64,
+    pub(crate) dirty_seq: i64,
+    pub(crate) created_at: Instant,
+}
+
+/// Where a chain stands, for a caller that waits for its own signal to be worked in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) synced_seq: i64,
+    /// Every signal so far is worked in.
+    pub(crate) in_sync: bool,
+    pub(crate) owner: Option<AccountId>,
+    pub(crate) lives_in: ChainId,
+}
+
+pub(super) fn alias(
+    provider: &str,
+    app: String,
+    kind: &str,
+    value: String,
+) -> Result<Alias, StorageError> {
+    let provider = Provider::parse(provider)
+        .ok_or_else(|| StorageError::Corrupt(format!("provider {provider:?}")))?;
+    let kind = AliasKind::parse(kind)
+        .ok_or_else(|| StorageError::Corrupt(format!("alias kind {kind:?}")))?;
+    Ok(Alias { provider, app: AppId(app), kind, value })
+}
+
+/// The chain that an alias names, if it is known.
+pub(crate) async fn find(tx: &mut Tx<'_>, alias: &Alias) -> Result<Option<ChainId>, StorageError> {
+    let id = sqlx::query_scalar!(
+        r#"select chain_id from chain_aliases
+           where provider = $1 and app = $2 and kind = $3 and value = $4"#,
+        alias.provider.as_str(),
+        alias.app.0,
+        alias.kind.as_str(),
+        alias.value
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(id.map(ChainId))
+}
+
+/// The chain that an alias names, created unowned on its first signal. Safe to race.
+pub(crate) async fn find_or_create(
+    tx: &mut Tx<'_>,
+    alias: &Alias,
+    now: Instant,
+) -> Result<ChainId, StorageError> {
+    if let Some(id) = find(tx, alias).await? {
+        return Ok(id);
+    }
+    let id = ChainId(Uuid::now_v7());
+    sqlx::query!(
+        r#"insert into purchase_chains (id, provider, app, head_kind, head_value, created_at)
+           values ($1, $2, $3, $4, $5, $6)"#,
+        id.0,
+        alias.provider.as_str(),
+        alias.app.0,
+        alias.kind.as_str(),
+        alias.value,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    if add_alias(tx, id, alias).await? {
+        return Ok(id);
+    }
+    // Another transaction named it first and has committed: its chain is the one.
+    sqlx::query!("delete from purchase_chains where id = $1", id.0).execute(&mut **tx).await?;
+    find(tx, alias)
+        .await?
+        .ok_or_else(|| StorageError::Conflict("an alias came and went".into()))
+}
+
+/// Adds an alias; `false` if it names some chain already.
+pub(crate) async fn add_alias(
+    tx: &mut Tx<'_>,
+    id: ChainId,
+    alias: &Alias,
+) -> Result<bool, StorageError> {
+    let added = sqlx::query!(
+        r#"insert into chain_aliases (provider, app, kind, value, chain_id)
+           values ($1, $2, $3, $4, $5) on conflict do nothing"#,
+        alias.provider.as_str(),
+        alias.app.0,
+        alias.kind.as_str(),
+        alias.value,
+        id.0
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(added == 1)
+}
+
+pub(crate) async fn aliases(db: &Db, id: ChainId) -> Result<Vec<Alias>, StorageError> {
+    let rows = sqlx::query!(
+        "select provider, app, kind, value from chain_aliases where chain_id = $1",
+        id.0
+    )
+    .fetch_all(db.pool())
+    .await?;
+    rows.into_iter().map(|row| alias(&row.provider, row.app, &row.kind, row.value)).collect()
+}
+
+/// Marks a chain dirty; the number is what a waiter waits for. Back-off is kept.
+pub(crate) async fn mark_dirty(
+    tx: &mut Tx<'_>,
+    id: ChainId,
+    source: SignalSource,
+) -> Result<i64, StorageError> {
+    let seq = sqlx::query_scalar!(
+        r#"update purchase_chains set dirty_seq = dirty_seq + 1, dirty_source = $2
+           where id = $1 returning dirty_seq"#,
+        id.0,
+        source.as_str()
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(seq)
+}
+
+/// Marks every chain of an account dirty.
+pub(crate) async fn mark_account_dirty(
+    db: &Db,
+    account: AccountId,
+    source: SignalSource,
+) -> Result<Vec<(ChainId, i64)>, StorageError> {
+    let rows = sqlx::query!(
+        r#"update purchase_chains set dirty_seq = dirty_seq + 1, dirty_source = $2
+           where id in (select id from purchase_chains
+                        where owner_account_id = $1 and merged_into is null
+                        order by id for update)
+           returning id, dirty_seq"#,
+        account.0,
+        source.as_str()
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.dirty_seq)).collect())
+}
+
+struct ClaimedRow {
+    id: Uuid,
+    provider: String,
+    app: String,
+    head_kind: String,
+    head_value: String,
+    claim_no: i64,
+    dirty_seq: i64,
+    synced_seq: i64,
+    dirty_source: String,
+    failures: i32,
+}
+
+impl TryFrom<ClaimedRow> for Claimed {
+    type Error = StorageError;
+
+    fn try_from(row: ClaimedRow) -> Result<Self, Self::Error> {
+        let source = if row.dirty_seq > row.synced_seq {
+            SignalSource::parse(&row.dirty_source).unwrap_or(SignalSource::Notification)
+        } else {
+            SignalSource::Schedule
+        };
+        Ok(Self {
+            id: row.id.into(),
+            head: alias(&row.provider, row.app, &row.head_kind, row.head_value)?,
+            claim_no: row.claim_no,
+            dirty_seq: row.dirty_seq,
+            source,
+            failures: row.failures,
+        })
+    }
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}
+
+/// Claims up to `limit` chains that are dirty or whose business time has come.
+pub(crate) async fn claim_due(
+    db: &Db,
+    limit: i64,
+    now: Instant,
+    lease: Duration,
+) -> Result<Vec<Claimed>, StorageError> {
+    let rows = sqlx::query_as!(
+        ClaimedRow,
+        r#"with dirty as (
+               select id from purchase_chains
+               where dirty_seq > synced_seq and merged_into is null
+                 and not_before <= clock_timestamp() and lease_until < clock_timestamp()
+               order by not_before limit $1 for update skip locked
+           ), due as (
+               select id from purchase_chains
+               where next_check_at <= $2 and merged_into is null
+                 and not_before <= clock_timestamp() and lease_until < clock_timestamp()
+               order by next_check_at limit $1 for update skip locked
+           )
+           update purchase_chains c
+           set claim_no = claim_no + 1, lease_until = clock_timestamp() + $3
+           where id in (select id from dirty union (select id from due) limit $1)
+           returning id, provider, app, head_kind, head_value, claim_no, dirty_seq, synced_seq,
+                     dirty_source, failures"#,
+        limit,
+        now,
+        interval(lease)
+    )
+    .fetch_all(db.pool())
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Claims one chain, if it has work and nobody else holds it.
+pub(crate) async fn claim_one(
+    db: &Db,
+    id: ChainId,
+    lease: Duration,
+) -> Result<Option<Claimed>, StorageError> {
+    let row = sqlx::query_as!(
+        ClaimedRow,
+        r#"update purchase_chains
+           set claim_no = claim_no + 1, lease_until = clock_timestamp() + $2
+           where id = $1 and dirty_seq > synced_seq and merged_into is null
+             and not_before <= clock_timestamp() and lease_until < clock_timestamp()
+           returning id, provider, app, head_kind, head_value, claim_no, dirty_seq, synced_seq,
+                     dirty_source, failures"#,
+        id.0,
+        interval(lease)
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Gives a claim back after a failure, not to be tried again before `pause` has passed.
+pub(crate) async fn release(
+    db: &Db,
+    claimed: &Claimed,
+    pause: Duration,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update purchase_chains
+           set lease_until = '-infinity', failures = failures + 1,
+               not_before = clock_timestamp() + $3
+           where id = $1 and claim_no = $2"#,
+        claimed.id.0,
+        claimed.claim_no,
+        interval(pause)
+    )
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn progress(db: &Db, id: ChainId) -> Result<Progress, StorageError> {
+    let row = sqlx::query!(
+        r#"select c.synced_seq, m.owner_account_id, m.id as lives_in,
+                  m.synced_seq >= m.dirty_seq as "in_sync!"
+           from purchase_chains c join purchase_chains m on m.id = coalesce(c.merged_into, c.id)
+           where c.id = $1"#,
+        id.0
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(Progress {
+        synced_seq: row.synced_seq,
+        in_sync: row.in_sync,
+        owner: row.owner_account_id.map(AccountId),
+        lives_in: row.lives_in.into(),
+    })
+}
+
+/// Locks chains in id order; the first half of every settle's lock order.
+pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>, StorageError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"select id, provider, app, head_kind, head_value, owner_account_id, owner_since,
+                  owner_provisional_until, owner_transferred, store_away, claim_no, dirty_seq,
+                  created_at
+           from purchase_chains where id = any($1) and merged_into is null order by id for update"#,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let owner = row.owner_account_id.zip(row.owner_since).map(|(account, since)| Owner {
+                account: AccountId(account),
+                since,
+                provisional_until: row.owner_provisional_until,
+                transferred: row.owner_transferred,
+            });
+            Ok(Locked {
+                id: row.id.into(),
+                head: alias(&row.provider, row.app, &row.head_kind, row.head_value)?,
+                owner,
+                store_away: row.store_away,
+                claim_no: row.claim_no,
+                dirty_seq: row.dirty_seq,
+                created_at: row.created_at,
+            })
+        })
+        .collect()
+}
+
+/// What settle writes into the chain's row.
+#[derive(Debug)]
+pub(crate) struct Settled<'a> {
+    pub(crate) id: ChainId,
+    pub(crate) head: &'a Alias,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) store_away: bool,
+    pub(crate) next_check_at: Option<Instant>,
+    /// `None` leaves the chain dirty: the store is still to be asked.
+    pub(crate) synced_seq: Option<i64>,
+}
+
+pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update purchase_chains
+           set head_kind = $2, head_value = $3, owner_account_id = $4, owner_since = $5,
+               owner_provisional_until = $6, owner_transferred = $7, store_away = $8,
+               next_check_at = $9,
+               synced_seq = greatest(synced_seq, coalesce($10, synced_seq)),
+               failures = case when $10::bigint is null then failures else 0 end,
+               not_before = case when $10::bigint is null then not_before else '-infinity' end,
+               lease_until = case when $10::bigint is null then lease_until else '-infinity' end
+           where id = $1"#,
+        settled.id.0,
+        settled.head.kind.as_str(),
+        settled.head.value,
+        settled.owner.map(|owner| owner.account.0),
+        settled.owner.map(|owner| owner.since),
+        settled.owner.and_then(|owner| owner.provisional_until),
+        settled.owner.is_some_and(|owner| owner.transferred),
+        settled.store_away,
+        settled.next_check_at,
+        settled.synced_seq
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Makes `part` a part of `whole`: every name, claim, fact and pending row moves there.
+pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Result<(), StorageError> {
+    let (part, whole) = (part.0, whole.0);
+    sqlx::query!("update chain_aliases set chain_id = $2 where chain_id = $1", part, whole)
+        .execute(&mut **tx)
+        .await?;
+    // An open claim of the same account on both is one wish.
+    sqlx::query!(
+        r#"delete from ownership_claims c where chain_id = $1 and verdict is null and exists
+           (select 1 from ownership_claims o where o.chain_id = $2 and o.verdict is null
+              and o.account_id = c.account_id)"#,
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("update ownership_claims set chain_id = $2 where chain_id = $1", part, whole)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query!(
+        r#"insert into chain_evidence (chain_id, kind, transaction_id, fact, observed_at)
+           select $2, kind, transaction_id, fact, observed_at from chain_evidence
+           where chain_id = $1 on conflict do nothing"#,
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"insert into transactions (chain_id, transaction_id, product_id, base_plan_id,
+               environment, purchased_at, amount_micros, currency, revoked_at)
+           select $2, transaction_id, product_id, base_plan_id, environment, purchased_at,
+               amount_micros, currency, revoked_at from transactions where chain_id = $1
+           on conflict do nothing"#,
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("delete from transactions where chain_id = $1", part).execute(&mut **tx).await?;
+    sqlx::query!(
+        r#"insert into duties (chain_id, transaction_id, kind, deadline, done_at, attempts)
+           select $2, transaction_id, kind, deadline, done_at, attempts from duties
+           where chain_id = $1 on conflict do nothing"#,
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("delete from duties where chain_id = $1", part).execute(&mut **tx).await?;
+    // Signals of the part wait for the whole's next settle; whoever is fetching the whole by its
+    // former head is fenced off.
+    let seq = sqlx::query_scalar!(
+        r#"update purchase_chains
+           set dirty_seq = dirty_seq + 1, claim_no = claim_no + 1, lease_until = '-infinity'
+           where id = $1 returning dirty_seq"#,
+        whole
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"update raw_notifications set chain_id = $2, resolved_seq = $3
+           where chain_id = $1 and status = 'resolved'"#,
+        part,
+        whole,
+        seq
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("delete from store_subscription_state where chain_id = $1", part)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query!(
+        r#"update purchase_chains set merged_into = $2, next_check_at = null,
+               owner_account_id = null, owner_since = null, owner_provisional_until = null,
+               synced_seq = dirty_seq
+           where id = $1"#,
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("update purchase_chains set merged_into = $2 where merged_into = $1", part, whole)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// How many chains have work that waits.
+pub(crate) async fn backlog(db: &Db, now: Instant) -> Result<i64, StorageError> {
+    let waiting = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from purchase_chains
+           where merged_into is null and (dirty_seq > synced_seq or next_check_at <= $1)"#,
+        now
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(waiting)
+}

@@ -1,0 +1,97 @@
+//! Ownership claims: the durable wish of an account to own a chain.
+
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Db, StorageError, Tx};
+use crate::domain::ids::{AccountId, ChainId, ClaimId};
+use crate::domain::ownership::{OpenClaim, Verdict};
+use crate::domain::subscription::store_state::StoreState;
+use crate::domain::time::Instant;
+
+/// An open claim with what its signed proof says by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) claim: OpenClaim,
+    pub(crate) stand_in: Option<StoreState>,
+}
+
+/// Opens a claim, or renews the open one of the same account.
+pub(crate) async fn open(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    account: AccountId,
+    stand_in: Option<&StoreState>,
+    now: Instant,
+) -> Result<ClaimId, StorageError> {
+    let id = sqlx::query_scalar!(
+        r#"insert into ownership_claims (id, chain_id, account_id, stand_in, opened_at)
+           values ($1, $2, $3, $4, $5)
+           on conflict (chain_id, account_id) where verdict is null
+           do update set stand_in = coalesce(excluded.stand_in, ownership_claims.stand_in)
+           returning id"#,
+        Uuid::now_v7(),
+        chain.0,
+        account.0,
+        stand_in.map(Json) as _,
+        now
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(id.into())
+}
+
+/// The open claims on a chain, oldest first.
+pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>, StorageError> {
+    let rows = sqlx::query!(
+        r#"select id, account_id, stand_in as "stand_in: Json<StoreState>"
+           from ownership_claims where chain_id = $1 and verdict is null
+           order by opened_at, id"#,
+        chain.0
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let open = rows.into_iter().map(|row| Open {
+        claim: OpenClaim { id: row.id.into(), account: row.account_id.into() },
+        stand_in: row.stand_in.map(|json| json.0),
+    });
+    Ok(open.collect())
+}
+
+/// Whether anybody waits for this chain to be theirs.
+pub(crate) async fn any_open(db: &Db, chain: ChainId) -> Result<bool, StorageError> {
+    let open = sqlx::query_scalar!(
+        r#"select exists (select 1 from ownership_claims
+           where chain_id = $1 and verdict is null) as "open!""#,
+        chain.0
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(open)
+}
+
+pub(crate) async fn decide(
+    tx: &mut Tx<'_>,
+    id: ClaimId,
+    verdict: Verdict,
+    now: Instant,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        "update ownership_claims set verdict = $2, decided_at = $3 where id = $1",
+        id.0,
+        verdict.as_str(),
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What became of a claim; `None` while it is open.
+pub(crate) async fn verdict(db: &Db, id: ClaimId) -> Result<Option<Verdict>, StorageError> {
+    let word = sqlx::query_scalar!("select verdict from ownership_claims where id = $1", id.0)
+        .fetch_optional(db.pool())
+        .await?
+        .flatten();
+    Ok(word.as_deref().and_then(Verdict::parse))
+}

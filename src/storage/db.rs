@@ -1,0 +1,114 @@
+//! The pool, the transaction, and what a failure means to whoever waits for it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Transaction};
+
+/// A transaction of ours. READ COMMITTED: settle locks what it decides by.
+pub(crate) type Tx<'a> = Transaction<'a, Postgres>;
+
+/// Why the database did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StorageError {
+    /// It cannot be reached, or is shutting down: the same call may work in a moment.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(String),
+    /// A deadlock or serialisation failure: the whole transaction is to be run again.
+    #[error("the transaction lost to another one: {0}")]
+    Conflict(String),
+    /// A row holds what this version cannot read.
+    #[error("unreadable row: {0}")]
+    Corrupt(String),
+    /// A mistake of ours.
+    #[error("database error: {0}")]
+    Other(String),
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error.to_string()),
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                match code.as_ref() {
+                    "40001" | "40P01" | "55P03" => Self::Conflict(database.to_string()),
+                    // Shutdown, crash recovery, start-up, too many connections.
+                    code if code.starts_with("57P") || code.starts_with("08") || code == "53300" => {
+                        Self::Unavailable(database.to_string())
+                    }
+                    _ => Self::Other(database.to_string()),
+                }
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// A cheap handle on the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    pool: PgPool,
+    options: PgConnectOptions,
+}
+
+impl Db {
+    /// Opens a pool; connections are made when first needed.
+    pub(crate) fn open(url: &str, connections_max: u32) -> Result<Self, StorageError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| StorageError::Other("the database URL cannot be read".into()))?
+            .application_name("entitled");
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(Duration::from_secs(3))
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options })
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// For the one connection that listens, outside the pool.
+    pub(crate) fn connect_options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Tx<'static>, StorageError> {
+        Ok(self.pool.begin().await?)
+    }
+
+    pub(crate) async fn migrate(&self) -> Result<(), StorageError> {
+        sqlx::migrate!().run(&self.pool).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            other => StorageError::Other(other.to_string()),
+        })
+    }
+
+    /// Whether the schema is there and as new as this binary.
+    pub(crate) async fn is_migrated(&self) -> Result<bool, StorageError> {
+        let newest = sqlx::migrate!().iter().map(|migration| migration.version).max();
+        let applied: Result<Option<i64>, _> =
+            sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+                .fetch_one(&self.pool)
+                .await;
+        match applied {
+            Ok(applied) => Ok(applied >= newest),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,143 @@
+//! Raw ingress: authentic webhook bodies, kept before anything is thought about them.
+
+use uuid::Uuid;
+
+use super::{Db, StorageError, Tx};
+use crate::domain::ids::ChainId;
+use crate::domain::time::Instant;
+
+/// An authentic body on its way into the table.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRow {
+    pub(crate) source: &'static str,
+    pub(crate) event_id: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) received_at: Instant,
+}
+
+/// A row that waits to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) id: Uuid,
+    pub(crate) source: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) received_at: Instant,
+}
+
+/// Inserts rows in one statement and commit, in key order; repeated keys are only counted.
+pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<(), StorageError> {
+    let mut rows: Vec<&NewRow> = rows.iter().collect();
+    rows.sort_by(|a, b| (a.source, &a.event_id).cmp(&(b.source, &b.event_id)));
+    let ids: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
+    let sources: Vec<String> = rows.iter().map(|row| row.source.to_owned()).collect();
+    let event_ids: Vec<String> = rows.iter().map(|row| row.event_id.clone()).collect();
+    let bodies: Vec<Vec<u8>> = rows.iter().map(|row| row.body.clone()).collect();
+    let received: Vec<Instant> = rows.iter().map(|row| row.received_at).collect();
+    sqlx::query!(
+        r#"with incoming as (
+               select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::timestamptz[])
+                   as t (id, source, event_id, body, received_at)
+           ), keys as (
+               insert into ingress_keys as k
+                   (source, event_id, deliveries, first_received_at, last_received_at)
+               select source, event_id, count(*), min(received_at), max(received_at)
+               from incoming group by source, event_id order by source, event_id
+               on conflict (source, event_id) do update
+               set deliveries = k.deliveries + excluded.deliveries,
+                   last_received_at = excluded.last_received_at
+               returning source, event_id, (xmax = 0) as fresh
+           )
+           insert into raw_notifications (source, id, event_id, received_at, body)
+           select distinct on (i.source, i.event_id) i.source, i.id, i.event_id, i.received_at, i.body
+           from incoming i join keys k using (source, event_id) where k.fresh
+           order by i.source, i.event_id, i.id"#,
+        &ids,
+        &sources,
+        &event_ids,
+        &bodies,
+        &received
+    )
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
+/// Takes rows that nobody has read yet, oldest first; they stay locked until the transaction ends.
+pub(crate) async fn take_unresolved(
+    tx: &mut Tx<'_>,
+    limit: i64,
+) -> Result<Vec<Unresolved>, StorageError> {
+    let rows = sqlx::query_as!(
+        Unresolved,
+        r#"select id, source, body, received_at from raw_notifications
+           where status = 'received' order by id limit $1 for update skip locked"#,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows)
+}
+
+/// What reading a row came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Resolution<'a> {
+    Chain { chain: ChainId, seq: i64 },
+    Ignored { detail: &'a str },
+    Failed { detail: &'a str },
+}
+
+pub(crate) async fn resolve(
+    tx: &mut Tx<'_>,
+    row: &Unresolved,
+    kind: Option<&str>,
+    resolution: Resolution<'_>,
+) -> Result<(), StorageError> {
+    let (status, chain, seq, detail) = match resolution {
+        Resolution::Chain { chain, seq } => ("resolved", Some(chain.0), Some(seq), None),
+        Resolution::Ignored { detail } => ("ignored", None, None, Some(detail)),
+        Resolution::Failed { detail } => ("failed", None, None, Some(detail)),
+    };
+    sqlx::query!(
+        r#"update raw_notifications
+           set status = $3, kind = $4, chain_id = $5, resolved_seq = $6, detail = $7
+           where source = $1 and id = $2"#,
+        row.source,
+        row.id,
+        status,
+        kind,
+        chain,
+        seq,
+        detail
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Rows whose signal is covered by a settle at `synced_seq` are done.
+pub(crate) async fn mark_processed(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    synced_seq: i64,
+) -> Result<u64, StorageError> {
+    let rows = sqlx::query!(
+        r#"update raw_notifications set status = 'processed'
+           where chain_id = $1 and status = 'resolved' and resolved_seq <= $2"#,
+        chain.0,
+        synced_seq
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(rows)
+}
+
+/// How many rows wait to be read or settled.
+pub(crate) async fn backlog(db: &Db) -> Result<i64, StorageError> {
+    let waiting = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from raw_notifications where status in ('received', 'resolved')"#
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(waiting)
+}

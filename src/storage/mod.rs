@@ -1,0 +1,22 @@
+//! Postgres: one file per table or aggregate. SQL lives here and nowhere else.
+
+pub(crate) mod accounts;
+pub(crate) mod budget;
+pub(crate) mod catalogs;
+pub(crate) mod chains;
+pub(crate) mod claims;
+pub mod cluster;
+mod db;
+pub(crate) mod duties;
+pub(crate) mod events;
+pub(crate) mod evidence;
+pub(crate) mod grants;
+pub(crate) mod ingress;
+pub(crate) mod ledger;
+pub(crate) mod listener;
+pub(crate) mod ownership;
+pub(crate) mod snapshots;
+pub(crate) mod timeline;
+pub(crate) mod work;
+
+pub(crate) use db::{Db, StorageError, Tx};

@@ -1,0 +1,206 @@
+//! Entitlement snapshots: what every device of an account reads, named by (epoch, revision).
+
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Db, StorageError, Tx};
+use crate::domain::entitlement::Snapshot;
+use crate::domain::ids::{AccountId, CatalogVersion, Revision};
+use crate::domain::time::Instant;
+
+/// A snapshot as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) account: AccountId,
+    pub(crate) revision: Revision,
+    pub(crate) snapshot: Snapshot,
+}
+
+pub(crate) async fn read(db: &Db, account: AccountId) -> Result<Option<Stored>, StorageError> {
+    Ok(read_many(db, &[account]).await?.pop())
+}
+
+pub(crate) async fn read_many(
+    db: &Db,
+    accounts: &[AccountId],
+) -> Result<Vec<Stored>, StorageError> {
+    let ids: Vec<Uuid> = accounts.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"select account_id, revision, body as "body: Json<Snapshot>"
+           from entitlement_snapshots where account_id = any($1)"#,
+        &ids
+    )
+    .fetch_all(db.pool())
+    .await?;
+    let stored = rows.into_iter().map(|row| Stored {
+        account: row.account_id.into(),
+        revision: Revision(row.revision),
+        snapshot: row.body.0,
+    });
+    Ok(stored.collect())
+}
+
+/// The snapshot under its account's lock.
+pub(crate) async fn current(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+) -> Result<Option<Stored>, StorageError> {
+    let row = sqlx::query!(
+        r#"select revision, body as "body: Json<Snapshot>"
+           from entitlement_snapshots where account_id = $1"#,
+        account.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(|row| Stored {
+        account,
+        revision: Revision(row.revision),
+        snapshot: row.body.0,
+    }))
+}
+
+pub(crate) async fn write(
+    tx: &mut Tx<'_>,
+    stored: &Stored,
+    catalog: CatalogVersion,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"insert into entitlement_snapshots
+               (account_id, revision, body, next_transition_at, catalog_version)
+           values ($1, $2, $3, $4, $5)
+           on conflict (account_id) do update
+           set revision = $2, body = $3, next_transition_at = $4, catalog_version = $5,
+               changed_xid = pg_current_xact_id()::text::bigint"#,
+        stored.account.0,
+        stored.revision.0,
+        Json(&stored.snapshot) as _,
+        stored.snapshot.next_transition_at,
+        catalog.0
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The same snapshot, derived by a newer catalog or at a later time: no new revision.
+pub(crate) async fn touch(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    next_transition_at: Option<Instant>,
+    catalog: CatalogVersion,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update entitlement_snapshots set next_transition_at = $2, catalog_version = $3
+           where account_id = $1
+             and (next_transition_at is distinct from $2 or catalog_version <> $3)"#,
+        account.0,
+        next_transition_at,
+        catalog.0
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Accounts whose next transition has passed.
+pub(crate) async fn due(
+    db: &Db,
+    now: Instant,
+    limit: i64,
+) -> Result<Vec<AccountId>, StorageError> {
+    let ids = sqlx::query_scalar!(
+        r#"select account_id from entitlement_snapshots where next_transition_at <= $1
+           order by next_transition_at limit $2"#,
+        now,
+        limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(ids.into_iter().map(AccountId).collect())
+}
+
+/// The business time of the next transition of any account.
+pub(crate) async fn next_due(db: &Db) -> Result<Option<Instant>, StorageError> {
+    let next = sqlx::query_scalar!("select min(next_transition_at) from entitlement_snapshots")
+        .fetch_one(db.pool())
+        .await?;
+    Ok(next)
+}
+
+/// Makes every account due for derivation by a new catalog.
+pub(crate) async fn make_due(
+    tx: &mut Tx<'_>,
+    catalog: CatalogVersion,
+    now: Instant,
+) -> Result<u64, StorageError> {
+    let due = sqlx::query!(
+        r#"update entitlement_snapshots set next_transition_at = $2
+           where catalog_version <> $1
+             and (next_transition_at is null or next_transition_at > $2)"#,
+        catalog.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(due)
+}
+
+/// What changed since a horizon, and the next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Changes {
+    pub(crate) epoch: String,
+    /// Everything below it is committed and visible: the next watermark.
+    pub(crate) horizon: i64,
+    pub(crate) changed: Vec<(AccountId, Revision)>,
+}
+
+/// Reads the changes at or above `watermark`, and the next one, in one statement on the primary:
+/// a transaction horizon, because no sequence number is safe (commits come out of its order).
+pub(crate) async fn changes_since(db: &Db, watermark: i64) -> Result<Changes, StorageError> {
+    let row = sqlx::query!(
+        r#"with changed as (
+               select account_id, revision from entitlement_snapshots where changed_xid >= $1
+           )
+           select d.epoch::text || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8) as "epoch!",
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
+                  array(select account_id from changed order by account_id) as "accounts!: Vec<Uuid>",
+                  array(select revision from changed order by account_id) as "revisions!: Vec<i64>"
+           from deployment d"#,
+        watermark
+    )
+    .fetch_one(db.pool())
+    .await?;
+    let ids = row.accounts.into_iter().map(AccountId);
+    Ok(Changes {
+        epoch: row.epoch,
+        horizon: row.horizon,
+        changed: ids.zip(row.revisions.into_iter().map(Revision)).collect(),
+    })
+}
+
+/// The revisions of some accounts, for comparing after a listener was away.
+pub(crate) async fn revisions(
+    db: &Db,
+    accounts: &[AccountId],
+) -> Result<Vec<(AccountId, Revision)>, StorageError> {
+    let ids: Vec<Uuid> = accounts.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        "select account_id, revision from entitlement_snapshots where account_id = any($1)",
+        &ids
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.account_id.into(), Revision(row.revision))).collect())
+}
+
+/// The database's name and history. Another primary's timeline makes another epoch.
+pub(crate) async fn epoch(db: &Db) -> Result<String, StorageError> {
+    let epoch = sqlx::query_scalar!(
+        r#"select epoch::text || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8) as "epoch!"
+           from deployment"#
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(epoch)
+}

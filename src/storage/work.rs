@@ -1,0 +1,22 @@
+//! Whether any work waits, over all tables that hold some.
+
+use super::{Db, StorageError};
+use crate::domain::time::Instant;
+
+/// Anything unread, dirty, due or owed that a worker would take up at this moment.
+pub(crate) async fn is_waiting(db: &Db, now: Instant) -> Result<bool, StorageError> {
+    let waiting = sqlx::query_scalar!(
+        r#"select exists (select 1 from raw_notifications where status = 'received')
+               or exists (select 1 from purchase_chains where merged_into is null
+                    and dirty_seq > synced_seq and not_before <= clock_timestamp())
+               or exists (select 1 from purchase_chains where merged_into is null
+                    and next_check_at <= $1 and not_before <= clock_timestamp())
+               or exists (select 1 from entitlement_snapshots where next_transition_at <= $1)
+               or exists (select 1 from duties
+                    where done_at is null and not_before <= clock_timestamp()) as "waiting!""#,
+        now
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(waiting)
+}

@@ -1,0 +1,66 @@
+//! Logs, metrics, and the listener that only operators reach.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// For people, on standard error.
+    Text,
+}
+
+/// Starts logging by `RUST_LOG` (default `default_filter`); a second call changes nothing.
+pub fn init_logs(format: LogFormat, default_filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Json => logs.json().try_init(),
+        LogFormat::Text => logs.with_target(false).try_init(),
+    };
+}
+
+/// Starts recording metrics in this process; a second call changes nothing.
+pub fn init_metrics() {
+    METRICS.get_or_init(|| {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Fails only if another recorder is installed: then that one records.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    });
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until stopped.
+pub(crate) async fn serve<F, Fut>(
+    listener: TcpListener,
+    ready: F,
+    stop: CancellationToken,
+) -> std::io::Result<()>
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = bool> + Send,
+{
+    let readiness = move || {
+        let ready = ready.clone();
+        async move { if ready().await { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
+    };
+    let router = Router::new()
+        .route("/metrics", get(|| async { METRICS.get().map(PrometheusHandle::render).unwrap_or_default() }))
+        .route("/healthz", get(|| async { StatusCode::OK }))
+        .route("/readyz", get(readiness))
+        .into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}

@@ -1,0 +1,360 @@
+//! The replica's view of its accounts: a read cache with floors, and a conflating channel per
+//! watched account.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use moka::sync::Cache;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant as MachineInstant;
+
+use super::view::{Encoder, View};
+use crate::domain::catalog::Catalog;
+use crate::domain::entitlement::{Snapshot, nothing};
+use crate::domain::ids::{AccountId, Revision};
+use crate::storage::accounts::Account;
+use crate::storage::snapshots::Stored;
+use crate::storage::{Db, StorageError, accounts, snapshots};
+
+/// How fresh a read must be.
+#[derive(Clone, Debug)]
+pub(crate) enum Freshness {
+    /// At most `cache_max_age` old while the database answers.
+    MinimizeLatency,
+    /// At least this revision, if the epoch is the same.
+    AtLeast { epoch: String, revision: Revision },
+    /// Read now.
+    Full,
+}
+
+/// Why there is no view.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// Neither the database nor a good enough copy can answer.
+    #[error("the database cannot be reached")]
+    Unavailable,
+    #[error(transparent)]
+    Storage(StorageError),
+}
+
+impl From<StorageError> for ReadError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Unavailable(_) => Self::Unavailable,
+            other => Self::Storage(other),
+        }
+    }
+}
+
+/// Limits of the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HubOptions {
+    /// The stated staleness of a default read (default 5 s).
+    pub(crate) cache_max_age: Duration,
+    /// How long default reads go on while the database cannot be reached (default 10 min).
+    pub(crate) outage_staleness_max: Duration,
+    pub(crate) cached_accounts_max: u64,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            cache_max_age: Duration::from_secs(5),
+            outage_staleness_max: Duration::from_secs(600),
+            cached_accounts_max: 200_000,
+        }
+    }
+}
+
+/// A cheap handle; clones are one hub.
+#[derive(Clone)]
+pub(crate) struct Hub(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    catalog: Arc<ArcSwap<Catalog>>,
+    encode: Encoder,
+    options: HubOptions,
+    /// `ArcSwap` wants a sized value, hence the second `Arc`.
+    epoch: ArcSwap<Arc<str>>,
+    cache: Cache<AccountId, Arc<View>>,
+    /// What a hint has promised: a fill below it is read again. Short-lived.
+    floors: Cache<AccountId, Revision>,
+    watched: DashMap<AccountId, watch::Sender<Arc<View>>>,
+    /// Hints for the other replicas.
+    outgoing: mpsc::Sender<(AccountId, Revision)>,
+    /// Milliseconds since `started` at which the last completed sweep began.
+    swept_ms: AtomicU64,
+    started: MachineInstant,
+}
+
+impl Hub {
+    /// The receiver feeds the relay.
+    pub(crate) fn new(
+        db: Db,
+        catalog: Arc<ArcSwap<Catalog>>,
+        epoch: String,
+        encode: Encoder,
+        options: HubOptions,
+    ) -> (Self, mpsc::Receiver<(AccountId, Revision)>) {
+        // A full queue drops hints: the sweep heals what a hint does not tell.
+        let (outgoing, queue) = mpsc::channel(16_384);
+        let hub = Self(Arc::new(Inner {
+            db,
+            catalog,
+            encode,
+            options,
+            epoch: ArcSwap::from_pointee(epoch.into()),
+            cache: Cache::builder().max_capacity(options.cached_accounts_max).build(),
+            floors: Cache::builder()
+                .max_capacity(options.cached_accounts_max)
+                .time_to_live(Duration::from_secs(60))
+                .build(),
+            watched: DashMap::new(),
+            outgoing,
+            swept_ms: AtomicU64::new(0),
+            started: MachineInstant::now(),
+        }));
+        (hub, queue)
+    }
+
+    pub(crate) fn encoder(&self) -> Encoder {
+        self.0.encode
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    pub(crate) fn epoch(&self) -> Arc<str> {
+        Arc::clone(&self.0.epoch.load())
+    }
+
+    /// A change that this replica has just committed: told to its own devices at once, queued for
+    /// the other replicas.
+    pub(crate) fn publish_committed(&self, account: &Account, stored: Stored) {
+        self.raise_floor(stored.account, stored.revision);
+        let view = self.view(account.clone(), stored.revision, stored.snapshot);
+        self.admit(view);
+        let (id, revision) = (stored.account, stored.revision);
+        if self.0.outgoing.try_send((id, revision)).is_err() {
+            metrics::counter!("entitled_hints_dropped_total").increment(1);
+        }
+    }
+
+    /// The cached view of an account, if it is good enough as it is.
+    pub(crate) fn cached(&self, id: AccountId, freshness: &Freshness) -> Option<Arc<View>> {
+        self.0.cache.get(&id).filter(|view| self.satisfies(view, freshness))
+    }
+
+    /// A view that is good enough, and whether it is a copy that the database could not confirm.
+    pub(crate) async fn read(
+        &self,
+        account: &Account,
+        freshness: &Freshness,
+    ) -> Result<(Arc<View>, bool), ReadError> {
+        let cached = self.0.cache.get(&account.id);
+        if let Some(view) = cached.as_ref().filter(|view| self.satisfies(view, freshness)) {
+            return Ok((Arc::clone(view), false));
+        }
+        match self.fill(account).await {
+            Ok(view) => Ok((view, false)),
+            Err(ReadError::Unavailable) => {
+                let stale = cached.filter(|view| self.may_stand_in(view, freshness));
+                stale.map(|view| (view, true)).ok_or(ReadError::Unavailable)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn satisfies(&self, view: &View, freshness: &Freshness) -> bool {
+        match freshness {
+            Freshness::Full => false,
+            Freshness::AtLeast { epoch, revision } => {
+                *epoch == *view.epoch && *revision <= view.revision && self.is_fresh(view)
+            }
+            Freshness::MinimizeLatency => self.is_fresh(view),
+        }
+    }
+
+    fn is_fresh(&self, view: &View) -> bool {
+        let confirmed = self.swept_at().max(view.read_at);
+        confirmed.elapsed() < self.0.options.cache_max_age
+            && self.0.floors.get(&view.account.id).is_none_or(|floor| floor <= view.revision)
+    }
+
+    /// Default reads only: stricter callers asked for certainty.
+    fn may_stand_in(&self, view: &View, freshness: &Freshness) -> bool {
+        let confirmed = self.swept_at().max(view.read_at);
+        matches!(freshness, Freshness::MinimizeLatency)
+            && confirmed.elapsed() < self.0.options.outage_staleness_max
+    }
+
+    /// Whether the database has not confirmed this replica's copies lately.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.swept_at().elapsed() >= self.0.options.cache_max_age
+    }
+
+    /// Reads from the database, never settling below what a hint has promised.
+    async fn fill(&self, account: &Account) -> Result<Arc<View>, ReadError> {
+        for _ in 0..3 {
+            let stored = snapshots::read(&self.0.db, account.id).await?;
+            let (revision, snapshot) = match stored {
+                Some(stored) => (stored.revision, stored.snapshot),
+                None => (Revision::ZERO, nothing(&self.0.catalog.load())),
+            };
+            let view = self.view(account.clone(), revision, snapshot);
+            if self.admit(Arc::clone(&view)) {
+                return Ok(view);
+            }
+        }
+        Err(ReadError::Storage(StorageError::Conflict("the snapshot stays behind its hint".into())))
+    }
+
+    fn view(
+        &self,
+        account: Account,
+        revision: Revision,
+        snapshot: Snapshot,
+    ) -> Arc<View> {
+        let epoch = self.epoch();
+        let encoded = (self.0.encode)(&account, &epoch, revision, &snapshot);
+        let read_at = MachineInstant::now();
+        Arc::new(View { account, epoch, revision, snapshot, encoded, read_at })
+    }
+
+    /// Takes a view into cache and channel unless a newer one is known. Insert first, then look at
+    /// the floor; whoever raises a floor raises it first, then looks at the cache: one of them
+    /// sees the other.
+    fn admit(&self, view: Arc<View>) -> bool {
+        let id = view.account.id;
+        self.0.cache.entry(id).and_upsert_with(|entry| match entry {
+            Some(entry) if is_newer(entry.value(), &view) => entry.into_value(),
+            Some(_) | None => Arc::clone(&view),
+        });
+        if let Some(sender) = self.0.watched.get(&id) {
+            sender.send_if_modified(|current| {
+                let newer = current.epoch != view.epoch || current.revision < view.revision;
+                if newer {
+                    *current = Arc::clone(&view);
+                }
+                newer
+            });
+        }
+        let good = self.0.floors.get(&id).is_none_or(|floor| floor <= view.revision);
+        if !good {
+            self.0.cache.invalidate(&id);
+        }
+        good
+    }
+
+    fn raise_floor(&self, id: AccountId, revision: Revision) {
+        self.0.floors.entry(id).and_upsert_with(|entry| match entry {
+            Some(entry) => revision.max(entry.into_value()),
+            None => revision,
+        });
+    }
+
+    /// A hint or a sweep row: an account has reached a revision. Tells whether its devices here
+    /// must be told, which the caller does in batches (`refresh`).
+    pub(super) fn note(&self, id: AccountId, revision: Revision) -> bool {
+        self.raise_floor(id, revision);
+        if self.0.cache.get(&id).is_some_and(|view| view.revision < revision) {
+            self.0.cache.invalidate(&id);
+        }
+        self.0.watched.get(&id).is_some_and(|sender| sender.borrow().revision < revision)
+    }
+
+    /// Reads accounts again and tells their devices.
+    pub(super) async fn refresh(&self, ids: &[AccountId]) -> Result<(), StorageError> {
+        for stored in snapshots::read_many(&self.0.db, ids).await? {
+            let account = self.0.watched.get(&stored.account).map(|s| s.borrow().account.clone());
+            if let Some(account) = account {
+                let view = self.view(account, stored.revision, stored.snapshot);
+                self.admit(view);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn watched_ids(&self) -> Vec<AccountId> {
+        self.0.watched.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// A sweep that began at `began` has confirmed every copy that it did not invalidate.
+    pub(super) fn swept(&self, began: MachineInstant) {
+        let ms = began.duration_since(self.0.started).as_millis();
+        self.0.swept_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn swept_at(&self) -> MachineInstant {
+        self.0.started + Duration::from_millis(self.0.swept_ms.load(Ordering::Acquire))
+    }
+
+    /// Another database history: nothing that is cached or was told is comparable any more.
+    pub(super) async fn change_epoch(&self, epoch: String) -> Result<(), StorageError> {
+        self.0.epoch.store(Arc::new(epoch.into()));
+        self.0.cache.invalidate_all();
+        self.0.floors.invalidate_all();
+        for batch in self.watched_ids().chunks(1_000) {
+            self.refresh(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Follows an account: registered before it is read, so that no change falls in between.
+    pub(crate) async fn subscribe(&self, account: &Account) -> Result<Subscription, ReadError> {
+        let placeholder = self.0.cache.get(&account.id);
+        let receiver = {
+            let sender = self.0.watched.entry(account.id).or_insert_with(|| {
+                let first = placeholder.unwrap_or_else(|| {
+                    self.view(account.clone(), Revision::ZERO, nothing(&self.0.catalog.load()))
+                });
+                watch::Sender::new(first)
+            });
+            sender.subscribe()
+        };
+        metrics::gauge!("entitled_streams").increment(1.0);
+        let mut subscription = Subscription { hub: self.clone(), id: account.id, receiver };
+        let (view, _) = self.read(account, &Freshness::MinimizeLatency).await?;
+        self.admit(view);
+        subscription.receiver.mark_changed();
+        Ok(subscription)
+    }
+
+    /// The account's token, for a caller that has only its id.
+    pub(crate) async fn account(&self, id: AccountId) -> Result<Option<Account>, ReadError> {
+        if let Some(view) = self.0.cache.get(&id) {
+            return Ok(Some(view.account.clone()));
+        }
+        Ok(accounts::get(&self.0.db, id).await?)
+    }
+}
+
+fn is_newer(cached: &View, other: &View) -> bool {
+    cached.epoch == other.epoch && cached.revision > other.revision
+}
+
+/// One stream's end of an account's channel; the channel goes with its last one.
+pub(crate) struct Subscription {
+    hub: Hub,
+    id: AccountId,
+    pub(super) receiver: watch::Receiver<Arc<View>>,
+}
+
+impl Subscription {
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        metrics::gauge!("entitled_streams").decrement(1.0);
+        // This receiver still counts: one left means that nobody else listens.
+        self.hub.0.watched.remove_if(&self.id, |_, sender| sender.receiver_count() <= 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! One device's stream: what it is told, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::unfold;
+
+use super::hub::Subscription;
+use super::view::View;
+use crate::clock::Clock;
+use crate::domain::ids::Revision;
+use crate::domain::time::Instant;
+
+/// Silence that proxies and mobile networks tolerate.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(20);
+/// How long the due job has to commit a passed transition before the stream says it in place.
+const TRANSITION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a client says it has.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) epoch: String,
+    pub(crate) revision: Revision,
+    pub(crate) as_of: Option<Instant>,
+}
+
+/// One message of a stream.
+#[derive(Clone, Debug)]
+pub(crate) enum WatchEvent {
+    Snapshot(Arc<View>),
+    Unchanged,
+    Heartbeat(Revision),
+}
+
+struct State {
+    subscription: Subscription,
+    clock: Clock,
+    seen: Option<Seen>,
+    /// What was told last: revision and the transition that it was evaluated before.
+    told: Option<Arc<View>>,
+}
+
+/// The stream of an account: the current snapshot (or "unchanged") first, then each newer one.
+/// It never ends by itself; the door bounds its life.
+pub(crate) fn watch(
+    subscription: Subscription,
+    seen: Option<Seen>,
+    clock: Clock,
+) -> impl Stream<Item = WatchEvent> + Send {
+    let state = State { subscription, clock, seen, told: None };
+    unfold(state, |mut state| async move {
+        let event = state.next().await?;
+        Some((event, state))
+    })
+}
+
+impl State {
+    /// `None` only when the hub is gone.
+    async fn next(&mut self) -> Option<WatchEvent> {
+        if self.told.is_none() {
+            return Some(self.first());
+        }
+        let heartbeat = tokio::time::sleep(HEARTBEAT_EVERY);
+        tokio::pin!(heartbeat);
+        loop {
+            let transition = self.told.as_ref().and_then(|view| view.snapshot.next_transition_at);
+            tokio::select! {
+                changed = self.subscription.receiver.changed() => {
+                    changed.ok()?;
+                    let view = self.latest();
+                    if self.is_news(&view) {
+                        self.told = Some(Arc::clone(&view));
+                        return Some(WatchEvent::Snapshot(view));
+                    }
+                }
+                () = passed(&self.clock, transition) => {
+                    let view = self.latest();
+                    self.told = Some(Arc::clone(&view));
+                    return Some(WatchEvent::Snapshot(view));
+                }
+                () = &mut heartbeat => {
+                    let revision = self.told.as_ref().map_or(Revision::ZERO, |view| view.revision);
+                    return Some(WatchEvent::Heartbeat(revision));
+                }
+            }
+        }
+    }
+
+    fn first(&mut self) -> WatchEvent {
+        let view = self.latest();
+        self.told = Some(Arc::clone(&view));
+        let unchanged = self.seen.take().is_some_and(|seen| {
+            seen.epoch == *view.epoch
+                && seen.revision == view.revision
+                && seen.as_of.is_some_and(|as_of| nothing_ended_since(&self.subscription, as_of, &self.clock))
+        });
+        if unchanged { WatchEvent::Unchanged } else { WatchEvent::Snapshot(view) }
+    }
+
+    fn latest(&mut self) -> Arc<View> {
+        let view = Arc::clone(&self.subscription.receiver.borrow_and_update());
+        view.at(self.clock.now(), self.subscription.hub().encoder())
+    }
+
+    fn is_news(&self, view: &View) -> bool {
+        self.told.as_ref().is_none_or(|told| {
+            told.epoch != view.epoch || told.revision < view.revision
+        })
+    }
+}
+
+/// The client's copy says the same now as when it was made.
+fn nothing_ended_since(subscription: &Subscription, as_of: Instant, clock: &Clock) -> bool {
+    let view = subscription.receiver.borrow();
+    let until = |source: &crate::domain::entitlement::Source| source.access.until();
+    let mut ends = view.snapshot.entitlements.iter().flat_map(|e| e.sources.iter().filter_map(until));
+    let now = clock.now();
+    as_of <= now && !ends.any(|end| as_of < end && end <= now)
+}
+
+/// A while after `transition`, unless the due job's revision comes first.
+async fn passed(clock: &Clock, transition: Option<Instant>) {
+    match transition {
+        Some(at) => {
+            clock.sleep_until(at).await;
+            tokio::time::sleep(TRANSITION_PATIENCE).await;
+        }
+        None => std::future::pending().await,
+    }
+}
