@@ -85,6 +85,8 @@ impl App {
         if roles.worker {
             tasks.spawn(jobs::run(Arc::clone(&core), stop.clone()));
         }
+        let (relayed, relay_stop) = (Arc::clone(&core), stop.clone());
+        tasks.spawn(async move { relayed.relay(relay_stop).await });
         let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
         info!(?grpc, ?webhooks, %admin, worker = roles.worker, "running");
         Ok(Self { core, grpc, webhooks, admin, stop, tasks })
@@ -130,10 +132,6 @@ impl App {
     /// Runs until a role fails.
     pub async fn failed(&mut self) {
         self.tasks.join_next().await;
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
     }
 }
 
@@ -310,9 +308,6 @@ async fn start_admin(
 ) -> anyhow::Result<SocketAddr> {
     let listener = bind(config.admin.listen, "admin.listen").await?;
     let address = listener.local_addr()?;
-    let relayed = Arc::clone(core);
-    let relay_stop = stop.clone();
-    tasks.spawn(async move { relayed.relay(relay_stop).await });
     let (core, stop) = (Arc::clone(core), stop.clone());
     tasks.spawn(async move {
         let ready = move || {

@@ -1,1 +1,5 @@
-//! scratch
+//! The command line.
+
+pub mod client;
+pub mod stack;
+mod token;

@@ -8,4 +8,4 @@ mod view;
 pub(crate) use hub::{Freshness, Hub, HubOptions, ReadError};
 pub(crate) use stream::{Seen, WatchEvent, watch};
 pub(crate) use sync::{relay, run as run_sync};
-pub(crate) use view::{Encoder, View};
+pub(crate) use view::View;

@@ -1,0 +1,129 @@
+//! A client of any server: what the commands, the demo, the tests and the benches speak through.
+
+use anyhow::Context as _;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use crate::proto::entitlement_service_client::EntitlementServiceClient;
+use crate::proto::{
+    AppStoreProof, BindPurchaseRequest, BindPurchaseResponse, GetEntitlementsRequest,
+    GetEntitlementsResponse, GooglePlayProof, ListProductsRequest, ListProductsResponse, PurchaseProof,
+    RefreshSubscriptionRequest, RefreshSubscriptionResponse, WatchEntitlementsRequest,
+    WatchEntitlementsResponse, app_store_proof, purchase_proof,
+};
+
+/// Sends the same credential with every call.
+#[derive(Clone, Debug)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// One caller's connection; clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The generated client, for calls that have no shorthand here.
+    pub inner: EntitlementServiceClient<InterceptedService<Channel, Bearer>>,
+}
+
+impl Client {
+    /// Connects to `server` (an `http://` or `https://` URL) with a bearer token.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or the token has characters that no token has.
+    pub async fn connect(server: &str, token: &str) -> anyhow::Result<Self> {
+        let channel = Endpoint::from_shared(server.to_owned())
+            .with_context(|| format!("{server} is not a URL"))?
+            .connect()
+            .await
+            .with_context(|| format!("no server answers at {server}; is it running?"))?;
+        Self::over(channel, token)
+    }
+
+    /// Uses a connection that exists.
+    ///
+    /// # Errors
+    /// The token has characters that no token has.
+    pub fn over(channel: Channel, token: &str) -> anyhow::Result<Self> {
+        let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
+        bearer.set_sensitive(true);
+        Ok(Self { inner: EntitlementServiceClient::with_interceptor(channel, Bearer(bearer)) })
+    }
+
+    /// What the caller may use now.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn get(&mut self) -> Result<GetEntitlementsResponse, Status> {
+        let response = self.inner.get_entitlements(GetEntitlementsRequest::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Binds an App Store purchase by its signed transaction.
+    ///
+    /// # Errors
+    /// The server's status; its details say what to do with the purchase.
+    pub async fn bind_app_store(&mut self, signed_transaction: &str) -> Result<BindPurchaseResponse, Status> {
+        let proof = app_store_proof::Proof::SignedTransaction(signed_transaction.to_owned());
+        self.bind(purchase_proof::Proof::AppStore(AppStoreProof { proof: Some(proof) })).await
+    }
+
+    /// Binds a Google Play purchase by its token.
+    ///
+    /// # Errors
+    /// The server's status; its details say what to do with the purchase.
+    pub async fn bind_google_play(
+        &mut self,
+        package_name: &str,
+        purchase_token: &str,
+    ) -> Result<BindPurchaseResponse, Status> {
+        let proof = GooglePlayProof {
+            package_name: package_name.to_owned(),
+            purchase_token: purchase_token.to_owned(),
+        };
+        self.bind(purchase_proof::Proof::GooglePlay(proof)).await
+    }
+
+    /// Binds any proof.
+    ///
+    /// # Errors
+    /// The server's status; its details say what to do with the purchase.
+    pub async fn bind(&mut self, proof: purchase_proof::Proof) -> Result<BindPurchaseResponse, Status> {
+        let proof = Some(PurchaseProof { proof: Some(proof) });
+        let request = BindPurchaseRequest { proof, account: String::new() };
+        Ok(self.inner.bind_purchase(request).await?.into_inner())
+    }
+
+    /// Follows the caller's entitlements.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn watch(&mut self) -> Result<Streaming<WatchEntitlementsResponse>, Status> {
+        let response = self.inner.watch_entitlements(WatchEntitlementsRequest::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Asks the stores now.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn refresh(&mut self) -> Result<RefreshSubscriptionResponse, Status> {
+        let request = RefreshSubscriptionRequest::default();
+        Ok(self.inner.refresh_subscription(request).await?.into_inner())
+    }
+
+    /// What the catalog sells.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn products(&mut self) -> Result<ListProductsResponse, Status> {
+        Ok(self.inner.list_products(ListProductsRequest::default()).await?.into_inner())
+    }
+}

@@ -1,0 +1,340 @@
+//! The whole stack in one process: simulated stores, a database, a server that takes the one for
+//! the other. Used by `demo`, `dev` and the tests; configured by a file, as a real one would be.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::client::Client;
+use crate::app::{App, Roles};
+use crate::clock::VirtualClock;
+use crate::config::Config;
+use crate::domain::catalog::{Catalog, ProductKind};
+use crate::domain::ids::CatalogVersion;
+use crate::flows::apply_catalog;
+use crate::sandbox::{
+    AppStoreKind, AppStoreProduct, Environment, GooglePlayProduct, Manifest, Options, Period, Sandbox,
+    StoreSetup, Webhooks,
+};
+use crate::storage::Db;
+
+/// The catalog of the example app.
+pub const EXAMPLE_CATALOG: &str = include_str!("example-catalog.toml");
+/// Short name of the issuer whose tokens are signed with the stack's shared secret.
+pub const DEV_ISSUER: &str = "dev";
+/// Short name of the simulated identity provider.
+pub const IDENTITY_ISSUER: &str = "app";
+/// How long `advance` waits for the server between two moments.
+const IDLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How to start a stack.
+#[derive(Clone, Debug)]
+pub struct StackOptions {
+    /// Where configuration, keys and the simulator's state are kept.
+    pub dir: PathBuf,
+    /// An empty or migrated database.
+    pub database_url: String,
+    /// The catalog, as TOML.
+    pub catalog: String,
+    /// What the simulated stores say their world is.
+    pub environment: Environment,
+    /// Business time: where it starts, and whether it runs by itself.
+    pub clock: VirtualClock,
+    /// Whether the simulator's state outlives the process.
+    pub keep: bool,
+    /// First of four ports (gRPC, webhooks, admin, simulator); 0 takes free ones.
+    pub port: u16,
+    /// Source of every simulated id.
+    pub seed: u64,
+    /// What the server in this process does; other roles may run in other processes.
+    pub roles: Roles,
+}
+
+impl StackOptions {
+    /// The example app in production, on free ports, with business time that runs from `start`.
+    pub fn new(dir: PathBuf, database_url: String, start: DateTime<Utc>) -> Self {
+        Self {
+            dir,
+            database_url,
+            catalog: EXAMPLE_CATALOG.to_owned(),
+            environment: Environment::Production,
+            clock: VirtualClock::running(start),
+            keep: false,
+            port: 0,
+            seed: 0,
+            roles: Roles::ALL,
+        }
+    }
+}
+
+/// How other processes reach a running stack: kept in its directory as `stack.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StackAddress {
+    /// The gRPC API.
+    pub server: String,
+    /// The simulator's control API.
+    pub control: String,
+    /// The shared secret that development tokens are signed with.
+    pub secret: String,
+    /// The server's configuration file.
+    pub config: PathBuf,
+}
+
+/// A running stack.
+pub struct Stack {
+    /// The server under test.
+    pub app: App,
+    /// The stores.
+    pub sandbox: Sandbox,
+    /// Business time of both.
+    pub clock: VirtualClock,
+    /// How to reach it.
+    pub address: StackAddress,
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("app", &self.app).finish_non_exhaustive()
+    }
+}
+
+impl Stack {
+    /// Starts stores and server; migrates the database.
+    ///
+    /// # Errors
+    /// The first thing that could not be had, in words.
+    pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
+        make_dir(&options.dir)?;
+        let catalog = apply_catalog::parse(&options.catalog, CatalogVersion(0))?;
+        let sandbox = start_sandbox(&options, &catalog).await?;
+        let secret = kept_secret(&options.dir)?;
+        let config_file = write_config(&options, &sandbox.manifest(), &secret)?;
+        let db = Db::open(&options.database_url, 2)?;
+        db.migrate().await.context("the database cannot be migrated")?;
+        db.close().await;
+        let config = Config::load(Some(&config_file)).map_err(anyhow::Error::msg)?;
+        let app = App::start(config, options.roles, Some(options.clock.clone().into())).await?;
+        if let Some(url) = app.webhooks_url() {
+            sandbox.set_webhooks(Webhooks {
+                app_store: Some(format!("{url}/webhooks/app-store")),
+                google_play: Some(format!("{url}/webhooks/google-play")),
+            })?;
+        }
+        let probe = app.idle_probe();
+        sandbox.set_idle_hook(move || {
+            let probe = probe.clone();
+            Box::pin(async move {
+                probe.idle(IDLE_PATIENCE).await;
+            })
+        });
+        let address = StackAddress {
+            server: app.grpc_url().unwrap_or_default(),
+            control: sandbox.manifest().control_url,
+            secret,
+            config: config_file,
+        };
+        write_private(&options.dir.join("stack.json"), &serde_json::to_string_pretty(&address)?)?;
+        Ok(Self { app, sandbox, clock: options.clock, address })
+    }
+
+    /// A client with a development token of `subject`.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn client(&self, subject: &str) -> anyhow::Result<Client> {
+        let token = super::token::mint(&self.address.secret, subject, super::token::DAY)?;
+        Client::connect(&self.address.server, &token).await
+    }
+
+    /// Stops server and stores.
+    pub async fn stop(self) {
+        self.app.stop().await;
+        self.sandbox.shutdown().await;
+    }
+}
+
+async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Result<Sandbox> {
+    let setup = store_setup(catalog, options.environment)?;
+    let port = if options.port == 0 { 0 } else { options.port + 3 };
+    let sandbox = Options {
+        seed: options.seed,
+        dir: options.keep.then(|| options.dir.join("stores")),
+        port,
+        ..Options::new(setup, options.clock.clone())
+    };
+    Sandbox::start(sandbox).await.context("the simulated stores cannot start")
+}
+
+/// What the simulated stores sell: the catalog's products under their store names.
+fn store_setup(catalog: &Catalog, environment: Environment) -> anyhow::Result<StoreSetup> {
+    let mut app_store = Vec::new();
+    let mut google_play = Vec::new();
+    for (id, product) in catalog.products() {
+        let period: Option<Period> = product
+            .period
+            .map(|period| period.to_string().parse())
+            .transpose()
+            .with_context(|| format!("products.{id}: the simulator cannot play this period"))?;
+        if let Some(apple) = &product.app_store {
+            app_store.push(apple_product(&apple.product_id, product.kind, period));
+        }
+        if let Some(google) = &product.google_play {
+            let base_plan = google.base_plan_id.as_deref();
+            google_play.push(match (base_plan, period) {
+                (Some(plan), Some(period)) => {
+                    GooglePlayProduct::subscription(&google.product_id, plan, period)
+                }
+                (None, _) | (_, None) => GooglePlayProduct::non_consumable(&google.product_id),
+            });
+        }
+    }
+    let apps = catalog.apps();
+    let bundle = apps.iter().find_map(|app| Some((app.bundle_id.clone()?, app.app_apple_id)));
+    let (bundle_id, app_apple_id) = bundle.unwrap_or_default();
+    Ok(StoreSetup {
+        bundle_id,
+        app_apple_id: app_apple_id.unwrap_or_default(),
+        package_name: apps.iter().find_map(|app| app.package_name.clone()).unwrap_or_default(),
+        environment,
+        app_store,
+        google_play,
+        timing: Default::default(),
+    })
+}
+
+fn apple_product(product_id: &str, kind: ProductKind, period: Option<Period>) -> AppStoreProduct {
+    match (kind, period) {
+        (ProductKind::Subscription, Some(period)) => AppStoreProduct {
+            kind: AppStoreKind::AutoRenewable {
+                period,
+                group: "21000000".into(),
+                rank: 1,
+                grace_days: 16,
+                retry_days: 60,
+            },
+            ..AppStoreProduct::subscription(product_id, period, "21000000")
+        },
+        (ProductKind::Subscription, None) | (ProductKind::NonConsumable, _) => {
+            AppStoreProduct::non_consumable(product_id)
+        }
+    }
+}
+
+fn write_config(options: &StackOptions, manifest: &Manifest, secret: &str) -> anyhow::Result<PathBuf> {
+    let dir = &options.dir;
+    let root = base64::engine::general_purpose::STANDARD.decode(&manifest.apple_root_cert_der)?;
+    std::fs::write(dir.join("apple-root.der"), root)?;
+    std::fs::write(dir.join("catalog.toml"), &options.catalog)?;
+    write_private(&dir.join("apple-key.p8"), &manifest.apple_private_key_pem)?;
+    write_private(&dir.join("service-account.json"), &manifest.google_service_account_json)?;
+    let text = config_text(options, manifest, secret)?;
+    let file = dir.join("entitled.toml");
+    write_private(&file, &text)?;
+    Ok(file)
+}
+
+fn config_text(options: &StackOptions, manifest: &Manifest, secret: &str) -> anyhow::Result<String> {
+    let path = |name: &str| Value::from(options.dir.join(name).to_string_lossy().into_owned());
+    let listen = |offset: u16| {
+        let port = if options.port == 0 { 0 } else { options.port + offset };
+        table([("listen", Value::from(format!("127.0.0.1:{port}")))])
+    };
+    let text = |text: &str| Value::from(text);
+    let push = &manifest.push;
+    let config = table([
+        ("mode", text("development")),
+        ("catalog", path("catalog.toml")),
+        ("database", table([("url", text(&options.database_url))])),
+        ("grpc", listen(0)),
+        ("webhooks", listen(1)),
+        ("admin", listen(2)),
+        ("clock", table([("follow", Value::from(format!("{}/clock", manifest.control_url)))])),
+        (
+            "issuers",
+            Value::Array(vec![
+                table([
+                    ("name", text(DEV_ISSUER)),
+                    ("shared_secret", text(secret)),
+                    ("audience", Value::Array(vec![text("entitled")])),
+                    ("service_scope", text("entitled.service")),
+                ]),
+                table([
+                    ("name", text(IDENTITY_ISSUER)),
+                    ("preset", text("oidc")),
+                    ("issuer", text(&manifest.identity.issuer)),
+                    ("audience", Value::Array(vec![text(&manifest.identity.audience)])),
+                    ("service_scope", text("entitled.service")),
+                ]),
+            ]),
+        ),
+        (
+            "app_store",
+            table([
+                ("issuer_id", text(&manifest.apple_issuer_id)),
+                ("key_id", text(&manifest.apple_key_id)),
+                ("private_key_file", path("apple-key.p8")),
+                ("root_certificates", Value::Array(vec![path("apple-root.der")])),
+                ("production_url", text(&manifest.app_store_api_url)),
+                ("sandbox_url", text(&manifest.app_store_api_url)),
+            ]),
+        ),
+        (
+            "google_play",
+            table([
+                ("service_account_file", path("service-account.json")),
+                ("base_url", text(&manifest.google_api_url)),
+                (
+                    "push",
+                    table([
+                        ("audience", text(&push.audience)),
+                        ("email", text(&push.email)),
+                        ("subscription", text(&push.subscription)),
+                        ("jwks_url", text(&push.jwks_url)),
+                        ("issuer", text(&push.issuer)),
+                    ]),
+                ),
+            ]),
+        ),
+    ]);
+    let mut text = "# Written by the stack: simulated stores, development only.\n".to_owned();
+    write!(text, "{}", toml::to_string(&config)?)?;
+    Ok(text)
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Table>())
+}
+
+/// A secret of this stack alone, made once.
+fn kept_secret(dir: &Path) -> anyhow::Result<String> {
+    let file = dir.join("token-secret");
+    if let Ok(secret) = std::fs::read_to_string(&file) {
+        return Ok(secret);
+    }
+    let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 48]>());
+    write_private(&file, &secret)?;
+    Ok(secret)
+}
+
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("{} cannot be made", dir.display()))
+}
+
+fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! One cluster per run, one database per test, one stack per test.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use entitled::cli::client::Client;
+use entitled::cli::stack::{Stack, StackOptions};
+use entitled::proto::watch_entitlements_response::Event;
+use entitled::proto::{EntitlementSnapshot, WatchEntitlementsResponse};
+use entitled::storage::cluster::{Cluster, DataDir};
+use tokio::sync::OnceCell;
+use tonic::{Code, Status, Streaming};
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// When every test begins, by business time.
+pub fn start() -> DateTime<Utc> {
+    "2027-01-10T09:00:00Z".parse().expect("a date")
+}
+
+/// The run's Postgres: found or started once, gone with the process.
+pub async fn cluster() -> &'static Cluster {
+    CLUSTER.get_or_init(|| async { Cluster::start(DataDir::Ephemeral).await.expect("Postgres") }).await
+}
+
+/// A database of the test's own.
+pub async fn database() -> String {
+    let cluster = cluster().await;
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    cluster.create_database(&name, None).await.expect("database");
+    cluster.url(&name)
+}
+
+/// A running stack with a directory of its own.
+pub struct World {
+    pub stack: Stack,
+    pub database_url: String,
+    _dir: TempDir,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut StackOptions)) -> Self {
+        let database_url = database().await;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("entitled-test-{}-{number}", std::process::id()));
+        let mut options = StackOptions::new(dir.clone(), database_url.clone(), start());
+        change(&mut options);
+        let stack = Stack::start(options).await.expect("the stack starts");
+        Self { stack, database_url, _dir: TempDir(dir) }
+    }
+
+    pub async fn client(&self, subject: &str) -> Client {
+        self.stack.client(subject).await.expect("a client")
+    }
+
+    /// A stream of `subject`, past its first message.
+    pub async fn device(&self, subject: &str) -> Device {
+        Device::open(self.client(subject).await).await
+    }
+
+    pub async fn settled(&self) {
+        assert!(self.stack.app.idle(Duration::from_secs(10)).await, "work was left over");
+    }
+
+    pub async fn stop(self) {
+        self.stack.stop().await;
+    }
+}
+
+struct TempDir(PathBuf);
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A device that watches its account.
+pub struct Device {
+    pub stream: Streaming<WatchEntitlementsResponse>,
+    pub latest: EntitlementSnapshot,
+}
+
+impl Device {
+    pub async fn open(mut client: Client) -> Self {
+        let mut stream = client.watch().await.expect("a stream");
+        let latest = next_snapshot(&mut stream, Duration::from_secs(10)).await.expect("the first snapshot");
+        Self { stream, latest }
+    }
+
+    /// Reads on until the snapshot is as wanted; panics after ten seconds.
+    pub async fn until(&mut self, what: &str, wanted: impl Fn(&EntitlementSnapshot) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !wanted(&self.latest) {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            match next_snapshot(&mut self.stream, left).await {
+                Some(next) => {
+                    assert!(next.revision >= self.latest.revision, "revisions never go back");
+                    self.latest = next;
+                }
+                None => panic!("not told in time: {what}; has {:#?}", self.latest),
+            }
+        }
+    }
+
+    pub async fn until_active(&mut self, id: &str) {
+        self.until(&format!("{id} on"), |s| is_active(s, id)).await;
+    }
+
+    pub async fn until_inactive(&mut self, id: &str) {
+        self.until(&format!("{id} off"), |s| !is_active(s, id)).await;
+    }
+
+    /// Whether nothing new comes within `quiet`.
+    pub async fn is_quiet(&mut self, quiet: Duration) -> bool {
+        next_snapshot(&mut self.stream, quiet).await.is_none()
+    }
+}
+
+async fn next_snapshot(
+    stream: &mut Streaming<WatchEntitlementsResponse>,
+    patience: Duration,
+) -> Option<EntitlementSnapshot> {
+    let next = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(WatchEntitlementsResponse { event: Some(Event::Snapshot(snapshot)), .. })) => {
+                    return Some(snapshot);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    };
+    tokio::time::timeout(patience, next).await.ok().flatten()
+}
+
+pub fn is_active(snapshot: &EntitlementSnapshot, id: &str) -> bool {
+    entitlement(snapshot, id).active
+}
+
+pub fn entitlement<'a>(
+    snapshot: &'a EntitlementSnapshot,
+    id: &str,
+) -> &'a entitled::proto::Entitlement {
+    snapshot.entitlements.iter().find(|e| e.id == id).expect("an entitlement of the catalog")
+}
+
+/// Seconds at which what was paid ends; 0 if it never was.
+pub fn expires(snapshot: &EntitlementSnapshot, id: &str) -> i64 {
+    entitlement(snapshot, id).expires_at.map_or(0, |at| at.seconds)
+}
+
+/// The stable reason in a status's details.
+pub fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    let info = status.get_details_error_info().expect("ErrorInfo");
+    assert_eq!(info.domain, "entitled.v1");
+    info.reason
+}
+
+pub fn client_action(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    let info = status.get_details_error_info().expect("ErrorInfo");
+    info.metadata.get("client_action").cloned().unwrap_or_default()
+}
+
+#[track_caller]
+pub fn assert_refused(status: &Status, code: Code, expected: &str) {
+    assert_eq!((status.code(), reason(status).as_str()), (code, expected), "{status:?}");
+}
