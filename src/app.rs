@@ -14,7 +14,7 @@ use tonic::transport::Identity;
 use tracing::{error, info};
 
 use crate::clock::{Clock, VirtualClock};
-use crate::config::{AccessConfig, Config, GrpcConfig, Mode};
+use crate::config::{AccessConfig, Config, GrpcConfig, Mode, WorkerConfig};
 use crate::domain::reconcile::Policy;
 use crate::domain::subscription::state::Leniency;
 use crate::flows::{Core, Tuning, apply_catalog};
@@ -178,10 +178,9 @@ pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow:
     if !db.is_migrated().await.context("the database cannot be reached")? {
         bail!("the database is not migrated; run `entitled migrate` first");
     }
-    let clock = match (clock, &config.clock.follow) {
-        (Some(clock), _) => clock,
-        (None, Some(url)) => follow_clock(url.clone()).await?,
-        (None, None) => Clock::System,
+    let clock = match clock {
+        Some(clock) => clock,
+        None => clock_of(config).await?,
     };
     let catalog = match &config.catalog {
         Some(path) => {
@@ -196,8 +195,8 @@ pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow:
     let epoch = snapshots::epoch(&db).await?;
     let (hub, queue) =
         Hub::new(db.clone(), Arc::clone(&catalog), epoch, grpc::encode_snapshot, HubOptions::default());
-    let core =
-        Core::new(db, stores, clock, hub, catalog, policy(config.access), Tuning::default(), queue);
+    let (policy, tuning) = (policy(config.access), tuning(config.worker));
+    let core = Core::new(db, stores, clock, hub, catalog, policy, tuning, queue);
     Ok(Arc::new(core))
 }
 
@@ -216,6 +215,22 @@ fn policy(access: AccessConfig) -> Policy {
             ..Leniency::default()
         },
         recheck_max: TimeDelta::hours(access.recheck_max_hours.into()),
+    }
+}
+
+fn tuning(worker: WorkerConfig) -> Tuning {
+    Tuning {
+        lease: Duration::from_secs(worker.lease_seconds.into()),
+        backoff_max: Duration::from_secs(worker.backoff_max_seconds.into()),
+        ..Tuning::default()
+    }
+}
+
+/// The configured business time.
+pub(crate) async fn clock_of(config: &Config) -> anyhow::Result<Clock> {
+    match &config.clock.follow {
+        Some(url) => follow_clock(url.clone()).await,
+        None => Ok(Clock::System),
     }
 }
 

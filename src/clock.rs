@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,12 +20,14 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The business time of this moment.
+    /// The business time of this moment, in whole microseconds: what Postgres can keep, so that a
+    /// time that was written reads as the time that was decided by.
     pub fn now(&self) -> DateTime<Utc> {
-        match self {
+        let now = match self {
             Self::System => Utc::now(),
             Self::Virtual(clock) => clock.now(),
-        }
+        };
+        now.trunc_subsecs(6)
     }
 
     /// Returns once business time has reached `deadline`, however it gets there.

@@ -1,13 +1,35 @@
-//! Named places at which tests kill the process. Debug builds only: in a release build a call
-//! is nothing at all.
+//! Named places at which tests kill or stop the process. Debug builds only: in a release build a
+//! call is nothing at all.
 
-/// Ends the process without any clean-up if `ENTITLED_CRASH_AT` names this place.
+/// Ends the process without any clean-up if `ENTITLED_CRASH_AT` names this place; stops it once,
+/// until somebody sends SIGCONT, if `ENTITLED_STOP_AT` does.
 #[inline]
 pub(crate) fn at(place: &str) {
     #[cfg(debug_assertions)]
-    if std::env::var_os("ENTITLED_CRASH_AT").is_some_and(|named| named == place) {
-        std::process::abort();
+    {
+        if is_named("ENTITLED_CRASH_AT", place) {
+            std::process::abort();
+        }
+        if is_named("ENTITLED_STOP_AT", place) {
+            stop_once();
+        }
     }
     #[cfg(not(debug_assertions))]
     let _ = place;
+}
+
+#[cfg(debug_assertions)]
+fn is_named(variable: &str, place: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|named| named == place)
+}
+
+#[cfg(debug_assertions)]
+fn stop_once() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    if !STOPPED.swap(true, Ordering::SeqCst) {
+        let pid = std::process::id().to_string();
+        // Without the command there is nothing to stop with: the test that waits for it will say so.
+        let _ = std::process::Command::new("kill").args(["-STOP", &pid]).status();
+    }
 }

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `entitled` binary; see `entitled --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    entitled::cli::main()
+}

@@ -1,5 +1,147 @@
-//! The command line.
+//! The command line. `entitled --help` teaches; every error says what to do next.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to people and pipes")]
 
 pub mod client;
+mod commands;
+mod demo;
+mod dev;
+mod inspect;
+mod operator;
+mod server;
 pub mod stack;
 mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::{self, LogFormat};
+
+/// What does this account have access to right now?
+///
+/// Start with `entitled demo`: it plays a purchase, a renewal and a refund on simulated stores.
+/// Then `entitled dev` keeps the same stack running for your app.
+#[derive(Parser)]
+#[command(name = "entitled", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play a purchase becoming access on every device, on simulated stores
+    Demo(demo::DemoArgs),
+    /// Keep simulated stores and a server running for app developers
+    Dev(dev::DevArgs),
+    /// Run everything in one process: API, webhooks and worker
+    Start(ConfigArgs),
+    /// Run the gRPC API
+    Serve(ConfigArgs),
+    /// Run the listener for store notifications
+    Webhooks(ConfigArgs),
+    /// Run the reconciler and the jobs
+    Worker(ConfigArgs),
+    /// Bring the database to this version's schema
+    Migrate(ConfigArgs),
+    /// Check what the catalog says
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
+    /// Make a development token for a user of the `dev` stack
+    Token(commands::TokenArgs),
+    /// Follow a user's entitlements
+    Watch(commands::UserArgs),
+    /// Print a user's entitlements
+    Get(commands::UserArgs),
+    /// Buy a product at a simulated store and bind it, as the user's app would
+    Buy(commands::BuyArgs),
+    /// Move the simulated stores' time: 1mo, 2w, 3d, 12h, 1y
+    Advance(commands::AdvanceArgs),
+    /// Refund a user's latest purchase at its simulated store
+    Refund(commands::RefundArgs),
+    /// Print what happened to an account, over all layers, in time order
+    Timeline(operator::AccountArgs),
+    /// Give an account an entitlement
+    Grant(operator::GrantArgs),
+    /// Move a purchase to another account
+    Transfer(operator::TransferArgs),
+    /// Decide an account's purchases again from what is stored, and print the difference
+    Replay(operator::ReplayArgs),
+    /// Ask the stores again about an account's purchases
+    Resync(operator::AccountArgs),
+    /// Decode and verify one document of a store, and say precisely what is wrong with it
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
+}
+
+#[derive(Subcommand)]
+enum CatalogCommand {
+    /// Check a catalog file
+    Check {
+        /// The catalog, TOML
+        file: PathBuf,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (TOML); environment variables such as ENTITLED__DATABASE__URL override it.
+    /// Default: the `dev` stack in .entitled, if there is one
+    #[arg(long, env = "ENTITLED_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let (format, filter) = match command {
+        Command::Start(_) | Command::Serve(_) | Command::Webhooks(_) | Command::Worker(_) => {
+            (LogFormat::Json, "info")
+        }
+        Command::Dev(_) => (LogFormat::Text, "warn"),
+        _ => (LogFormat::Text, "off"),
+    };
+    telemetry::init_logs(format, filter);
+    match command {
+        Command::Demo(args) => return demo::run(args).await,
+        Command::Dev(args) => dev::run(args).await?,
+        Command::Start(args) => server::run(args, crate::app::Roles::ALL).await?,
+        Command::Serve(args) => server::run(args, server::SERVE).await?,
+        Command::Webhooks(args) => server::run(args, server::WEBHOOKS).await?,
+        Command::Worker(args) => server::run(args, server::WORKER).await?,
+        Command::Migrate(args) => server::migrate(args).await?,
+        Command::Catalog(CatalogCommand::Check { file }) => operator::check_catalog(&file)?,
+        Command::Token(args) => commands::token(&args)?,
+        Command::Watch(args) => commands::watch(&args).await?,
+        Command::Get(args) => commands::get(&args).await?,
+        Command::Buy(args) => commands::buy(&args).await?,
+        Command::Advance(args) => commands::advance(&args).await?,
+        Command::Refund(args) => commands::refund(&args).await?,
+        Command::Timeline(args) => operator::timeline(&args).await?,
+        Command::Grant(args) => operator::grant(&args).await?,
+        Command::Transfer(args) => operator::transfer(&args).await?,
+        Command::Replay(args) => return operator::replay(&args).await,
+        Command::Resync(args) => operator::resync(&args).await?,
+        Command::Inspect(command) => return inspect::run(command).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -27,6 +27,8 @@ use crate::storage::Db;
 
 /// The catalog of the example app.
 pub const EXAMPLE_CATALOG: &str = include_str!("example-catalog.toml");
+/// Where `dev` keeps its stack unless told otherwise.
+pub const DEFAULT_DIR: &str = ".entitled";
 /// Short name of the issuer whose tokens are signed with the stack's shared secret.
 pub const DEV_ISSUER: &str = "dev";
 /// Short name of the simulated identity provider.
@@ -85,6 +87,20 @@ pub struct StackAddress {
     pub secret: String,
     /// The server's configuration file.
     pub config: PathBuf,
+}
+
+impl StackAddress {
+    /// Reads the address of the stack that is kept in `dir`.
+    ///
+    /// # Errors
+    /// No stack has been started there.
+    pub fn read(dir: &Path) -> anyhow::Result<Self> {
+        let file = dir.join("stack.json");
+        let text = std::fs::read_to_string(&file).with_context(|| {
+            format!("no development stack in {}; start one with `entitled dev`", dir.display())
+        })?;
+        Ok(serde_json::from_str(&text)?)
+    }
 }
 
 /// A running stack.

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+/// How long one read of a purchase at its store may take.
+const STORE_ANSWER_SECONDS_MAX: u32 = 10;
+
 /// Everything that a server is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +39,9 @@ pub struct Config {
     /// How long access outlives what was paid, and how often stores are asked.
     #[serde(default)]
     pub access: AccessConfig,
+    /// The reconciler's patience.
+    #[serde(default)]
+    pub worker: WorkerConfig,
     /// Business time.
     #[serde(default)]
     pub clock: ClockConfig,
@@ -147,6 +153,23 @@ impl Default for AccessConfig {
     }
 }
 
+/// `[worker]`; machine time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerConfig {
+    /// How long a worker that died keeps its purchases to itself; default 30. Longer than a store
+    /// may take to answer (10), or slow answers are dropped.
+    pub lease_seconds: u32,
+    /// The longest pause before a store that cannot be asked is asked again; default 300.
+    pub backoff_max_seconds: u32,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self { lease_seconds: 30, backoff_max_seconds: 300 }
+    }
+}
+
 /// `[clock]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -182,6 +205,12 @@ impl Config {
         }
         if let Some(google_play) = &self.google_play {
             problems.extend(google_play.validate(production));
+        }
+        if self.worker.lease_seconds == 0 || self.worker.backoff_max_seconds == 0 {
+            problems.push("worker: lease_seconds and backoff_max_seconds start at 1".into());
+        }
+        if production && self.worker.lease_seconds <= STORE_ANSWER_SECONDS_MAX {
+            problems.push(format!("worker.lease_seconds: give a store its {STORE_ANSWER_SECONDS_MAX} s and more"));
         }
         if production && self.clock.follow.is_some() {
             problems.push("clock.follow: production time comes from the system".into());

@@ -99,6 +99,16 @@ impl Core {
         }
     }
 
+    /// Sends what is queued and returns: for a process that ends after one change.
+    pub(crate) async fn flush_hints(&self) {
+        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut hints) = hints {
+            // A closed queue ends the relay once it is empty.
+            hints.close();
+            relay(self.db.clone(), hints, CancellationToken::new()).await;
+        }
+    }
+
     /// Sends this process's hints to the other replicas until stopped.
     pub(crate) async fn relay(&self, stop: CancellationToken) {
         let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner).take();

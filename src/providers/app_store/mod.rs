@@ -20,7 +20,7 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-pub(crate) use verify::inspect::{Report, inspect};
+pub(crate) use verify::inspect::inspect;
 pub(crate) use verify::{Roots, Verifier};
 
 use super::contract::{
@@ -82,7 +82,7 @@ impl AppStore {
             url("sandbox_url", &config.sandbox_url)?,
         );
         Ok(Self {
-            verifier: Verifier::new(roots(config)?),
+            verifier: Verifier::new(roots(Some(config))?),
             accepted: Accepted::new(&config.environments),
             client,
             ocsp: config.ocsp.then(|| Ocsp::new(http)),
@@ -100,10 +100,10 @@ impl AppStore {
 }
 
 /// The roots that the configuration trusts: Apple's, or those of the store simulator.
-pub(crate) fn roots(config: &AppStoreConfig) -> Result<Roots, SetupError> {
-    if config.root_certificates.is_empty() {
+pub(crate) fn roots(config: Option<&AppStoreConfig>) -> Result<Roots, SetupError> {
+    let Some(config) = config.filter(|config| !config.root_certificates.is_empty()) else {
         return Ok(Roots::apple()?);
-    }
+    };
     let files: Result<Vec<_>, _> = config.root_certificates.iter().map(read).collect();
     Ok(Roots::pinned(files?)?)
 }

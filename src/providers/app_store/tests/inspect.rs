@@ -5,7 +5,8 @@ use serde_json::json;
 use super::support::{
     BUNDLE, DEVELOPER_OID, NOW_MS, Profile, Signer, catalog, now, renewal, transaction, with,
 };
-use crate::providers::app_store::{Report, inspect};
+use crate::providers::app_store::inspect;
+use crate::providers::app_store::verify::inspect::Report;
 
 fn faults(report: &Report) -> Vec<(&str, &str)> {
     report

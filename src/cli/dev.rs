@@ -1,0 +1,139 @@
+//! `dev`: the demo's stack, kept running for app developers; data survives restarts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use chrono::Utc;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::stack::{DEFAULT_DIR, EXAMPLE_CATALOG, Stack, StackOptions};
+use crate::storage::cluster::{Cluster, DataDir};
+
+#[derive(Args)]
+pub(crate) struct DevArgs {
+    /// Where data, keys and the simulated stores are kept
+    #[arg(long, default_value = DEFAULT_DIR)]
+    dir: PathBuf,
+    /// Keep nothing after the end
+    #[arg(long, conflicts_with = "reset")]
+    ephemeral: bool,
+    /// Forget everything that was kept before starting
+    #[arg(long)]
+    reset: bool,
+    /// First of four ports: gRPC, webhooks, admin, simulated stores
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Catalog to use instead of the example's
+    #[arg(long)]
+    catalog: Option<PathBuf>,
+}
+
+/// Postgres as found: the named database, or a private cluster.
+struct Database {
+    url: String,
+    cluster: Option<Cluster>,
+}
+
+pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&args.dir)?;
+    let dir = if args.ephemeral {
+        std::env::temp_dir().join(format!("entitled-dev-{}", std::process::id()))
+    } else {
+        dir
+    };
+    if args.reset {
+        reset(&dir)?;
+    }
+    let catalog = match &args.catalog {
+        Some(file) => std::fs::read_to_string(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?,
+        None => EXAMPLE_CATALOG.to_owned(),
+    };
+    check_ports(args.port)?;
+    println!("starting Postgres, simulated stores and the server…");
+    let database = open_database(&dir, args.ephemeral).await?;
+    let options = StackOptions {
+        catalog,
+        keep: !args.ephemeral,
+        port: args.port,
+        ..StackOptions::new(dir.clone(), database.url.clone(), Utc::now())
+    };
+    let stack = Stack::start(options).await?;
+    introduce(&stack, &args);
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    println!("stopping…");
+    stack.stop().await;
+    if let Some(cluster) = database.cluster {
+        cluster.stop().await?;
+    }
+    if args.ephemeral {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    Ok(())
+}
+
+/// Removes only what `dev` wrote there.
+fn reset(dir: &Path) -> anyhow::Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let ours = dir.join("stack.json").exists() || dir.join("postgres").exists();
+    anyhow::ensure!(ours, "{} was not made by `entitled dev`; not removed", dir.display());
+    std::fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))
+}
+
+fn check_ports(first: u16) -> anyhow::Result<()> {
+    for port in first..first.saturating_add(4) {
+        std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).with_context(|| {
+            format!("port {port} is taken; stop what uses it or give --port with four free ones")
+        })?;
+    }
+    Ok(())
+}
+
+async fn open_database(dir: &Path, ephemeral: bool) -> anyhow::Result<Database> {
+    if let Ok(url) = std::env::var("DATABASE_URL") {
+        return Ok(Database { url, cluster: None });
+    }
+    let data = if ephemeral { DataDir::Ephemeral } else { DataDir::Persistent(dir.to_owned()) };
+    let cluster = Cluster::start(data).await?;
+    if !cluster.has_database("entitled").await? {
+        cluster.create_database("entitled", None).await?;
+    }
+    Ok(Database { url: cluster.url("entitled"), cluster: Some(cluster) })
+}
+
+fn introduce(stack: &Stack, args: &DevArgs) {
+    let place = if args.dir == Path::new(DEFAULT_DIR) {
+        String::new()
+    } else {
+        format!(" --dir {}", args.dir.display())
+    };
+    let server = &stack.address.server;
+    let stores = &stack.address.control;
+    println!(
+        "\nentitled is running.\n\
+         \n  gRPC      {server}   (reflection on; gRPC-Web on the same port)\
+         \n  webhooks  {}\
+         \n  admin     {}/metrics\
+         \n  stores    {stores}\
+         \n  config    {}\
+         \n\nIn another terminal:\n\
+         \n  cargo run -- watch alice{place}\
+         \n  cargo run -- buy alice pro_yearly{place}\
+         \n  cargo run -- advance 1mo{place}\
+         \n  cargo run -- refund alice{place}\
+         \n  cargo run -- get alice{place}\
+         \n  cargo run -- token alice{place}\
+         \n\nCtrl-C stops it.",
+        stack.app.webhooks_url().unwrap_or_default(),
+        stack.app.admin_url(),
+        stack.address.config.display(),
+    );
+}

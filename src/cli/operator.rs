@@ -1,0 +1,180 @@
+//! Commands of operators, on the database host. Everything they do is an event with their name.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+
+use super::ConfigArgs;
+use crate::app::build_core;
+use crate::config::Config;
+use crate::domain::entitlement::Grant;
+use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
+use crate::flows::read_entitlements::named_account;
+use crate::flows::{Core, apply_catalog, grant, replay, resync, tell_timeline, transfer};
+use crate::storage::timeline::Entry;
+
+/// An account, as operators name it.
+#[derive(Args)]
+pub(crate) struct AccountArgs {
+    /// `issuer:subject` (dev:alice) or the account's id
+    account: String,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who does it and why: kept with the event.
+#[derive(Args)]
+pub(crate) struct Audit {
+    /// Why; kept with the event
+    #[arg(long)]
+    reason: String,
+    /// Who does it; kept with the event
+    #[arg(long, env = "USER", default_value = "operator")]
+    actor: String,
+}
+
+#[derive(Args)]
+pub(crate) struct GrantArgs {
+    /// `issuer:subject` (dev:alice) or the account's id
+    account: String,
+    /// The entitlement, as the catalog names it
+    entitlement: String,
+    /// When it ends (RFC 3339); without it, never
+    #[arg(long)]
+    until: Option<DateTime<Utc>>,
+    #[command(flatten)]
+    audit: Audit,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct TransferArgs {
+    /// The purchase chain's id, as `replay` and the log print it
+    chain: uuid::Uuid,
+    /// Whose it becomes: `issuer:subject` or the account's id
+    account: String,
+    #[command(flatten)]
+    audit: Audit,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    account: AccountArgs,
+    /// Change nothing; today the only way to replay
+    #[arg(long, required = true)]
+    dry_run: bool,
+}
+
+pub(super) fn check_catalog(file: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    let catalog = apply_catalog::parse(&text, CatalogVersion(0))?;
+    println!(
+        "sound: {} apps, {} entitlements, {} products",
+        catalog.apps().len(),
+        catalog.entitlements().count(),
+        catalog.products().count()
+    );
+    for (id, product) in catalog.products() {
+        let stores: Vec<String> =
+            product.store_products().map(|(store, product)| format!("{} {product}", store.label())).collect();
+        println!("  {id}: grants {}; sold as {}", product.grants.join(", "), stores.join("; "));
+    }
+    Ok(())
+}
+
+async fn core_and_account(config: &Config, account: &str) -> anyhow::Result<(Arc<Core>, AccountId)> {
+    let core = build_core(config, None).await?;
+    let found = named_account(&core, account).await?;
+    let account = found.with_context(|| {
+        format!("no account {account:?}; name it issuer:subject (for example dev:alice) or by its id")
+    })?;
+    Ok((core, account.id))
+}
+
+/// An account's story, in time order.
+pub(crate) async fn timeline_entries(config: &Config, account: &str) -> anyhow::Result<Vec<Entry>> {
+    let (core, account) = core_and_account(config, account).await?;
+    let entries = tell_timeline::tell_timeline(&core, account).await?;
+    core.db.close().await;
+    Ok(entries)
+}
+
+pub(super) async fn timeline(args: &AccountArgs) -> anyhow::Result<()> {
+    let entries = timeline_entries(&args.config.load()?, &args.account).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&entries)?);
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["time", "what", "detail", "revision"]);
+    for entry in entries {
+        table.add_row([
+            entry.at.format("%F %T").to_string(),
+            entry.what,
+            entry.detail,
+            entry.revision.map(|revision| revision.to_string()).unwrap_or_default(),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+pub(super) async fn grant(args: &GrantArgs) -> anyhow::Result<()> {
+    let (core, account) = core_and_account(&args.config.load()?, &args.account).await?;
+    let gift = Grant { entitlement: args.entitlement.clone(), expires_at: args.until };
+    grant::grant(&core, account, &gift, &args.audit.actor, &args.audit.reason).await?;
+    core.flush_hints().await;
+    let until = args.until.map_or("for ever".to_owned(), |until| format!("until {until}"));
+    println!("{} has {} {until}; its devices are told", args.account, args.entitlement);
+    Ok(())
+}
+
+pub(super) async fn transfer(args: &TransferArgs) -> anyhow::Result<()> {
+    let (core, account) = core_and_account(&args.config.load()?, &args.account).await?;
+    let Audit { actor, reason } = &args.audit;
+    transfer::transfer(&core, ChainId(args.chain), account, actor, reason).await?;
+    core.flush_hints().await;
+    println!("the purchase is {}'s now; both accounts' devices are told", args.account);
+    Ok(())
+}
+
+pub(super) async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let AccountArgs { account, config, json } = &args.account;
+    let (core, account) = core_and_account(&config.load()?, account).await?;
+    let replayed = replay::replay(&core, account).await?;
+    let agrees = replayed.iter().all(|chain| chain.differences.is_empty());
+    if *json {
+        println!("{}", serde_json::to_string_pretty(&replayed)?);
+    } else if replayed.is_empty() {
+        bail!("the account has no purchase to replay");
+    } else {
+        for chain in &replayed {
+            println!("chain {}: {} steps, {} differences", chain.chain, chain.steps, chain.differences.len());
+            for difference in &chain.differences {
+                println!("  {difference}");
+            }
+        }
+    }
+    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) async fn resync(args: &AccountArgs) -> anyhow::Result<()> {
+    let (core, account) = core_and_account(&args.config.load()?, &args.account).await?;
+    let chains = resync::resync(&core, account).await?;
+    println!("{chains} purchases are asked about again by the next worker");
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! `start`, `serve`, `webhooks`, `worker`, `migrate`.
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ConfigArgs;
+use super::stack::{DEFAULT_DIR, StackAddress};
+use crate::app::{App, Roles};
+use crate::config::Config;
+use crate::storage::Db;
+
+pub(super) const SERVE: Roles = Roles { serve: true, webhooks: false, worker: false };
+pub(super) const WEBHOOKS: Roles = Roles { serve: false, webhooks: true, worker: false };
+pub(super) const WORKER: Roles = Roles { serve: false, webhooks: false, worker: true };
+
+impl ConfigArgs {
+    /// The configuration: the named file, the `dev` stack's, or the environment alone.
+    pub(super) fn load(&self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(file) => Some(file.clone()),
+            None => StackAddress::read(DEFAULT_DIR.as_ref()).ok().map(|stack| stack.config),
+        };
+        Config::load(file.as_deref())
+            .map_err(anyhow::Error::msg)
+            .context("give --config FILE, or start the development stack with `entitled dev`")
+    }
+}
+
+/// Runs roles until told to stop. One JSON line on standard output says where they listen.
+pub(super) async fn run(args: ConfigArgs, roles: Roles) -> anyhow::Result<()> {
+    let mut app = App::start(args.load()?, roles, None).await?;
+    let addresses = serde_json::json!({
+        "grpc": app.grpc_url(), "webhooks": app.webhooks_url(), "admin": app.admin_url(),
+    });
+    println!("{addresses}");
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        () = app.failed() => anyhow::bail!("a role ended by itself; see the log"),
+    }
+    app.stop().await;
+    Ok(())
+}
+
+pub(super) async fn migrate(args: ConfigArgs) -> anyhow::Result<()> {
+    let config = args.load()?;
+    let db = Db::open(config.database.url.expose_secret(), 1)?;
+    db.migrate().await?;
+    println!("the database is at this version's schema");
+    Ok(())
+}
