@@ -29,6 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let client = out.join("client");
     std::fs::create_dir_all(&client)?;
-    tonic_prost_build::configure().out_dir(&client).build_server(false).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .out_dir(&client)
+        .build_server(false)
+        .compile_fds(descriptors)?;
     Ok(())
 }

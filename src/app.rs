@@ -44,7 +44,11 @@ pub struct Roles {
 
 impl Roles {
     /// Everything in one process.
-    pub const ALL: Self = Self { serve: true, webhooks: true, worker: true };
+    pub const ALL: Self = Self {
+        serve: true,
+        webhooks: true,
+        worker: true,
+    };
 }
 
 /// A running server.
@@ -59,7 +63,10 @@ pub struct App {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("grpc", &self.grpc).field("webhooks", &self.webhooks).finish()
+        f.debug_struct("App")
+            .field("grpc", &self.grpc)
+            .field("webhooks", &self.webhooks)
+            .finish()
     }
 }
 
@@ -89,7 +96,14 @@ impl App {
         tasks.spawn(async move { relayed.relay(relay_stop).await });
         let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
         info!(?grpc, ?webhooks, %admin, worker = roles.worker, "running");
-        Ok(Self { core, grpc, webhooks, admin, stop, tasks })
+        Ok(Self {
+            core,
+            grpc,
+            webhooks,
+            admin,
+            stop,
+            tasks,
+        })
     }
 
     /// Where the gRPC API listens, as a URL.
@@ -169,13 +183,23 @@ async fn idle(core: &Core, patience: Duration) -> bool {
 pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow::Result<Arc<Core>> {
     let problems = config.validate();
     if !problems.is_empty() {
-        bail!("the configuration contradicts itself:\n  - {}", problems.join("\n  - "));
+        bail!(
+            "the configuration contradicts itself:\n  - {}",
+            problems.join("\n  - ")
+        );
     }
     if config.mode == Mode::Production && matches!(clock, Some(Clock::Virtual(_))) {
         bail!("a production configuration refuses a virtual clock");
     }
-    let db = Db::open(config.database.url.expose_secret(), config.database.connections_max)?;
-    if !db.is_migrated().await.context("the database cannot be reached")? {
+    let db = Db::open(
+        config.database.url.expose_secret(),
+        config.database.connections_max,
+    )?;
+    if !db
+        .is_migrated()
+        .await
+        .context("the database cannot be reached")?
+    {
         bail!("the database is not migrated; run `entitled migrate` first");
     }
     let clock = match clock {
@@ -193,8 +217,13 @@ pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow:
     let catalog = apply_catalog::handle(catalog);
     let stores = build_stores(config)?;
     let epoch = snapshots::epoch(&db).await?;
-    let (hub, queue) =
-        Hub::new(db.clone(), Arc::clone(&catalog), epoch, grpc::encode_snapshot, HubOptions::default());
+    let (hub, queue) = Hub::new(
+        db.clone(),
+        Arc::clone(&catalog),
+        epoch,
+        grpc::encode_snapshot,
+        HubOptions::default(),
+    );
     let (policy, tuning) = (policy(config.access), tuning(config.worker));
     let core = Core::new(db, stores, clock, hub, catalog, policy, tuning, queue);
     Ok(Arc::new(core))
@@ -202,9 +231,20 @@ pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow:
 
 fn build_stores(config: &Config) -> anyhow::Result<Stores> {
     let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
-    let app_store = config.app_store.as_ref().map(|c| AppStore::new(c, http.clone())).transpose()?;
-    let google_play = config.google_play.as_ref().map(|c| GooglePlay::new(c, &http)).transpose()?;
-    Ok(Stores { app_store, google_play })
+    let app_store = config
+        .app_store
+        .as_ref()
+        .map(|c| AppStore::new(c, http.clone()))
+        .transpose()?;
+    let google_play = config
+        .google_play
+        .as_ref()
+        .map(|c| GooglePlay::new(c, &http))
+        .transpose()?;
+    Ok(Stores {
+        app_store,
+        google_play,
+    })
 }
 
 fn policy(access: AccessConfig) -> Policy {
@@ -251,12 +291,18 @@ async fn follow_clock(url: String) -> anyhow::Result<Clock> {
     Ok(clock.into())
 }
 
-async fn read_clock(http: &HttpClient, url: &reqwest::Url) -> anyhow::Result<chrono::DateTime<Utc>> {
+async fn read_clock(
+    http: &HttpClient,
+    url: &reqwest::Url,
+) -> anyhow::Result<chrono::DateTime<Utc>> {
     #[derive(serde::Deserialize)]
     struct Reading {
         now: chrono::DateTime<Utc>,
     }
-    let answer = http.get(url.clone()).await.context("the simulator's clock cannot be read")?;
+    let answer = http
+        .get(url.clone())
+        .await
+        .context("the simulator's clock cannot be read")?;
     Ok(serde_json::from_slice::<Reading>(&answer.body)?.now)
 }
 

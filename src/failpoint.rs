@@ -30,6 +30,8 @@ fn stop_once() {
     if !STOPPED.swap(true, Ordering::SeqCst) {
         let pid = std::process::id().to_string();
         // Without the command there is nothing to stop with: the test that waits for it will say so.
-        let _ = std::process::Command::new("kill").args(["-STOP", &pid]).status();
+        let _ = std::process::Command::new("kill")
+            .args(["-STOP", &pid])
+            .status();
     }
 }

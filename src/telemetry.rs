@@ -24,8 +24,11 @@ pub enum LogFormat {
 
 /// Starts logging by `RUST_LOG` (default `default_filter`); a second call changes nothing.
 pub fn init_logs(format: LogFormat, default_filter: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let _ = match format {
         LogFormat::Json => logs.json().try_init(),
         LogFormat::Text => logs.with_target(false).try_init(),
@@ -55,12 +58,28 @@ where
 {
     let readiness = move || {
         let ready = ready.clone();
-        async move { if ready().await { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
+        async move {
+            if ready().await {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
     };
     let router = Router::new()
-        .route("/metrics", get(|| async { METRICS.get().map(PrometheusHandle::render).unwrap_or_default() }))
+        .route(
+            "/metrics",
+            get(|| async {
+                METRICS
+                    .get()
+                    .map(PrometheusHandle::render)
+                    .unwrap_or_default()
+            }),
+        )
         .route("/healthz", get(|| async { StatusCode::OK }))
         .route("/readyz", get(readiness))
         .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }

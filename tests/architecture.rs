@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("http", &["clock"]),
     ("sandbox", &["clock", "proto"]),
-    ("providers", &["clock", "http", "domain"]),
+    ("providers", &["clock", "config", "http", "domain"]),
     ("storage", &["clock", "domain"]),
     ("watch", &["clock", "storage", "domain"]),
     (
@@ -31,7 +31,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "grpc",
-        &["clock", "flows", "watch", "http", "domain", "proto"],
+        &[
+            "clock", "config", "flows", "watch", "http", "domain", "proto",
+        ],
     ),
     ("webhooks", &["clock", "flows", "domain"]),
     ("console", &["clock", "flows", "domain"]),

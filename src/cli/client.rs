@@ -10,9 +10,9 @@ use tonic::{Request, Status, Streaming};
 use crate::proto::entitlement_service_client::EntitlementServiceClient;
 use crate::proto::{
     AppStoreProof, BindPurchaseRequest, BindPurchaseResponse, GetEntitlementsRequest,
-    GetEntitlementsResponse, GooglePlayProof, ListProductsRequest, ListProductsResponse, PurchaseProof,
-    RefreshSubscriptionRequest, RefreshSubscriptionResponse, WatchEntitlementsRequest,
-    WatchEntitlementsResponse, app_store_proof, purchase_proof,
+    GetEntitlementsResponse, GooglePlayProof, ListProductsRequest, ListProductsResponse,
+    PurchaseProof, RefreshSubscriptionRequest, RefreshSubscriptionResponse,
+    WatchEntitlementsRequest, WatchEntitlementsResponse, app_store_proof, purchase_proof,
 };
 
 /// Sends the same credential with every call.
@@ -21,7 +21,9 @@ pub struct Bearer(MetadataValue<Ascii>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        request
+            .metadata_mut()
+            .insert("authorization", self.0.clone());
         Ok(request)
     }
 }
@@ -54,7 +56,9 @@ impl Client {
     pub fn over(channel: Channel, token: &str) -> anyhow::Result<Self> {
         let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
         bearer.set_sensitive(true);
-        Ok(Self { inner: EntitlementServiceClient::with_interceptor(channel, Bearer(bearer)) })
+        Ok(Self {
+            inner: EntitlementServiceClient::with_interceptor(channel, Bearer(bearer)),
+        })
     }
 
     /// What the caller may use now.
@@ -62,7 +66,10 @@ impl Client {
     /// # Errors
     /// The server's status.
     pub async fn get(&mut self) -> Result<GetEntitlementsResponse, Status> {
-        let response = self.inner.get_entitlements(GetEntitlementsRequest::default()).await?;
+        let response = self
+            .inner
+            .get_entitlements(GetEntitlementsRequest::default())
+            .await?;
         Ok(response.into_inner())
     }
 
@@ -70,9 +77,15 @@ impl Client {
     ///
     /// # Errors
     /// The server's status; its details say what to do with the purchase.
-    pub async fn bind_app_store(&mut self, signed_transaction: &str) -> Result<BindPurchaseResponse, Status> {
+    pub async fn bind_app_store(
+        &mut self,
+        signed_transaction: &str,
+    ) -> Result<BindPurchaseResponse, Status> {
         let proof = app_store_proof::Proof::SignedTransaction(signed_transaction.to_owned());
-        self.bind(purchase_proof::Proof::AppStore(AppStoreProof { proof: Some(proof) })).await
+        self.bind(purchase_proof::Proof::AppStore(AppStoreProof {
+            proof: Some(proof),
+        }))
+        .await
     }
 
     /// Binds a Google Play purchase by its token.
@@ -95,9 +108,15 @@ impl Client {
     ///
     /// # Errors
     /// The server's status; its details say what to do with the purchase.
-    pub async fn bind(&mut self, proof: purchase_proof::Proof) -> Result<BindPurchaseResponse, Status> {
+    pub async fn bind(
+        &mut self,
+        proof: purchase_proof::Proof,
+    ) -> Result<BindPurchaseResponse, Status> {
         let proof = Some(PurchaseProof { proof: Some(proof) });
-        let request = BindPurchaseRequest { proof, account: String::new() };
+        let request = BindPurchaseRequest {
+            proof,
+            account: String::new(),
+        };
         Ok(self.inner.bind_purchase(request).await?.into_inner())
     }
 
@@ -106,7 +125,10 @@ impl Client {
     /// # Errors
     /// The server's status.
     pub async fn watch(&mut self) -> Result<Streaming<WatchEntitlementsResponse>, Status> {
-        let response = self.inner.watch_entitlements(WatchEntitlementsRequest::default()).await?;
+        let response = self
+            .inner
+            .watch_entitlements(WatchEntitlementsRequest::default())
+            .await?;
         Ok(response.into_inner())
     }
 
@@ -124,6 +146,10 @@ impl Client {
     /// # Errors
     /// The server's status.
     pub async fn products(&mut self) -> Result<ListProductsResponse, Status> {
-        Ok(self.inner.list_products(ListProductsRequest::default()).await?.into_inner())
+        Ok(self
+            .inner
+            .list_products(ListProductsRequest::default())
+            .await?
+            .into_inner())
     }
 }

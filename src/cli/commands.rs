@@ -111,7 +111,10 @@ impl ServerArgs {
 }
 
 pub(super) fn token(args: &TokenArgs) -> anyhow::Result<()> {
-    println!("{}", token::mint(&args.stack.address()?.secret, &args.subject, DAY)?);
+    println!(
+        "{}",
+        token::mint(&args.stack.address()?.secret, &args.subject, DAY)?
+    );
     Ok(())
 }
 
@@ -140,7 +143,10 @@ pub(super) async fn watch(args: &UserArgs) -> anyhow::Result<()> {
                 }
             }
             Ok(None) => bail!("the server ended the stream; run the command again"),
-            Err(status) => match status.get_details_retry_info().and_then(|info| info.retry_delay) {
+            Err(status) => match status
+                .get_details_retry_info()
+                .and_then(|info| info.retry_delay)
+            {
                 Some(delay) => {
                     tokio::time::sleep(delay).await;
                     stream = client.watch().await.map_err(explain)?;
@@ -154,13 +160,25 @@ pub(super) async fn watch(args: &UserArgs) -> anyhow::Result<()> {
 pub(super) async fn buy(args: &BuyArgs) -> anyhow::Result<()> {
     let address = args.server.stack.address()?;
     let mut client = args.server.connect(&args.subject).await?;
-    let snapshot = client.get().await.map_err(explain)?.snapshot.unwrap_or_default();
+    let snapshot = client
+        .get()
+        .await
+        .map_err(explain)?
+        .snapshot
+        .unwrap_or_default();
     let store_token = snapshot.account.unwrap_or_default().store_token;
     let products = client.products().await.map_err(explain)?.products;
     let names: Vec<&str> = products.iter().map(|product| product.id.as_str()).collect();
-    let product = products.iter().find(|product| product.id == args.product).ok_or_else(|| {
-        anyhow!("the catalog has no product {:?}; it has {}", args.product, names.join(", "))
-    })?;
+    let product = products
+        .iter()
+        .find(|product| product.id == args.product)
+        .ok_or_else(|| {
+            anyhow!(
+                "the catalog has no product {:?}; it has {}",
+                args.product,
+                names.join(", ")
+            )
+        })?;
     let store = match args.store {
         At::AppStore => Store::AppStore,
         At::GooglePlay => Store::GooglePlay,
@@ -174,28 +192,42 @@ pub(super) async fn buy(args: &BuyArgs) -> anyhow::Result<()> {
     let answer = match args.store {
         At::AppStore => {
             let bought = stores
-                .post("app-store/buy", json!({
-                    "customer": args.subject, "product_id": sold.product_id,
-                    "app_account_token": store_token,
-                }))
+                .post(
+                    "app-store/buy",
+                    json!({
+                        "customer": args.subject, "product_id": sold.product_id,
+                        "app_account_token": store_token,
+                    }),
+                )
                 .await?;
-            client.bind_app_store(bought["signed_transaction"].as_str().unwrap_or_default()).await
+            client
+                .bind_app_store(bought["signed_transaction"].as_str().unwrap_or_default())
+                .await
         }
         At::GooglePlay => {
             let base_plan = (!sold.base_plan_id.is_empty()).then_some(&sold.base_plan_id);
             let bought = stores
-                .post("google-play/buy", json!({
-                    "customer": args.subject, "product_id": sold.product_id,
-                    "base_plan_id": base_plan, "obfuscated_account_id": store_token,
-                }))
+                .post(
+                    "google-play/buy",
+                    json!({
+                        "customer": args.subject, "product_id": sold.product_id,
+                        "base_plan_id": base_plan, "obfuscated_account_id": store_token,
+                    }),
+                )
                 .await?;
             let token = bought["purchase_token"].as_str().unwrap_or_default();
             let package = stores.get("manifest").await?;
-            client.bind_google_play(package["package_name"].as_str().unwrap_or_default(), token).await
+            client
+                .bind_google_play(package["package_name"].as_str().unwrap_or_default(), token)
+                .await
         }
     };
     let answer = answer.map_err(explain)?;
-    println!("{} → {}", answer.outcome().as_str_name(), answer.client_action().as_str_name());
+    println!(
+        "{} → {}",
+        answer.outcome().as_str_name(),
+        answer.client_action().as_str_name()
+    );
     print_snapshot(&answer.snapshot.unwrap_or_default(), false);
     Ok(())
 }
@@ -205,32 +237,55 @@ pub(super) async fn advance(args: &AdvanceArgs) -> anyhow::Result<()> {
     let step = match parse_step(&args.by)? {
         Step::Period(period) => json!({ "by": period }),
         Step::Exact(delta) => {
-            let now: DateTime<Utc> = serde_json::from_value(stores.get("clock").await?["now"].clone())?;
+            let now: DateTime<Utc> =
+                serde_json::from_value(stores.get("clock").await?["now"].clone())?;
             json!({ "to": now + delta })
         }
     };
     stores.post("advance", step).await?;
     let now = stores.get("clock").await?;
-    println!("the stores' time is {}", now["now"].as_str().unwrap_or_default());
+    println!(
+        "the stores' time is {}",
+        now["now"].as_str().unwrap_or_default()
+    );
     Ok(())
 }
 
 pub(super) async fn refund(args: &RefundArgs) -> anyhow::Result<()> {
     let stores = Stores::of(&args.stack.address()?)?;
-    let purchases = stores.get(&format!("purchases?customer={}", args.subject)).await?;
-    let owned = purchases.as_array().into_iter().flatten().filter(|p| p["entitled"] == json!(true));
-    let Some(purchase) = owned.last() else {
-        bail!("{} has nothing to refund; buy something first: entitled buy {} pro_yearly", args.subject, args.subject);
+    let purchases = stores
+        .get(&format!("purchases?customer={}", args.subject))
+        .await?;
+    let mut newest_first = purchases.as_array().into_iter().flatten().rev();
+    let Some(purchase) = newest_first.find(|purchase| purchase["entitled"] == json!(true)) else {
+        bail!(
+            "{} has nothing to refund; buy something first: entitled buy {} pro_yearly",
+            args.subject,
+            args.subject
+        );
     };
     match purchase["store"].as_str() {
         Some("app_store") => {
-            stores.post("app-store/refund", json!({ "transaction_id": purchase["latest_transaction"] })).await?;
+            stores
+                .post(
+                    "app-store/refund",
+                    json!({ "transaction_id": purchase["latest_transaction"] }),
+                )
+                .await?;
         }
         _ => {
-            stores.post("google-play/refund", json!({ "purchase_token": purchase["id"] })).await?;
+            stores
+                .post(
+                    "google-play/refund",
+                    json!({ "purchase_token": purchase["id"] }),
+                )
+                .await?;
         }
     }
-    println!("refunded {}", purchase["product_id"].as_str().unwrap_or_default());
+    println!(
+        "refunded {}",
+        purchase["product_id"].as_str().unwrap_or_default()
+    );
     Ok(())
 }
 
@@ -244,7 +299,10 @@ impl Stores {
     fn of(address: &StackAddress) -> anyhow::Result<Self> {
         // A year of renewals takes its time.
         let http = HttpClient::new(std::time::Duration::from_secs(120))?;
-        Ok(Self { http, control: address.control.clone() })
+        Ok(Self {
+            http,
+            control: address.control.clone(),
+        })
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -258,7 +316,10 @@ impl Stores {
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let url = format!("{}/{path}", self.control).parse()?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         let body = body.map(|body| Bytes::from(body.to_string()));
         let answer = self
             .http
@@ -267,7 +328,10 @@ impl Stores {
             .context("the simulated stores do not answer; is `entitled dev` running?")?;
         let value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if !answer.status.is_success() {
-            bail!("the store refused: {}", value["error"].as_str().unwrap_or("no reason given"));
+            bail!(
+                "the store refused: {}",
+                value["error"].as_str().unwrap_or("no reason given")
+            );
         }
         Ok(value)
     }
@@ -285,7 +349,9 @@ fn parse_step(text: &str) -> anyhow::Result<Step> {
     if text.starts_with('P') {
         return Ok(Step::Period(text.to_owned()));
     }
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (count, unit) = text.split_at(split);
     let count: u32 = count.parse().map_err(|_| unknown_step(text))?;
     match unit {
@@ -306,16 +372,26 @@ fn unknown_step(text: &str) -> anyhow::Error {
 
 /// A status in words: what happened, and what to do next.
 fn explain(status: Status) -> anyhow::Error {
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    let reason = status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default();
     if reason.is_empty() {
         anyhow!("{}: {}", status.code(), status.message())
     } else {
-        anyhow!("{reason}: {} (docs/errors.md explains it)", status.message())
+        anyhow!(
+            "{reason}: {} (docs/errors.md explains it)",
+            status.message()
+        )
     }
 }
 
 fn print_snapshot(snapshot: &EntitlementSnapshot, degraded: bool) {
-    let note = if degraded { "  (degraded: the database cannot be reached)" } else { "" };
+    let note = if degraded {
+        "  (degraded: the database cannot be reached)"
+    } else {
+        ""
+    };
     println!("revision {}{note}", snapshot.revision);
     for entitlement in &snapshot.entitlements {
         println!("  {}", line(entitlement));
@@ -329,12 +405,22 @@ fn line(entitlement: &Entitlement) -> String {
     };
     if !entitlement.active {
         let why = InactiveReason::try_from(entitlement.inactive_reason).unwrap_or_default();
-        let why = why.as_str_name().trim_start_matches("INACTIVE_REASON_").to_lowercase();
+        let why = why
+            .as_str_name()
+            .trim_start_matches("INACTIVE_REASON_")
+            .to_lowercase();
         return format!("off  {:<14} {why}", entitlement.id);
     }
     let why = AccessReason::try_from(entitlement.reason).unwrap_or_default();
-    let why = why.as_str_name().trim_start_matches("ACCESS_REASON_").to_lowercase();
-    let plan = entitlement.sources.first().map(|source| source.plan.as_str()).unwrap_or_default();
+    let why = why
+        .as_str_name()
+        .trim_start_matches("ACCESS_REASON_")
+        .to_lowercase();
+    let plan = entitlement
+        .sources
+        .first()
+        .map(|source| source.plan.as_str())
+        .unwrap_or_default();
     let until = match time(entitlement.expires_at) {
         Some(until) if entitlement.will_renew => format!("renews {until}"),
         Some(until) => format!("until {until}"),
@@ -352,7 +438,10 @@ mod tests {
         assert_eq!(parse_step("1mo").ok(), Some(Step::Period("P1M".into())));
         assert_eq!(parse_step("2y").ok(), Some(Step::Period("P2Y".into())));
         assert_eq!(parse_step("P3M").ok(), Some(Step::Period("P3M".into())));
-        assert_eq!(parse_step("12h").ok(), Some(Step::Exact(TimeDelta::hours(12))));
+        assert_eq!(
+            parse_step("12h").ok(),
+            Some(Step::Exact(TimeDelta::hours(12)))
+        );
         for nonsense in ["", "mo", "1", "1x", "-1d", "1 mo"] {
             assert!(parse_step(nonsense).is_err(), "{nonsense}");
         }

@@ -84,15 +84,23 @@ fn reset(dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let ours = dir.join("stack.json").exists() || dir.join("postgres").exists();
-    anyhow::ensure!(ours, "{} was not made by `entitled dev`; not removed", dir.display());
+    anyhow::ensure!(
+        ours,
+        "{} was not made by `entitled dev`; not removed",
+        dir.display()
+    );
     std::fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))
 }
 
 fn check_ports(first: u16) -> anyhow::Result<()> {
     for port in first..first.saturating_add(4) {
-        std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).with_context(|| {
-            format!("port {port} is taken; stop what uses it or give --port with four free ones")
-        })?;
+        std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).with_context(
+            || {
+                format!(
+                    "port {port} is taken; stop what uses it or give --port with four free ones"
+                )
+            },
+        )?;
     }
     Ok(())
 }
@@ -101,12 +109,19 @@ async fn open_database(dir: &Path, ephemeral: bool) -> anyhow::Result<Database> 
     if let Ok(url) = std::env::var("DATABASE_URL") {
         return Ok(Database { url, cluster: None });
     }
-    let data = if ephemeral { DataDir::Ephemeral } else { DataDir::Persistent(dir.to_owned()) };
+    let data = if ephemeral {
+        DataDir::Ephemeral
+    } else {
+        DataDir::Persistent(dir.to_owned())
+    };
     let cluster = Cluster::start(data).await?;
     if !cluster.has_database("entitled").await? {
         cluster.create_database("entitled", None).await?;
     }
-    Ok(Database { url: cluster.url("entitled"), cluster: Some(cluster) })
+    Ok(Database {
+        url: cluster.url("entitled"),
+        cluster: Some(cluster),
+    })
 }
 
 fn introduce(stack: &Stack, args: &DevArgs) {

@@ -67,7 +67,11 @@ pub(super) async fn run(command: InspectCommand) -> anyhow::Result<ExitCode> {
         InspectCommand::AppleJws(document) => apple_jws(&document).await?,
         InspectCommand::Rtdn { document, bearer } => rtdn(&document, bearer.as_deref()).await?,
     };
-    Ok(if genuine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if genuine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn apple_jws(document: &DocumentArgs) -> anyhow::Result<bool> {
@@ -83,7 +87,10 @@ async fn apple_jws(document: &DocumentArgs) -> anyhow::Result<bool> {
     let report = app_store::inspect(text.trim(), &roots, catalog.as_ref(), now);
     for line in &report.lines {
         let mark = if line.ok { "ok    " } else { "FAILED" };
-        println!("{mark}  {} · {}: {}", line.part, line.step, line.explanation);
+        println!(
+            "{mark}  {} · {}: {}",
+            line.part, line.step, line.explanation
+        );
     }
     if let Some(payload) = &report.payload {
         println!("\n{}", serde_json::to_string_pretty(payload)?);
@@ -95,11 +102,12 @@ async fn rtdn(document: &DocumentArgs, bearer: Option<&str>) -> anyhow::Result<b
     let body = document.read()?;
     let config = document.config();
     let catalog = config.as_ref().and_then(configured_catalog);
-    let google_play = config.as_ref().and_then(|config| config.google_play.as_ref());
+    let google_play = config
+        .as_ref()
+        .and_then(|config| config.google_play.as_ref());
     let push = google_play.and_then(|google_play| google_play.push.as_ref());
     let http = HttpClient::new(Duration::from_secs(5))?;
-    let report =
-        google_play::inspect::rtdn(push, &http, catalog.as_ref(), &body, bearer).await?;
+    let report = google_play::inspect::rtdn(push, &http, catalog.as_ref(), &body, bearer).await?;
     println!("{report}");
     Ok(report.is_ok())
 }

@@ -1,5 +1,9 @@
 //! The command line. `entitled --help` teaches; every error says what to do next.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to people and pipes")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line speaks to people and pipes"
+)]
 
 pub mod client;
 mod commands;
@@ -96,7 +100,10 @@ pub(crate) struct ConfigArgs {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: no runtime: {error}");
@@ -118,7 +125,21 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             (LogFormat::Json, "info")
         }
         Command::Dev(_) => (LogFormat::Text, "warn"),
-        _ => (LogFormat::Text, "off"),
+        Command::Demo(_)
+        | Command::Migrate(_)
+        | Command::Catalog(_)
+        | Command::Token(_)
+        | Command::Watch(_)
+        | Command::Get(_)
+        | Command::Buy(_)
+        | Command::Advance(_)
+        | Command::Refund(_)
+        | Command::Timeline(_)
+        | Command::Grant(_)
+        | Command::Transfer(_)
+        | Command::Replay(_)
+        | Command::Resync(_)
+        | Command::Inspect(_) => (LogFormat::Text, "off"),
     };
     telemetry::init_logs(format, filter);
     match command {

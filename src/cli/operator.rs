@@ -89,18 +89,29 @@ pub(super) fn check_catalog(file: &Path) -> anyhow::Result<()> {
         catalog.products().count()
     );
     for (id, product) in catalog.products() {
-        let stores: Vec<String> =
-            product.store_products().map(|(store, product)| format!("{} {product}", store.label())).collect();
-        println!("  {id}: grants {}; sold as {}", product.grants.join(", "), stores.join("; "));
+        let stores: Vec<String> = product
+            .store_products()
+            .map(|(store, product)| format!("{} {product}", store.label()))
+            .collect();
+        println!(
+            "  {id}: grants {}; sold as {}",
+            product.grants.join(", "),
+            stores.join("; ")
+        );
     }
     Ok(())
 }
 
-async fn core_and_account(config: &Config, account: &str) -> anyhow::Result<(Arc<Core>, AccountId)> {
+async fn core_and_account(
+    config: &Config,
+    account: &str,
+) -> anyhow::Result<(Arc<Core>, AccountId)> {
     let core = build_core(config, None).await?;
     let found = named_account(&core, account).await?;
     let account = found.with_context(|| {
-        format!("no account {account:?}; name it issuer:subject (for example dev:alice) or by its id")
+        format!(
+            "no account {account:?}; name it issuer:subject (for example dev:alice) or by its id"
+        )
     })?;
     Ok((core, account.id))
 }
@@ -120,13 +131,18 @@ pub(super) async fn timeline(args: &AccountArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["time", "what", "detail", "revision"]);
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_header(["time", "what", "detail", "revision"]);
     for entry in entries {
         table.add_row([
             entry.at.format("%F %T").to_string(),
             entry.what,
             entry.detail,
-            entry.revision.map(|revision| revision.to_string()).unwrap_or_default(),
+            entry
+                .revision
+                .map(|revision| revision.to_string())
+                .unwrap_or_default(),
         ]);
     }
     println!("{table}");
@@ -135,11 +151,19 @@ pub(super) async fn timeline(args: &AccountArgs) -> anyhow::Result<()> {
 
 pub(super) async fn grant(args: &GrantArgs) -> anyhow::Result<()> {
     let (core, account) = core_and_account(&args.config.load()?, &args.account).await?;
-    let gift = Grant { entitlement: args.entitlement.clone(), expires_at: args.until };
+    let gift = Grant {
+        entitlement: args.entitlement.clone(),
+        expires_at: args.until,
+    };
     grant::grant(&core, account, &gift, &args.audit.actor, &args.audit.reason).await?;
     core.flush_hints().await;
-    let until = args.until.map_or("for ever".to_owned(), |until| format!("until {until}"));
-    println!("{} has {} {until}; its devices are told", args.account, args.entitlement);
+    let until = args
+        .until
+        .map_or("for ever".to_owned(), |until| format!("until {until}"));
+    println!(
+        "{} has {} {until}; its devices are told",
+        args.account, args.entitlement
+    );
     Ok(())
 }
 
@@ -148,12 +172,19 @@ pub(super) async fn transfer(args: &TransferArgs) -> anyhow::Result<()> {
     let Audit { actor, reason } = &args.audit;
     transfer::transfer(&core, ChainId(args.chain), account, actor, reason).await?;
     core.flush_hints().await;
-    println!("the purchase is {}'s now; both accounts' devices are told", args.account);
+    println!(
+        "the purchase is {}'s now; both accounts' devices are told",
+        args.account
+    );
     Ok(())
 }
 
 pub(super) async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let AccountArgs { account, config, json } = &args.account;
+    let AccountArgs {
+        account,
+        config,
+        json,
+    } = &args.account;
     let (core, account) = core_and_account(&config.load()?, account).await?;
     let replayed = replay::replay(&core, account).await?;
     let agrees = replayed.iter().all(|chain| chain.differences.is_empty());
@@ -163,13 +194,22 @@ pub(super) async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         bail!("the account has no purchase to replay");
     } else {
         for chain in &replayed {
-            println!("chain {}: {} steps, {} differences", chain.chain, chain.steps, chain.differences.len());
+            println!(
+                "chain {}: {} steps, {} differences",
+                chain.chain,
+                chain.steps,
+                chain.differences.len()
+            );
             for difference in &chain.differences {
                 println!("  {difference}");
             }
         }
     }
-    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if agrees {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 pub(super) async fn resync(args: &AccountArgs) -> anyhow::Result<()> {

@@ -10,16 +10,30 @@ use crate::app::{App, Roles};
 use crate::config::Config;
 use crate::storage::Db;
 
-pub(super) const SERVE: Roles = Roles { serve: true, webhooks: false, worker: false };
-pub(super) const WEBHOOKS: Roles = Roles { serve: false, webhooks: true, worker: false };
-pub(super) const WORKER: Roles = Roles { serve: false, webhooks: false, worker: true };
+pub(super) const SERVE: Roles = Roles {
+    serve: true,
+    webhooks: false,
+    worker: false,
+};
+pub(super) const WEBHOOKS: Roles = Roles {
+    serve: false,
+    webhooks: true,
+    worker: false,
+};
+pub(super) const WORKER: Roles = Roles {
+    serve: false,
+    webhooks: false,
+    worker: true,
+};
 
 impl ConfigArgs {
     /// The configuration: the named file, the `dev` stack's, or the environment alone.
     pub(super) fn load(&self) -> anyhow::Result<Config> {
         let file = match &self.config {
             Some(file) => Some(file.clone()),
-            None => StackAddress::read(DEFAULT_DIR.as_ref()).ok().map(|stack| stack.config),
+            None => StackAddress::read(DEFAULT_DIR.as_ref())
+                .ok()
+                .map(|stack| stack.config),
         };
         Config::load(file.as_deref())
             .map_err(anyhow::Error::msg)

@@ -20,8 +20,8 @@ use crate::domain::catalog::{Catalog, ProductKind};
 use crate::domain::ids::CatalogVersion;
 use crate::flows::apply_catalog;
 use crate::sandbox::{
-    AppStoreKind, AppStoreProduct, Environment, GooglePlayProduct, Manifest, Options, Period, Sandbox,
-    StoreSetup, Webhooks,
+    AppStoreKind, AppStoreProduct, Environment, GooglePlayProduct, Manifest, Options, Period,
+    Sandbox, StoreSetup, Webhooks,
 };
 use crate::storage::Db;
 
@@ -97,7 +97,10 @@ impl StackAddress {
     pub fn read(dir: &Path) -> anyhow::Result<Self> {
         let file = dir.join("stack.json");
         let text = std::fs::read_to_string(&file).with_context(|| {
-            format!("no development stack in {}; start one with `entitled dev`", dir.display())
+            format!(
+                "no development stack in {}; start one with `entitled dev`",
+                dir.display()
+            )
         })?;
         Ok(serde_json::from_str(&text)?)
     }
@@ -117,7 +120,9 @@ pub struct Stack {
 
 impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stack").field("app", &self.app).finish_non_exhaustive()
+        f.debug_struct("Stack")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +138,9 @@ impl Stack {
         let secret = kept_secret(&options.dir)?;
         let config_file = write_config(&options, &sandbox.manifest(), &secret)?;
         let db = Db::open(&options.database_url, 2)?;
-        db.migrate().await.context("the database cannot be migrated")?;
+        db.migrate()
+            .await
+            .context("the database cannot be migrated")?;
         db.close().await;
         let config = Config::load(Some(&config_file)).map_err(anyhow::Error::msg)?;
         let app = App::start(config, options.roles, Some(options.clock.clone().into())).await?;
@@ -156,8 +163,16 @@ impl Stack {
             secret,
             config: config_file,
         };
-        write_private(&options.dir.join("stack.json"), &serde_json::to_string_pretty(&address)?)?;
-        Ok(Self { app, sandbox, clock: options.clock, address })
+        write_private(
+            &options.dir.join("stack.json"),
+            &serde_json::to_string_pretty(&address)?,
+        )?;
+        Ok(Self {
+            app,
+            sandbox,
+            clock: options.clock,
+            address,
+        })
     }
 
     /// A client with a development token of `subject`.
@@ -178,14 +193,20 @@ impl Stack {
 
 async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Result<Sandbox> {
     let setup = store_setup(catalog, options.environment)?;
-    let port = if options.port == 0 { 0 } else { options.port + 3 };
+    let port = if options.port == 0 {
+        0
+    } else {
+        options.port + 3
+    };
     let sandbox = Options {
         seed: options.seed,
         dir: options.keep.then(|| options.dir.join("stores")),
         port,
         ..Options::new(setup, options.clock.clone())
     };
-    Sandbox::start(sandbox).await.context("the simulated stores cannot start")
+    Sandbox::start(sandbox)
+        .await
+        .context("the simulated stores cannot start")
 }
 
 /// What the simulated stores sell: the catalog's products under their store names.
@@ -212,12 +233,17 @@ fn store_setup(catalog: &Catalog, environment: Environment) -> anyhow::Result<St
         }
     }
     let apps = catalog.apps();
-    let bundle = apps.iter().find_map(|app| Some((app.bundle_id.clone()?, app.app_apple_id)));
+    let bundle = apps
+        .iter()
+        .find_map(|app| Some((app.bundle_id.clone()?, app.app_apple_id)));
     let (bundle_id, app_apple_id) = bundle.unwrap_or_default();
     Ok(StoreSetup {
         bundle_id,
         app_apple_id: app_apple_id.unwrap_or_default(),
-        package_name: apps.iter().find_map(|app| app.package_name.clone()).unwrap_or_default(),
+        package_name: apps
+            .iter()
+            .find_map(|app| app.package_name.clone())
+            .unwrap_or_default(),
         environment,
         app_store,
         google_play,
@@ -243,23 +269,38 @@ fn apple_product(product_id: &str, kind: ProductKind, period: Option<Period>) ->
     }
 }
 
-fn write_config(options: &StackOptions, manifest: &Manifest, secret: &str) -> anyhow::Result<PathBuf> {
+fn write_config(
+    options: &StackOptions,
+    manifest: &Manifest,
+    secret: &str,
+) -> anyhow::Result<PathBuf> {
     let dir = &options.dir;
     let root = base64::engine::general_purpose::STANDARD.decode(&manifest.apple_root_cert_der)?;
     std::fs::write(dir.join("apple-root.der"), root)?;
     std::fs::write(dir.join("catalog.toml"), &options.catalog)?;
     write_private(&dir.join("apple-key.p8"), &manifest.apple_private_key_pem)?;
-    write_private(&dir.join("service-account.json"), &manifest.google_service_account_json)?;
+    write_private(
+        &dir.join("service-account.json"),
+        &manifest.google_service_account_json,
+    )?;
     let text = config_text(options, manifest, secret)?;
     let file = dir.join("entitled.toml");
     write_private(&file, &text)?;
     Ok(file)
 }
 
-fn config_text(options: &StackOptions, manifest: &Manifest, secret: &str) -> anyhow::Result<String> {
+fn config_text(
+    options: &StackOptions,
+    manifest: &Manifest,
+    secret: &str,
+) -> anyhow::Result<String> {
     let path = |name: &str| Value::from(options.dir.join(name).to_string_lossy().into_owned());
     let listen = |offset: u16| {
-        let port = if options.port == 0 { 0 } else { options.port + offset };
+        let port = if options.port == 0 {
+            0
+        } else {
+            options.port + offset
+        };
         table([("listen", Value::from(format!("127.0.0.1:{port}")))])
     };
     let text = |text: &str| Value::from(text);
@@ -271,7 +312,13 @@ fn config_text(options: &StackOptions, manifest: &Manifest, secret: &str) -> any
         ("grpc", listen(0)),
         ("webhooks", listen(1)),
         ("admin", listen(2)),
-        ("clock", table([("follow", Value::from(format!("{}/clock", manifest.control_url)))])),
+        (
+            "clock",
+            table([(
+                "follow",
+                Value::from(format!("{}/clock", manifest.control_url)),
+            )]),
+        ),
         (
             "issuers",
             Value::Array(vec![
@@ -285,7 +332,10 @@ fn config_text(options: &StackOptions, manifest: &Manifest, secret: &str) -> any
                     ("name", text(IDENTITY_ISSUER)),
                     ("preset", text("oidc")),
                     ("issuer", text(&manifest.identity.issuer)),
-                    ("audience", Value::Array(vec![text(&manifest.identity.audience)])),
+                    (
+                        "audience",
+                        Value::Array(vec![text(&manifest.identity.audience)]),
+                    ),
                     ("service_scope", text("entitled.service")),
                 ]),
             ]),
@@ -296,7 +346,10 @@ fn config_text(options: &StackOptions, manifest: &Manifest, secret: &str) -> any
                 ("issuer_id", text(&manifest.apple_issuer_id)),
                 ("key_id", text(&manifest.apple_key_id)),
                 ("private_key_file", path("apple-key.p8")),
-                ("root_certificates", Value::Array(vec![path("apple-root.der")])),
+                (
+                    "root_certificates",
+                    Value::Array(vec![path("apple-root.der")]),
+                ),
                 ("production_url", text(&manifest.app_store_api_url)),
                 ("sandbox_url", text(&manifest.app_store_api_url)),
             ]),
@@ -325,7 +378,12 @@ fn config_text(options: &StackOptions, manifest: &Manifest, secret: &str) -> any
 }
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Table>())
+    Value::Table(
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect::<Table>(),
+    )
 }
 
 /// A secret of this stack alone, made once.
@@ -334,7 +392,8 @@ fn kept_secret(dir: &Path) -> anyhow::Result<String> {
     if let Ok(secret) = std::fs::read_to_string(&file) {
         return Ok(secret);
     }
-    let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 48]>());
+    let secret =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 48]>());
     write_private(&file, &secret)?;
     Ok(secret)
 }
@@ -350,7 +409,12 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
 fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }

@@ -11,12 +11,22 @@ use super::stack::DEV_ISSUER;
 pub(crate) const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 /// A token of the `dev` issuer for `subject`.
-pub(crate) fn mint(secret: &str, subject: &str, ttl: std::time::Duration) -> anyhow::Result<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+pub(crate) fn mint(
+    secret: &str,
+    subject: &str,
+    ttl: std::time::Duration,
+) -> anyhow::Result<String> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?;
     let claims = serde_json::json!({
         "iss": DEV_ISSUER, "aud": "entitled", "sub": subject,
         "iat": now.as_secs(), "exp": (now + ttl).as_secs(),
     });
     let key = EncodingKey::from_secret(secret.as_bytes());
-    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
+    Ok(jsonwebtoken::encode(
+        &Header::new(Algorithm::HS256),
+        &claims,
+        &key,
+    )?)
 }

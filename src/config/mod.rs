@@ -117,7 +117,9 @@ pub struct WebhooksConfig {
 
 impl Default for WebhooksConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+        }
     }
 }
 
@@ -131,7 +133,9 @@ pub struct AdminConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8082)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
+        }
     }
 }
 
@@ -149,7 +153,11 @@ pub struct AccessConfig {
 
 impl Default for AccessConfig {
     fn default() -> Self {
-        Self { renewal_leniency_minutes: 60, outage_leniency_hours: 24, recheck_max_hours: 24 }
+        Self {
+            renewal_leniency_minutes: 60,
+            outage_leniency_hours: 24,
+            recheck_max_hours: 24,
+        }
     }
 }
 
@@ -166,7 +174,10 @@ pub struct WorkerConfig {
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { lease_seconds: 30, backoff_max_seconds: 300 }
+        Self {
+            lease_seconds: 30,
+            backoff_max_seconds: 300,
+        }
     }
 }
 
@@ -188,7 +199,9 @@ impl Config {
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
-        let environment = config::Environment::with_prefix("ENTITLED").prefix_separator("__").separator("__");
+        let environment = config::Environment::with_prefix("ENTITLED")
+            .prefix_separator("__")
+            .separator("__");
         builder
             .add_source(environment)
             .build()
@@ -210,7 +223,9 @@ impl Config {
             problems.push("worker: lease_seconds and backoff_max_seconds start at 1".into());
         }
         if production && self.worker.lease_seconds <= STORE_ANSWER_SECONDS_MAX {
-            problems.push(format!("worker.lease_seconds: give a store its {STORE_ANSWER_SECONDS_MAX} s and more"));
+            problems.push(format!(
+                "worker.lease_seconds: give a store its {STORE_ANSWER_SECONDS_MAX} s and more"
+            ));
         }
         if production && self.clock.follow.is_some() {
             problems.push("clock.follow: production time comes from the system".into());
@@ -223,6 +238,8 @@ impl Config {
 
     /// Whether gRPC reflection is served.
     pub fn reflection(&self) -> bool {
-        self.grpc.reflection.unwrap_or(self.mode == Mode::Development)
+        self.grpc
+            .reflection
+            .unwrap_or(self.mode == Mode::Development)
     }
 }

@@ -117,7 +117,11 @@ impl Catalog {
             }
         }
         if problems.is_empty() {
-            Ok(Self { version, file, by_store_product })
+            Ok(Self {
+                version,
+                file,
+                by_store_product,
+            })
         } else {
             Err(problems)
         }
@@ -136,15 +140,24 @@ impl Catalog {
     }
 
     pub(crate) fn products(&self) -> impl Iterator<Item = (&str, &Product)> {
-        self.file.products.iter().map(|(id, product)| (id.as_str(), product))
+        self.file
+            .products
+            .iter()
+            .map(|(id, product)| (id.as_str(), product))
     }
 
     pub(crate) fn app_by_bundle(&self, bundle_id: &str) -> Option<&App> {
-        self.file.apps.iter().find(|app| app.bundle_id.as_deref() == Some(bundle_id))
+        self.file
+            .apps
+            .iter()
+            .find(|app| app.bundle_id.as_deref() == Some(bundle_id))
     }
 
     pub(crate) fn app_by_package(&self, package_name: &str) -> Option<&App> {
-        self.file.apps.iter().find(|app| app.package_name.as_deref() == Some(package_name))
+        self.file
+            .apps
+            .iter()
+            .find(|app| app.package_name.as_deref() == Some(package_name))
     }
 
     pub(crate) fn app(&self, id: &AppId) -> Option<&App> {
@@ -152,9 +165,16 @@ impl Catalog {
     }
 
     /// The plan that a store product stands for. `None`: unmapped, grants nothing.
-    pub(crate) fn plan(&self, provider: Provider, product: &StoreProduct) -> Option<(&str, &Product)> {
+    pub(crate) fn plan(
+        &self,
+        provider: Provider,
+        product: &StoreProduct,
+    ) -> Option<(&str, &Product)> {
         let id = self.by_store_product.get(&(provider, product.clone()))?;
-        self.file.products.get_key_value(id).map(|(id, plan)| (id.as_str(), plan))
+        self.file
+            .products
+            .get_key_value(id)
+            .map(|(id, plan)| (id.as_str(), plan))
     }
 
     /// Whether purchases of that environment may grant anything at all.
@@ -170,7 +190,10 @@ impl Product {
     /// The store-side names of this plan.
     pub(crate) fn store_products(&self) -> impl Iterator<Item = (Provider, StoreProduct)> + '_ {
         let apple = self.app_store.as_ref().map(|apple| {
-            (Provider::AppStore, StoreProduct::new(apple.product_id.clone()))
+            (
+                Provider::AppStore,
+                StoreProduct::new(apple.product_id.clone()),
+            )
         });
         let google = self.google_play.as_ref().map(|google| {
             let product = StoreProduct {
@@ -190,15 +213,23 @@ fn check_apps(file: &CatalogFile) -> Vec<String> {
     }
     for (n, app) in file.apps.iter().enumerate() {
         if app.bundle_id.is_none() && app.package_name.is_none() {
-            problems.push(format!("apps.{}: give a bundle_id or a package_name", app.id));
+            problems.push(format!(
+                "apps.{}: give a bundle_id or a package_name",
+                app.id
+            ));
         }
         for other in &file.apps[..n] {
             if other.id == app.id {
                 problems.push(format!("apps.{}: the id is used twice", app.id));
             }
             let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
-            if same(&other.bundle_id, &app.bundle_id) || same(&other.package_name, &app.package_name) {
-                problems.push(format!("apps.{} and apps.{} are the same app", other.id, app.id));
+            if same(&other.bundle_id, &app.bundle_id)
+                || same(&other.package_name, &app.package_name)
+            {
+                problems.push(format!(
+                    "apps.{} and apps.{} are the same app",
+                    other.id, app.id
+                ));
             }
         }
     }
@@ -208,7 +239,9 @@ fn check_apps(file: &CatalogFile) -> Vec<String> {
 fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String> {
     let mut problems = Vec::new();
     if product.grants.is_empty() {
-        problems.push(format!("products.{id}: grants nothing; name at least one entitlement"));
+        problems.push(format!(
+            "products.{id}: grants nothing; name at least one entitlement"
+        ));
     }
     for grant in &product.grants {
         if !file.entitlements.contains_key(grant) {
@@ -218,11 +251,15 @@ fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String>
         }
     }
     if product.app_store.is_none() && product.google_play.is_none() {
-        problems.push(format!("products.{id}: no store sells it; add app_store or google_play"));
+        problems.push(format!(
+            "products.{id}: no store sells it; add app_store or google_play"
+        ));
     }
     let subscription = product.kind == ProductKind::Subscription;
     if subscription && product.period.is_none() {
-        problems.push(format!("products.{id}: a subscription needs a period such as P1M"));
+        problems.push(format!(
+            "products.{id}: a subscription needs a period such as P1M"
+        ));
     }
     if let Some(google) = &product.google_play
         && subscription != google.base_plan_id.is_some()
@@ -278,11 +315,21 @@ pub(crate) mod tests {
             product_id: "premium".into(),
             base_plan_id: Some("premium-yearly".into()),
         };
-        assert_eq!(catalog.plan(Provider::GooglePlay, &yearly).map(|p| p.0), Some("pro_yearly"));
-        let other_plan = StoreProduct { base_plan_id: Some("premium-daily".into()), ..yearly };
+        assert_eq!(
+            catalog.plan(Provider::GooglePlay, &yearly).map(|p| p.0),
+            Some("pro_yearly")
+        );
+        let other_plan = StoreProduct {
+            base_plan_id: Some("premium-daily".into()),
+            ..yearly
+        };
         assert!(catalog.plan(Provider::GooglePlay, &other_plan).is_none());
         let apple_id_at_google = StoreProduct::new("com.example.lifetime");
-        assert!(catalog.plan(Provider::GooglePlay, &apple_id_at_google).is_none());
+        assert!(
+            catalog
+                .plan(Provider::GooglePlay, &apple_id_at_google)
+                .is_none()
+        );
     }
 
     #[test]
@@ -306,7 +353,10 @@ pub(crate) mod tests {
         for (text, expected) in cases {
             let file = toml::from_str(text).expect("parses");
             let problems = Catalog::build(file, CatalogVersion(1)).expect_err(expected);
-            assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+            assert!(
+                problems.iter().any(|p| p.contains(expected)),
+                "{problems:?}"
+            );
         }
     }
 }

@@ -28,7 +28,11 @@ pub(crate) enum AliasKind {
 }
 
 impl AliasKind {
-    const ALL: [Self; 3] = [Self::OriginalTransactionId, Self::PurchaseToken, Self::OrderId];
+    const ALL: [Self; 3] = [
+        Self::OriginalTransactionId,
+        Self::PurchaseToken,
+        Self::OrderId,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +59,12 @@ pub(crate) struct Alias {
 /// Purchase tokens are bearer secrets: only their length reaches a log.
 impl std::fmt::Debug for Alias {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { provider, app, kind, value } = self;
+        let Self {
+            provider,
+            app,
+            kind,
+            value,
+        } = self;
         write!(f, "{provider}/{app}/{}/", kind.as_str())?;
         match kind {
             AliasKind::PurchaseToken => write!(f, "<{} bytes>", value.len()),
@@ -74,7 +83,10 @@ pub(crate) struct StoreProduct {
 
 impl StoreProduct {
     pub(crate) fn new(product_id: impl Into<String>) -> Self {
-        Self { product_id: product_id.into(), base_plan_id: None }
+        Self {
+            product_id: product_id.into(),
+            base_plan_id: None,
+        }
     }
 }
 

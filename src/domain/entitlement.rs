@@ -138,7 +138,9 @@ impl Snapshot {
 fn close_ended(entitlement: &mut Entitlement, now: Instant) {
     let was_active = entitlement.is_active();
     let ended = entitlement.access_until();
-    entitlement.sources.retain(|source| source.access.is_open_at(now));
+    entitlement
+        .sources
+        .retain(|source| source.access.is_open_at(now));
     if was_active && !entitlement.is_active() {
         entitlement.inactive_reason = InactiveReason::Expired;
         entitlement.ended_at = ended;
@@ -146,7 +148,9 @@ fn close_ended(entitlement: &mut Entitlement, now: Instant) {
 }
 
 fn next_transition(entitlements: &[Entitlement]) -> Option<Instant> {
-    let sources = entitlements.iter().flat_map(|entitlement| &entitlement.sources);
+    let sources = entitlements
+        .iter()
+        .flat_map(|entitlement| &entitlement.sources);
     sources.fold(None, |next, source| earliest(next, source.access.until()))
 }
 
@@ -168,7 +172,11 @@ pub(crate) fn derive(
         .filter(|holding| holding.item.kind == ItemKind::Subscription && !holding.transferred_away)
         .map(|holding| subscription_view(catalog, holding))
         .collect();
-    Snapshot { entitlements, subscriptions, next_transition_at }
+    Snapshot {
+        entitlements,
+        subscriptions,
+        next_transition_at,
+    }
 }
 
 /// What an account has that never had anything: every entitlement, off.
@@ -213,7 +221,12 @@ fn derive_one(
     }
     sources.sort_by(best_first);
     let (ended_at, inactive_reason) = last.unwrap_or((None, InactiveReason::Never));
-    Entitlement { id: id.to_owned(), ended_at: ended_at.filter(|_| sources.is_empty()), sources, inactive_reason }
+    Entitlement {
+        id: id.to_owned(),
+        ended_at: ended_at.filter(|_| sources.is_empty()),
+        sources,
+        inactive_reason,
+    }
 }
 
 fn granted(grant: &Grant, access: Access) -> Source {
@@ -232,8 +245,11 @@ fn granted(grant: &Grant, access: Access) -> Source {
 
 /// Production before sandbox, then the longest access.
 fn best_first(a: &Source, b: &Source) -> std::cmp::Ordering {
-    (a.environment, std::cmp::Reverse(a.access), &a.plan)
-        .cmp(&(b.environment, std::cmp::Reverse(b.access), &b.plan))
+    (a.environment, std::cmp::Reverse(a.access), &a.plan).cmp(&(
+        b.environment,
+        std::cmp::Reverse(b.access),
+        &b.plan,
+    ))
 }
 
 /// The source that a holding opens, or when and why it is closed.
@@ -304,7 +320,10 @@ fn inactive_reason(state: &ItemState) -> InactiveReason {
         ItemState::OnHold { .. } => InactiveReason::OnHold,
         ItemState::Paused { .. } => InactiveReason::Paused,
         ItemState::Pending => InactiveReason::Pending,
-        ItemState::Revoked { reason: RevocationReason::Refunded, .. } => InactiveReason::Refunded,
+        ItemState::Revoked {
+            reason: RevocationReason::Refunded,
+            ..
+        } => InactiveReason::Refunded,
         ItemState::Revoked { .. } => InactiveReason::Revoked,
         ItemState::Owned { .. } | ItemState::Unknown { .. } => InactiveReason::Never,
     }
@@ -365,11 +384,18 @@ mod tests {
 
     fn pro(holdings: &[Holding], at: Instant) -> Entitlement {
         let snapshot = derive(&example(), holdings, &[], Leniency::default(), at);
-        snapshot.entitlements.into_iter().find(|e| e.id == "pro_access").expect("in the catalog")
+        snapshot
+            .entitlements
+            .into_iter()
+            .find(|e| e.id == "pro_access")
+            .expect("in the catalog")
     }
 
     fn active(ends: Instant, renewal: Renewal) -> Holding {
-        holding(ItemState::Active { expires_at: ends, renewal })
+        holding(ItemState::Active {
+            expires_at: ends,
+            renewal,
+        })
     }
 
     #[test]
@@ -377,15 +403,24 @@ mod tests {
         let ends = now() + TimeDelta::days(1);
         let off = active(ends, Renewal::Off);
         let on = active(ends, Renewal::On);
-        let away = Holding { store_away: true, ..on.clone() };
-        let unconfirmed = Holding { unconfirmed_since: Some(now()), ..on.clone() };
+        let away = Holding {
+            store_away: true,
+            ..on.clone()
+        };
+        let unconfirmed = Holding {
+            unconfirmed_since: Some(now()),
+            ..on.clone()
+        };
         for (holding, until) in [
             (off, ends),
             (on, ends + TimeDelta::hours(1)),
             (away, ends + TimeDelta::hours(24)),
             (unconfirmed, now() + TimeDelta::hours(6)),
         ] {
-            let last_moment = pro(std::slice::from_ref(&holding), until - TimeDelta::seconds(1));
+            let last_moment = pro(
+                std::slice::from_ref(&holding),
+                until - TimeDelta::seconds(1),
+            );
             assert_eq!(last_moment.access_until(), Some(until));
             let after = pro(&[holding], until);
             assert!(!after.is_active());
@@ -397,13 +432,19 @@ mod tests {
     fn evaluating_in_place_agrees_with_deriving_again() {
         let ends = now() + TimeDelta::days(1);
         let holdings = [active(ends, Renewal::Off)];
-        let grants = [Grant { entitlement: "export".into(), expires_at: Some(ends + TimeDelta::days(1)) }];
+        let grants = [Grant {
+            entitlement: "export".into(),
+            expires_at: Some(ends + TimeDelta::days(1)),
+        }];
         let snapshot = derive(&example(), &holdings, &grants, Leniency::default(), now());
         for later in [ends, ends + TimeDelta::days(1), ends + TimeDelta::days(9)] {
             let again = derive(&example(), &holdings, &grants, Leniency::default(), later);
             let in_place = snapshot.at(later);
             for (a, b) in in_place.entitlements.iter().zip(&again.entitlements) {
-                assert_eq!((a.is_active(), a.access_until()), (b.is_active(), b.access_until()));
+                assert_eq!(
+                    (a.is_active(), a.access_until()),
+                    (b.is_active(), b.access_until())
+                );
             }
             assert_eq!(in_place.next_transition_at, again.next_transition_at);
         }
@@ -414,11 +455,34 @@ mod tests {
         let at = now() - TimeDelta::days(1);
         for (state, reason) in [
             (ItemState::OnHold { since: at }, InactiveReason::OnHold),
-            (ItemState::Paused { since: at, resumes_at: None }, InactiveReason::Paused),
+            (
+                ItemState::Paused {
+                    since: at,
+                    resumes_at: None,
+                },
+                InactiveReason::Paused,
+            ),
             (ItemState::Pending, InactiveReason::Pending),
-            (ItemState::Expired { at, reason: ExpiryReason::Canceled }, InactiveReason::Expired),
-            (ItemState::Revoked { at, reason: RevocationReason::Refunded }, InactiveReason::Refunded),
-            (ItemState::Unknown { said: "status 9".into() }, InactiveReason::Never),
+            (
+                ItemState::Expired {
+                    at,
+                    reason: ExpiryReason::Canceled,
+                },
+                InactiveReason::Expired,
+            ),
+            (
+                ItemState::Revoked {
+                    at,
+                    reason: RevocationReason::Refunded,
+                },
+                InactiveReason::Refunded,
+            ),
+            (
+                ItemState::Unknown {
+                    said: "status 9".into(),
+                },
+                InactiveReason::Never,
+            ),
         ] {
             let entitlement = pro(&[holding(state)], now());
             assert!(!entitlement.is_active());

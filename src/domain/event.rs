@@ -142,6 +142,9 @@ mod tests {
     #[test]
     fn decisions_print_as_the_event_log_keeps_them() {
         let words = Decision::MergeOnly(MergeReason::UnmappedProduct).words();
-        assert_eq!(words, ("merge_only".to_owned(), "unmapped_product".to_owned()));
+        assert_eq!(
+            words,
+            ("merge_only".to_owned(), "unmapped_product".to_owned())
+        );
     }
 }

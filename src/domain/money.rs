@@ -43,10 +43,6 @@ pub(crate) struct Money {
 }
 
 impl Money {
-    pub(crate) fn from_micros(micros: i64, currency: Currency) -> Self {
-        Self { micros, currency }
-    }
-
     /// Apple's unit: 9.99 is 9990, for every currency. `None` when it does not fit.
     pub(crate) fn from_milliunits(milliunits: i64, currency: Currency) -> Option<Self> {
         let micros = milliunits.checked_mul(1_000)?;
@@ -54,11 +50,7 @@ impl Money {
     }
 
     /// Google's unit: whole units and billionths with equal signs. `None` when not exact in micros.
-    pub(crate) fn from_units_and_nanos(
-        units: i64,
-        nanos: i64,
-        currency: Currency,
-    ) -> Option<Self> {
+    pub(crate) fn from_units_and_nanos(units: i64, nanos: i64, currency: Currency) -> Option<Self> {
         if nanos % 1_000 != 0 || nanos.abs() >= 1_000_000_000 {
             return None;
         }

@@ -57,9 +57,14 @@ impl Verdict {
     }
 
     pub(crate) fn parse(word: &str) -> Option<Self> {
-        [Self::Won, Self::Confirmed, Self::OwnedByAnother, Self::NotFound]
-            .into_iter()
-            .find(|verdict| verdict.as_str() == word)
+        [
+            Self::Won,
+            Self::Confirmed,
+            Self::OwnedByAnother,
+            Self::NotFound,
+        ]
+        .into_iter()
+        .find(|verdict| verdict.as_str() == word)
     }
 }
 
@@ -112,7 +117,11 @@ pub(crate) fn rule(
     for claim in claims {
         let verdict = match owner {
             Some(current) if current.account == claim.account => {
-                if reason.is_some() { Verdict::Won } else { Verdict::Confirmed }
+                if reason.is_some() {
+                    Verdict::Won
+                } else {
+                    Verdict::Confirmed
+                }
             }
             Some(_) => Verdict::OwnedByAnother,
             None => {
@@ -128,7 +137,11 @@ pub(crate) fn rule(
         };
         verdicts.push((claim.id, claim.account, verdict));
     }
-    Ruling { owner, reason, verdicts }
+    Ruling {
+        owner,
+        reason,
+        verdicts,
+    }
 }
 
 fn hint_is_older_than_transfer(owner: Option<Owner>, purchased_at: Option<Instant>) -> bool {
@@ -147,12 +160,21 @@ fn follow_hint(
         return (owner, None);
     };
     match owner {
-        Some(current) if current.account == named => {
-            (Some(Owner { provisional_until: None, ..current }), None)
-        }
+        Some(current) if current.account == named => (
+            Some(Owner {
+                provisional_until: None,
+                ..current
+            }),
+            None,
+        ),
         Some(current) if !current.is_provisional_at(now) => (Some(current), None),
         Some(_) | None => {
-            let owner = Owner { account: named, since: now, provisional_until: None, transferred: false };
+            let owner = Owner {
+                account: named,
+                since: now,
+                provisional_until: None,
+                transferred: false,
+            };
             (Some(owner), Some(OwnershipReason::StoreHint))
         }
     }
@@ -174,7 +196,10 @@ mod tests {
     }
 
     fn claim(n: u128) -> OpenClaim {
-        OpenClaim { id: ClaimId(Uuid::from_u128(n)), account: account(n) }
+        OpenClaim {
+            id: ClaimId(Uuid::from_u128(n)),
+            account: account(n),
+        }
     }
 
     fn owned_by(n: u128, provisional: bool) -> Owner {
@@ -197,21 +222,43 @@ mod tests {
         assert_eq!(ruling.owner.map(|o| o.account), Some(account(1)));
         assert!(ruling.owner.is_some_and(|o| o.is_provisional_at(now())));
         assert_eq!(verdicts(&ruling)[0], Verdict::Won);
-        assert!(verdicts(&ruling)[1..].iter().all(|v| *v == Verdict::OwnedByAnother));
+        assert!(
+            verdicts(&ruling)[1..]
+                .iter()
+                .all(|v| *v == Verdict::OwnedByAnother)
+        );
     }
 
     #[test]
     fn the_stores_record_beats_a_provisional_owner_but_not_a_settled_one() {
-        let over_provisional = rule(Some(owned_by(1, true)), Some(account(2)), None, &[claim(2)], now());
+        let over_provisional = rule(
+            Some(owned_by(1, true)),
+            Some(account(2)),
+            None,
+            &[claim(2)],
+            now(),
+        );
         assert_eq!(over_provisional.owner.map(|o| o.account), Some(account(2)));
         assert_eq!(verdicts(&over_provisional), [Verdict::Won]);
 
-        let over_settled = rule(Some(owned_by(1, false)), Some(account(2)), None, &[claim(2)], now());
+        let over_settled = rule(
+            Some(owned_by(1, false)),
+            Some(account(2)),
+            None,
+            &[claim(2)],
+            now(),
+        );
         assert_eq!(over_settled.owner.map(|o| o.account), Some(account(1)));
         assert_eq!(verdicts(&over_settled), [Verdict::OwnedByAnother]);
 
         let after_thirty_days = now() + TimeDelta::days(PROVISIONAL_DAYS);
-        let too_late = rule(Some(owned_by(1, true)), Some(account(2)), None, &[claim(2)], after_thirty_days);
+        let too_late = rule(
+            Some(owned_by(1, true)),
+            Some(account(2)),
+            None,
+            &[claim(2)],
+            after_thirty_days,
+        );
         assert_eq!(too_late.owner.map(|o| o.account), Some(account(1)));
     }
 
@@ -225,7 +272,13 @@ mod tests {
 
     #[test]
     fn a_hint_confirms_its_owner_for_good() {
-        let ruling = rule(Some(owned_by(1, true)), Some(account(1)), None, &[claim(1)], now());
+        let ruling = rule(
+            Some(owned_by(1, true)),
+            Some(account(1)),
+            None,
+            &[claim(1)],
+            now(),
+        );
         assert_eq!(ruling.owner.and_then(|o| o.provisional_until), None);
         assert_eq!(verdicts(&ruling), [Verdict::Confirmed]);
         assert_eq!(ruling.reason, None);
@@ -233,11 +286,18 @@ mod tests {
 
     #[test]
     fn after_a_transfer_only_a_newer_purchase_carries_a_hint() {
-        let transferred = Owner { transferred: true, ..owned_by(1, false) };
+        let transferred = Owner {
+            transferred: true,
+            ..owned_by(1, false)
+        };
         let old_purchase = rule(Some(transferred), Some(account(2)), Some(now()), &[], now());
         assert_eq!(old_purchase.owner, Some(transferred));
         let confirmed = rule(
-            Some(transferred), Some(account(1)), Some(now() + TimeDelta::days(1)), &[], now(),
+            Some(transferred),
+            Some(account(1)),
+            Some(now() + TimeDelta::days(1)),
+            &[],
+            now(),
         );
         assert_eq!(confirmed.owner.map(|o| o.account), Some(account(1)));
     }

@@ -69,7 +69,10 @@ pub(crate) struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { leniency: Leniency::default(), recheck_max: TimeDelta::hours(24) }
+        Self {
+            leniency: Leniency::default(),
+            recheck_max: TimeDelta::hours(24),
+        }
     }
 }
 
@@ -111,11 +114,22 @@ pub(crate) fn reconcile(
         }
     };
     let store_away = matches!(step.answer, Answer::Away | Answer::Proof(_));
-    let next = Book { owner: ruling.owner, known, store_away };
+    let next = Book {
+        owner: ruling.owner,
+        known,
+        store_away,
+    };
     let decision = narrow(decision, book, &next, provider, catalog);
     let next_check_at = next_check(&next, decision, policy, step.now);
     let acknowledge_by = acknowledge_by(&next, provider, catalog);
-    Outcome { decision, book: next, ownership: ruling.reason, verdicts: ruling.verdicts, next_check_at, acknowledge_by }
+    Outcome {
+        decision,
+        book: next,
+        ownership: ruling.reason,
+        verdicts: ruling.verdicts,
+        next_check_at,
+        acknowledge_by,
+    }
 }
 
 fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
@@ -124,7 +138,12 @@ fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
         Answer::Store(state) => (state, false),
         Answer::Proof(state) => (state, true),
         Answer::NotFound => return (Decision::Skip(SkipReason::NotAtStore), known),
-        Answer::Gone => return (Decision::Skip(SkipReason::GoneAtStore), known.map(|k| close(k, step.now))),
+        Answer::Gone => {
+            return (
+                Decision::Skip(SkipReason::GoneAtStore),
+                known.map(|k| close(k, step.now)),
+            );
+        }
         Answer::Away if book.store_away || known.is_none() => {
             return (Decision::Skip(SkipReason::StoreUnreachable), known);
         }
@@ -137,11 +156,16 @@ fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
         Decision::Apply(_) | Decision::MergeOnly(_) => {
             let since = known.as_ref().and_then(|known| known.unconfirmed_since);
             let unconfirmed_since = standing_in.then(|| since.unwrap_or(step.now));
-            Some(Known { state: incoming.clone(), contradictions: 0, unconfirmed_since })
+            Some(Known {
+                state: incoming.clone(),
+                contradictions: 0,
+                unconfirmed_since,
+            })
         }
-        Decision::Skip(SkipReason::Contradiction) => {
-            known.map(|known| Known { contradictions: known.contradictions + 1, ..known })
-        }
+        Decision::Skip(SkipReason::Contradiction) => known.map(|known| Known {
+            contradictions: known.contradictions + 1,
+            ..known
+        }),
         Decision::Skip(_) => known,
     };
     (decision, known)
@@ -150,10 +174,14 @@ fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
 /// The store has forgotten the purchase: what had ended by then stays ended.
 fn close(mut known: Known, now: Instant) -> Known {
     for item in &mut known.state.items {
-        if let ItemState::Active { expires_at, .. } | ItemState::GracePeriod { expires_at, .. } = item.state
+        if let ItemState::Active { expires_at, .. } | ItemState::GracePeriod { expires_at, .. } =
+            item.state
             && expires_at <= now
         {
-            item.state = ItemState::Expired { at: expires_at, reason: ExpiryReason::Other };
+            item.state = ItemState::Expired {
+                at: expires_at,
+                reason: ExpiryReason::Other,
+            };
         }
     }
     known
@@ -188,12 +216,22 @@ fn refused(step: &Step) -> Vec<(ClaimId, AccountId, Verdict)> {
 }
 
 /// An answer that no account can feel is kept, not applied.
-fn narrow(decision: Decision, before: &Book, after: &Book, provider: Provider, catalog: &Catalog) -> Decision {
+fn narrow(
+    decision: Decision,
+    before: &Book,
+    after: &Book,
+    provider: Provider,
+    catalog: &Catalog,
+) -> Decision {
     let owner_changed = before.owner.map(|o| o.account) != after.owner.map(|o| o.account);
-    let Some(known) = &after.known else { return decision };
+    let Some(known) = &after.known else {
+        return decision;
+    };
     match decision {
         Decision::Apply(_) if after.owner.is_none() => Decision::MergeOnly(MergeReason::Unowned),
-        Decision::Apply(_) | Decision::MergeOnly(_) if !catalog.accepts(known.state.environment) => {
+        Decision::Apply(_) | Decision::MergeOnly(_)
+            if !catalog.accepts(known.state.environment) =>
+        {
             Decision::MergeOnly(MergeReason::EnvironmentNotAccepted)
         }
         Decision::Apply(_) | Decision::MergeOnly(_)
@@ -207,7 +245,11 @@ fn narrow(decision: Decision, before: &Book, after: &Book, provider: Provider, c
 }
 
 fn any_mapped(known: &Known, provider: Provider, catalog: &Catalog) -> bool {
-    known.state.items.iter().any(|item| catalog.plan(provider, &item.product).is_some())
+    known
+        .state
+        .items
+        .iter()
+        .any(|item| catalog.plan(provider, &item.product).is_some())
 }
 
 /// Owned chains that grant, or may grant again without a new purchase, are read again by themselves.
@@ -246,7 +288,11 @@ fn acknowledge_by(book: &Book, provider: Provider, catalog: &Catalog) -> Option<
     book.owner?;
     let known = book.known.as_ref()?;
     let grants = catalog.accepts(known.state.environment) && any_mapped(known, provider, catalog);
-    let paid = known.state.items.iter().any(|item| item.state != ItemState::Pending);
+    let paid = known
+        .state
+        .items
+        .iter()
+        .any(|item| item.state != ItemState::Pending);
     known.state.acknowledge_by.filter(|_| grants && paid)
 }
 

@@ -46,19 +46,37 @@ fn state(stamp: i64, item_state: ItemState) -> StoreState {
 }
 
 fn active(until: i64) -> ItemState {
-    ItemState::Active { expires_at: t(until), renewal: Renewal::On }
+    ItemState::Active {
+        expires_at: t(until),
+        renewal: Renewal::On,
+    }
 }
 
 fn claim(n: u128) -> OpenClaim {
-    OpenClaim { id: ClaimId(Uuid::from_u128(n)), account: AccountId(Uuid::from_u128(n)) }
+    OpenClaim {
+        id: ClaimId(Uuid::from_u128(n)),
+        account: AccountId(Uuid::from_u128(n)),
+    }
 }
 
 fn step(now: i64, answer: Answer) -> Step {
-    Step { source: SignalSource::Notification, now: t(now), answer, hint: None, claims: vec![] }
+    Step {
+        source: SignalSource::Notification,
+        now: t(now),
+        answer,
+        hint: None,
+        claims: vec![],
+    }
 }
 
 fn run(book: &Book, step: &Step) -> Outcome {
-    reconcile(Provider::AppStore, book, step, &example(), Policy::default())
+    reconcile(
+        Provider::AppStore,
+        book,
+        step,
+        &example(),
+        Policy::default(),
+    )
 }
 
 fn owned(until: i64) -> Book {
@@ -73,16 +91,29 @@ fn a_claim_is_decided_with_the_answer_that_confirms_it() {
     bind.claims = vec![claim(1), claim(2)];
     let outcome = run(&Book::default(), &bind);
     assert_eq!(outcome.decision, Decision::Apply(ApplyReason::Purchased));
-    assert_eq!(outcome.book.owner.map(|o| o.account), Some(claim(1).account));
+    assert_eq!(
+        outcome.book.owner.map(|o| o.account),
+        Some(claim(1).account)
+    );
     assert_eq!(outcome.verdicts[1].2, Verdict::OwnedByAnother);
-    assert_eq!(outcome.next_check_at, Some(t(24)), "recheck_max before the period's end");
+    assert_eq!(
+        outcome.next_check_at,
+        Some(t(24)),
+        "recheck_max before the period's end"
+    );
 }
 
 #[test]
 fn without_an_owner_the_answer_is_only_kept() {
-    let outcome = run(&Book::default(), &step(0, Answer::Store(state(0, active(10)))));
+    let outcome = run(
+        &Book::default(),
+        &step(0, Answer::Store(state(0, active(10)))),
+    );
     assert_eq!(outcome.decision, Decision::MergeOnly(MergeReason::Unowned));
-    assert_eq!(outcome.next_check_at, None, "an unowned chain is looked at on signals only");
+    assert_eq!(
+        outcome.next_check_at, None,
+        "an unowned chain is looked at on signals only"
+    );
 }
 
 #[test]
@@ -90,15 +121,31 @@ fn every_order_of_answers_ends_in_the_newest() {
     let answers = [
         state(1, active(10)),
         state(10, active(20)),
-        state(15, ItemState::Revoked { at: t(15), reason: RevocationReason::Refunded }),
+        state(
+            15,
+            ItemState::Revoked {
+                at: t(15),
+                reason: RevocationReason::Refunded,
+            },
+        ),
     ];
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
         let mut book = owned(10);
         for n in order.into_iter().chain(order) {
             book = run(&book, &step(16, Answer::Store(answers[n].clone()))).book;
         }
         let known = book.known.expect("known");
-        assert_eq!(known.state.items[0].state, answers[2].items[0].state, "{order:?}");
+        assert_eq!(
+            known.state.items[0].state, answers[2].items[0].state,
+            "{order:?}"
+        );
     }
 }
 
@@ -118,7 +165,10 @@ fn a_contradiction_is_asked_again_before_it_is_believed() {
     for stamp in 1..=2 {
         let outcome = run(&book, &step(stamp, Answer::Store(state(stamp, active(10)))));
         assert_eq!(outcome.decision, Decision::Skip(SkipReason::Contradiction));
-        assert_eq!(outcome.next_check_at, Some(t(stamp) + CONTRADICTION_RECHECK));
+        assert_eq!(
+            outcome.next_check_at,
+            Some(t(stamp) + CONTRADICTION_RECHECK)
+        );
         book = outcome.book;
     }
     let believed = run(&book, &step(3, Answer::Store(state(3, active(10)))));
@@ -130,7 +180,10 @@ fn the_environment_of_a_chain_never_changes() {
     let mut sandbox = state(5, active(90));
     sandbox.environment = Environment::Sandbox;
     let outcome = run(&owned(10), &step(5, Answer::Store(sandbox)));
-    assert_eq!(outcome.decision, Decision::Skip(SkipReason::EnvironmentChanged));
+    assert_eq!(
+        outcome.decision,
+        Decision::Skip(SkipReason::EnvironmentChanged)
+    );
 }
 
 #[test]
@@ -138,12 +191,18 @@ fn while_the_store_is_away_a_proof_stands_in_and_the_store_confirms_it_later() {
     let mut bind = step(0, Answer::Proof(state(0, active(100))));
     bind.claims = vec![claim(1)];
     let outcome = run(&Book::default(), &bind);
-    assert_eq!(outcome.decision, Decision::Apply(ApplyReason::ProofStandsIn));
+    assert_eq!(
+        outcome.decision,
+        Decision::Apply(ApplyReason::ProofStandsIn)
+    );
     assert_eq!(outcome.verdicts[0].2, Verdict::Won);
     let known = outcome.book.known.as_ref().expect("known");
     assert_eq!(known.unconfirmed_since, Some(t(0)));
 
-    let confirmed = run(&outcome.book, &step(1, Answer::Store(state(1, active(100)))));
+    let confirmed = run(
+        &outcome.book,
+        &step(1, Answer::Store(state(1, active(100)))),
+    );
     assert_eq!(confirmed.decision, Decision::Apply(ApplyReason::Confirmed));
     assert_eq!(confirmed.book.known.and_then(|k| k.unconfirmed_since), None);
     assert!(!confirmed.book.store_away);
@@ -152,11 +211,23 @@ fn while_the_store_is_away_a_proof_stands_in_and_the_store_confirms_it_later() {
 #[test]
 fn a_proof_adds_nothing_to_what_the_store_has_confirmed() {
     let book = owned(100);
-    let mut proof = state(1, ItemState::Active { expires_at: t(100), renewal: Renewal::Off });
+    let mut proof = state(
+        1,
+        ItemState::Active {
+            expires_at: t(100),
+            renewal: Renewal::Off,
+        },
+    );
     proof.account_token = None;
     let outcome = run(&book, &step(1, Answer::Proof(proof)));
-    assert_eq!(outcome.decision, Decision::MergeOnly(MergeReason::Unchanged));
-    assert_eq!(outcome.book.known, book.known, "renewal stays on, access confirmed");
+    assert_eq!(
+        outcome.decision,
+        Decision::MergeOnly(MergeReason::Unchanged)
+    );
+    assert_eq!(
+        outcome.book.known, book.known,
+        "renewal stays on, access confirmed"
+    );
 }
 
 #[test]
@@ -166,7 +237,10 @@ fn a_claim_stays_open_while_the_store_is_away_and_falls_when_it_does_not_know() 
     assert!(run(&Book::default(), &away).verdicts.is_empty());
     let mut unknown = step(0, Answer::NotFound);
     unknown.claims = vec![claim(1)];
-    assert_eq!(run(&Book::default(), &unknown).verdicts[0].2, Verdict::NotFound);
+    assert_eq!(
+        run(&Book::default(), &unknown).verdicts[0].2,
+        Verdict::NotFound
+    );
 }
 
 #[test]
@@ -177,7 +251,10 @@ fn an_unmapped_product_is_owned_and_grants_nothing() {
     let mut bind = step(0, Answer::Store(unknown));
     bind.claims = vec![claim(1)];
     let outcome = run(&Book::default(), &bind);
-    assert_eq!(outcome.decision, Decision::MergeOnly(MergeReason::UnmappedProduct));
+    assert_eq!(
+        outcome.decision,
+        Decision::MergeOnly(MergeReason::UnmappedProduct)
+    );
     assert_eq!(outcome.verdicts[0].2, Verdict::Won);
     assert_eq!(outcome.acknowledge_by, None, "left to the store's refund");
 }
@@ -188,12 +265,19 @@ fn a_late_renewal_is_asked_for_with_growing_pauses() {
     let at_end = run(&book, &step(10, Answer::Store(state(10, active(10)))));
     assert_eq!(at_end.next_check_at, Some(t(10) + LATE_RENEWAL_RECHECK_MIN));
     let an_hour_late = run(&book, &step(11, Answer::Store(state(11, active(10)))));
-    assert_eq!(an_hour_late.next_check_at, Some(t(11) + LATE_RENEWAL_RECHECK_MAX));
+    assert_eq!(
+        an_hour_late.next_check_at,
+        Some(t(11) + LATE_RENEWAL_RECHECK_MAX)
+    );
 }
 
 #[test]
 fn a_voided_order_ends_its_own_period_only() {
-    let void = |order: &str| Evidence::Void { order_id: order.into(), at: t(5), partial: false };
+    let void = |order: &str| Evidence::Void {
+        order_id: order.into(),
+        at: t(5),
+        partial: false,
+    };
     let current = with_evidence(state(6, active(20)), &[void("tx-1")]);
     assert!(matches!(current.items[0].state, ItemState::Revoked { .. }));
     let older = with_evidence(state(6, active(20)), &[void("tx-0")]);

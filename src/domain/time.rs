@@ -1,6 +1,6 @@
 //! Periods of the catalog (ISO 8601) and small helpers over store dates.
 
-use chrono::{DateTime, Days, Months, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// Business time, as the stores and devices see it.
@@ -35,16 +35,6 @@ impl Period {
         };
         let count = body[..body.len() - 1].parse().ok().filter(|n| *n > 0)?;
         Some(Self { count, unit })
-    }
-
-    /// The same day and hour one period later; the last day of a shorter month.
-    pub(crate) fn after(self, start: Instant) -> Option<Instant> {
-        match self.unit {
-            PeriodUnit::Day => start.checked_add_days(Days::new(self.count.into())),
-            PeriodUnit::Week => start.checked_add_days(Days::new(7 * u64::from(self.count))),
-            PeriodUnit::Month => start.checked_add_months(Months::new(self.count)),
-            PeriodUnit::Year => start.checked_add_months(Months::new(12 * self.count)),
-        }
     }
 }
 
@@ -89,7 +79,10 @@ mod tests {
     #[test]
     fn periods_read_and_print_alike() {
         for text in ["P1D", "P1W", "P1M", "P3M", "P6M", "P1Y"] {
-            assert_eq!(Period::parse(text).map(|p| p.to_string()).as_deref(), Some(text));
+            assert_eq!(
+                Period::parse(text).map(|p| p.to_string()).as_deref(),
+                Some(text)
+            );
         }
         for text in ["", "P", "PM", "P0M", "P1", "1M", "P1H", "P-1M", "P1M2D"] {
             assert_eq!(Period::parse(text), None, "{text}");

@@ -68,9 +68,14 @@ pub(crate) async fn follow(core: &Core) -> Result<(), StorageError> {
 }
 
 /// A catalog as it was, for replay.
-pub(crate) async fn version(db: &Db, version: CatalogVersion) -> Result<Option<Catalog>, CatalogError> {
+pub(crate) async fn version(
+    db: &Db,
+    version: CatalogVersion,
+) -> Result<Option<Catalog>, CatalogError> {
     let applied = catalogs::get(db, version).await?;
-    applied.map(|Applied { version, body }| parse(&body, version)).transpose()
+    applied
+        .map(|Applied { version, body }| parse(&body, version))
+        .transpose()
 }
 
 /// The handle that flows and hub share.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
-use super::reconcile::{Reconciled, reconcile_one};
 use super::Core;
+use super::reconcile::{Reconciled, reconcile_one};
 use crate::domain::catalog::Catalog;
 use crate::domain::event::SignalSource;
 use crate::domain::ids::{ChainId, ClaimId};
@@ -62,7 +62,10 @@ pub(crate) async fn bind_purchase(
     account: &Account,
     proof: &Proof,
 ) -> Result<Outcome, BindError> {
-    core.limits.bind.take(account.id).map_err(BindError::TooMany)?;
+    core.limits
+        .bind
+        .take(account.id)
+        .map_err(BindError::TooMany)?;
     let proven = verify(core, account, proof).await?;
     if let Some(outcome) = already_in_sync(core, account, &proven).await? {
         return Ok(outcome);
@@ -85,7 +88,10 @@ async fn verify(core: &Core, account: &Account, proof: &Proof) -> Result<Proven,
     if proof.shows_possession() {
         return Ok(core.stores.verify_proof(proof, &catalog, now).await?);
     }
-    core.limits.bare_id.take(account.id).map_err(BindError::TooMany)?;
+    core.limits
+        .bare_id
+        .take(account.id)
+        .map_err(BindError::TooMany)?;
     let answer_at = MachineInstant::now() + BARE_ID_ANSWER_MIN;
     let proven = tokio::time::timeout_at(answer_at, core.stores.verify_proof(proof, &catalog, now));
     let proven = proven.await.unwrap_or(Err(ProofError::Unavailable));
@@ -116,13 +122,26 @@ async fn already_in_sync(
     if progress.owner != Some(account.id) || !progress.in_sync {
         return Ok(None);
     }
-    let Some(known) = ledger::peek(&core.db, chain).await? else { return Ok(None) };
+    let Some(known) = ledger::peek(&core.db, chain).await? else {
+        return Ok(None);
+    };
     let now = core.clock.now();
-    let ended = known.state.items.iter().any(|item| period_is_over(&item.state, now));
+    let ended = known
+        .state
+        .items
+        .iter()
+        .any(|item| period_is_over(&item.state, now));
     if ended || known.unconfirmed_since.is_some() || says_more(proven, &known) {
         return Ok(None);
     }
-    Ok(Some(classify(&known, proven.alias.provider, &core.catalog.load(), Outcome::AlreadyYours, core, now)))
+    Ok(Some(classify(
+        &known,
+        proven.alias.provider,
+        &core.catalog.load(),
+        Outcome::AlreadyYours,
+        core,
+        now,
+    )))
 }
 
 fn period_is_over(state: &ItemState, now: Instant) -> bool {
@@ -131,13 +150,27 @@ fn period_is_over(state: &ItemState, now: Instant) -> bool {
 
 /// The proof is of a transaction that the ledger has not seen.
 fn says_more(proven: &Proven, known: &Known) -> bool {
-    let Some(stand_in) = &proven.stand_in else { return false };
+    let Some(stand_in) = &proven.stand_in else {
+        return false;
+    };
     let seen = |id: &str| {
-        known.state.transactions.iter().any(|transaction| transaction.transaction_id == id)
-            || known.state.items.iter().any(|item| item.transaction_id.as_deref() == Some(id))
+        known
+            .state
+            .transactions
+            .iter()
+            .any(|transaction| transaction.transaction_id == id)
+            || known
+                .state
+                .items
+                .iter()
+                .any(|item| item.transaction_id.as_deref() == Some(id))
     };
     stand_in.stamp > known.state.stamp
-        && stand_in.items.iter().filter_map(|item| item.transaction_id.as_deref()).any(|id| !seen(id))
+        && stand_in
+            .items
+            .iter()
+            .filter_map(|item| item.transaction_id.as_deref())
+            .any(|id| !seen(id))
 }
 
 /// The wish outlives its connection: claim and dirty mark in one commit.
@@ -225,7 +258,10 @@ fn classify(
     let open = items.iter().any(|item| {
         catalog.accepts(known.state.environment)
             && catalog.plan(provider, &item.product).is_some()
-            && item.state.access(core.policy.leniency, false).is_open_at(now)
+            && item
+                .state
+                .access(core.policy.leniency, false)
+                .is_open_at(now)
     });
     if open {
         owned

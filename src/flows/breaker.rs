@@ -37,7 +37,10 @@ struct State {
 impl Breaker {
     /// Whether to call. When an open breaker's pause ends, one caller goes first.
     pub(super) fn allows(&self) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         match state.open_until {
             Some(until) if Instant::now() < until => false,
             Some(_) => {
@@ -49,11 +52,17 @@ impl Breaker {
     }
 
     pub(super) fn succeeded(&self) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = State::default();
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = State::default();
     }
 
     pub(super) fn failed(&self) {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         state.failures += 1;
         if state.failures >= FAILURES_TO_OPEN {
             state.open_until = Some(Instant::now() + OPEN_FOR);
@@ -75,7 +84,10 @@ mod tests {
         assert!(!breaker.allows());
         tokio::time::advance(OPEN_FOR).await;
         assert!(breaker.allows());
-        assert!(!breaker.allows(), "the others wait for the first one's luck");
+        assert!(
+            !breaker.allows(),
+            "the others wait for the first one's luck"
+        );
         breaker.succeeded();
         assert!(breaker.allows());
     }

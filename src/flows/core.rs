@@ -71,7 +71,10 @@ pub(crate) struct Core {
 type HintQueue = mpsc::Receiver<(AccountId, Revision)>;
 
 impl Core {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, by the composition root"
+    )]
     pub(crate) fn new(
         db: Db,
         stores: Stores,
@@ -101,7 +104,11 @@ impl Core {
 
     /// Sends what is queued and returns: for a process that ends after one change.
     pub(crate) async fn flush_hints(&self) {
-        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let hints = self
+            .hints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(mut hints) = hints {
             // A closed queue ends the relay once it is empty.
             hints.close();
@@ -111,7 +118,11 @@ impl Core {
 
     /// Sends this process's hints to the other replicas until stopped.
     pub(crate) async fn relay(&self, stop: CancellationToken) {
-        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let hints = self
+            .hints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(hints) = hints {
             relay(self.db.clone(), hints, stop).await;
         }

@@ -32,10 +32,20 @@ pub(super) async fn account(
         None => (Revision::ZERO, snapshot == nothing(catalog)),
     };
     if same {
-        snapshots::touch(tx, account.id, snapshot.next_transition_at, catalog.version()).await?;
+        snapshots::touch(
+            tx,
+            account.id,
+            snapshot.next_transition_at,
+            catalog.version(),
+        )
+        .await?;
         return Ok(None);
     }
-    let stored = Stored { account: account.id, revision: revision.next(), snapshot };
+    let stored = Stored {
+        account: account.id,
+        revision: revision.next(),
+        snapshot,
+    };
     snapshots::write(tx, &stored, catalog.version()).await?;
     Ok(Some(Changed { account, stored }))
 }

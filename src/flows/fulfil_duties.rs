@@ -31,7 +31,10 @@ async fn fulfil(core: &Core, duty: &Due) -> Result<(), StorageError> {
         return duties::failed(&core.db, duty.id, "the chain has no known state").await;
     };
     failpoint::at("before_acknowledge");
-    let told = core.stores.acknowledge(&known.state, &core.catalog.load()).await;
+    let told = core
+        .stores
+        .acknowledge(&known.state, &core.catalog.load())
+        .await;
     failpoint::at("after_acknowledge");
     match told {
         Ok(()) => {
@@ -56,7 +59,10 @@ pub(crate) async fn alarm_unacknowledged(core: &Core) -> Result<(), StorageError
     let count = duties::unacknowledged(&core.db, horizon).await?;
     metrics::gauge!("entitled_purchases_about_to_be_refunded").set(count as f64);
     if count > 0 {
-        warn!(count, "purchases without owner or product will be refunded by their store");
+        warn!(
+            count,
+            "purchases without owner or product will be refunded by their store"
+        );
     }
     Ok(())
 }

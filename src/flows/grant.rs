@@ -29,13 +29,26 @@ pub(crate) async fn grant(
 ) -> Result<Option<Revision>, GrantError> {
     let now = core.clock.now();
     let catalog = core.catalog.load_full();
-    if !catalog.entitlements().any(|known| known == grant.entitlement) {
+    if !catalog
+        .entitlements()
+        .any(|known| known == grant.entitlement)
+    {
         return Err(GrantError::UnknownEntitlement(grant.entitlement.clone()));
     }
     let mut tx = core.db.begin().await?;
     let locked = accounts::lock(&mut tx, &[id]).await?.pop();
     let account = locked.ok_or(GrantError::UnknownAccount)?;
-    grants::add(&mut tx, id, grant, Audit { actor, reason, at: now }).await?;
+    grants::add(
+        &mut tx,
+        id,
+        grant,
+        Audit {
+            actor,
+            reason,
+            at: now,
+        },
+    )
+    .await?;
     let changed = derive::account(core, &mut tx, account, &catalog, now).await?;
     let revision = changed.as_ref().map(|changed| changed.stored.revision);
     let detail = format!("{}: {reason}", grant.entitlement);
@@ -45,7 +58,11 @@ pub(crate) async fn grant(
         detail: Some(&detail),
         revision,
         catalog: Some(catalog.version()),
-        ..NewEvent::new(SignalSource::Operator, Decision::Apply(ApplyReason::Granted), now)
+        ..NewEvent::new(
+            SignalSource::Operator,
+            Decision::Apply(ApplyReason::Granted),
+            now,
+        )
     };
     events::append(&mut tx, event).await?;
     tx.commit().await.map_err(StorageError::from)?;

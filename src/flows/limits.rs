@@ -19,14 +19,21 @@ pub(crate) struct Limit {
 
 impl Limit {
     fn per_minute(max: u32) -> Self {
-        let counts = Cache::builder().max_capacity(200_000).time_to_live(WINDOW).build();
+        let counts = Cache::builder()
+            .max_capacity(200_000)
+            .time_to_live(WINDOW)
+            .build();
         Self { counts, max }
     }
 
     /// Takes one; the wait until it may be tried again if none is left.
     pub(crate) fn take(&self, account: AccountId) -> Result<(), Duration> {
         let count = self.counts.get_with(account, Default::default);
-        if count.fetch_add(1, Ordering::Relaxed) < self.max { Ok(()) } else { Err(WINDOW) }
+        if count.fetch_add(1, Ordering::Relaxed) < self.max {
+            Ok(())
+        } else {
+            Err(WINDOW)
+        }
     }
 }
 
@@ -56,7 +63,10 @@ mod tests {
     #[test]
     fn one_account_cannot_use_up_anothers() {
         let limit = Limit::per_minute(2);
-        let (a, b) = (AccountId(uuid::Uuid::from_u128(1)), AccountId(uuid::Uuid::from_u128(2)));
+        let (a, b) = (
+            AccountId(uuid::Uuid::from_u128(1)),
+            AccountId(uuid::Uuid::from_u128(2)),
+        );
         assert!(limit.take(a).is_ok() && limit.take(a).is_ok());
         assert_eq!(limit.take(a), Err(WINDOW));
         assert!(limit.take(b).is_ok());

@@ -30,7 +30,11 @@ async fn settle_account(core: &Core, id: AccountId) -> Result<(), StorageError> 
             account: Some(id),
             revision: Some(changed.stored.revision),
             catalog: Some(catalog.version()),
-            ..NewEvent::new(SignalSource::Time, Decision::Apply(ApplyReason::TimePassed), now)
+            ..NewEvent::new(
+                SignalSource::Time,
+                Decision::Apply(ApplyReason::TimePassed),
+                now,
+            )
         };
         events::append(&mut tx, event).await?;
     }

@@ -24,7 +24,11 @@ pub(crate) async fn read_entitlements(
 ) -> Result<Read, ReadError> {
     let (view, degraded) = core.hub.read(account, freshness).await?;
     let as_of = core.clock.now();
-    Ok(Read { view: view.at(as_of, core.hub.encoder()), as_of, degraded })
+    Ok(Read {
+        view: view.at(as_of, core.hub.encoder()),
+        as_of,
+        degraded,
+    })
 }
 
 /// The account of an identity; made by its first authenticated call.

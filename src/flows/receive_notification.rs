@@ -45,7 +45,9 @@ impl Ingress {
 
     async fn keep(&self, row: NewRow) -> Result<(), ReceiveError> {
         let (told, done) = oneshot::channel();
-        self.0.try_send((row, told)).map_err(|_| ReceiveError::Unavailable)?;
+        self.0
+            .try_send((row, told))
+            .map_err(|_| ReceiveError::Unavailable)?;
         done.await.map_err(|_| ReceiveError::Unavailable)?
     }
 }
@@ -68,7 +70,9 @@ async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> 
         Ok(()) => rows.iter().map(|_| Ok(())).collect(),
         Err(StorageError::Unavailable(cause)) => {
             warn!(cause, rows = rows.len(), "notifications could not be kept");
-            rows.iter().map(|_| Err(ReceiveError::Unavailable)).collect()
+            rows.iter()
+                .map(|_| Err(ReceiveError::Unavailable))
+                .collect()
         }
         Err(cause) => {
             // One bad row must not harm the others: each on its own.
@@ -95,18 +99,26 @@ pub(crate) async fn receive(
     body: &[u8],
 ) -> Result<(), ReceiveError> {
     let received_at = core.clock.now();
-    let delivery = Delivery { headers, body, now: received_at };
-    let authentic = core.stores.authenticate(provider, delivery).await.map_err(|rejection| {
-        let (error, word) = match &rejection {
-            Rejection::Forged(_) => (ReceiveError::Forged, "forged"),
-            Rejection::Unavailable(_) => (ReceiveError::Unavailable, "unavailable"),
-        };
-        warn!(provider = provider.as_str(), %rejection, "a notification was turned away");
-        metrics::counter!("entitled_notifications_rejected_total",
+    let delivery = Delivery {
+        headers,
+        body,
+        now: received_at,
+    };
+    let authentic = core
+        .stores
+        .authenticate(provider, delivery)
+        .await
+        .map_err(|rejection| {
+            let (error, word) = match &rejection {
+                Rejection::Forged(_) => (ReceiveError::Forged, "forged"),
+                Rejection::Unavailable(_) => (ReceiveError::Unavailable, "unavailable"),
+            };
+            warn!(provider = provider.as_str(), %rejection, "a notification was turned away");
+            metrics::counter!("entitled_notifications_rejected_total",
             "provider" => provider.as_str(), "why" => word)
-        .increment(1);
-        error
-    })?;
+            .increment(1);
+            error
+        })?;
     let row = NewRow {
         source: provider.as_str(),
         event_id: authentic.event_id,

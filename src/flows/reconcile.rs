@@ -46,8 +46,7 @@ pub(crate) enum Reconciled {
 /// Claims and reconciles everything that is due, up to the replica's concurrency. Tells how many.
 pub(crate) async fn reconcile_due(core: &Arc<Core>) -> Result<usize, StorageError> {
     let limit = i64::try_from(core.tuning.concurrency).unwrap_or(16);
-    let claimed =
-        chains::claim_due(&core.db, limit, core.clock.now(), core.tuning.lease).await?;
+    let claimed = chains::claim_due(&core.db, limit, core.clock.now(), core.tuning.lease).await?;
     let count = claimed.len();
     let mut running = JoinSet::new();
     for claimed in claimed {
@@ -138,7 +137,6 @@ async fn fetch(core: &Core, claimed: &Claimed, now: Instant) -> Result<Fetched, 
         evidence: &facts,
         known: &known,
         catalog: &catalog,
-        now,
     };
     let began = tokio::time::Instant::now();
     let fetched = tokio::time::timeout(core.tuning.fetch_timeout, core.stores.fetch(request)).await;
@@ -149,10 +147,15 @@ async fn fetch(core: &Core, claimed: &Claimed, now: Instant) -> Result<Fetched, 
         Ok(Err(error)) => return Ok(Err(error)),
         Err(_) => return Ok(Err(FetchError::away("the fetch took too long"))),
     };
-    Ok(core.stores.normalize(&claimed.head, &answers, &catalog, now).map(|answer| {
-        let raw = answers.into_iter().map(|StoreAnswer { call, status, body }| (call, status, body));
-        (answer, raw.collect())
-    }))
+    Ok(core
+        .stores
+        .normalize(&claimed.head, &answers, &catalog, now)
+        .map(|answer| {
+            let raw = answers
+                .into_iter()
+                .map(|StoreAnswer { call, status, body }| (call, status, body));
+            (answer, raw.collect())
+        }))
 }
 
 async fn settle_answer(
@@ -167,7 +170,12 @@ async fn settle_answer(
         chains::release(&core.db, claimed, JUST_MADE_PAUSE).await?;
         return Ok(Reconciled::Postponed(JUST_MADE_PAUSE));
     }
-    let work = Work { claimed: claimed.clone(), answer, raw, fetched_at };
+    let work = Work {
+        claimed: claimed.clone(),
+        answer,
+        raw,
+        fetched_at,
+    };
     match settle::settle(core, &work).await? {
         Settlement::Written => Ok(Reconciled::Settled),
         Settlement::Fenced => Ok(Reconciled::NotOurs),
@@ -182,9 +190,9 @@ async fn without_store(
     now: Instant,
 ) -> Result<Reconciled, StorageError> {
     let pause = match &error {
-        FetchError::Away { retry_after, .. } => {
-            retry_after.unwrap_or_default().max(backoff(core, claimed.failures))
-        }
+        FetchError::Away { retry_after, .. } => retry_after
+            .unwrap_or_default()
+            .max(backoff(core, claimed.failures)),
         FetchError::Refused(_) | FetchError::Unreadable(_) => REFUSED_PAUSE,
     };
     let provider = claimed.head.provider.as_str();
@@ -196,7 +204,12 @@ async fn without_store(
         }
     }
     if let Some(answer) = stand_in(core, claimed, now).await? {
-        let work = Work { claimed: claimed.clone(), answer, raw: Vec::new(), fetched_at: now };
+        let work = Work {
+            claimed: claimed.clone(),
+            answer,
+            raw: Vec::new(),
+            fetched_at: now,
+        };
         settle::settle(core, &work).await?;
     }
     chains::release(&core.db, claimed, pause).await?;
@@ -213,11 +226,15 @@ async fn stand_in(
     let known = ledger::known(&mut tx, claimed.id).await?;
     tx.commit().await?;
     let proofs = open.into_iter().filter_map(|open| open.stand_in);
-    let newest = proofs.filter(|state| is_recent(state, now)).max_by_key(|state| state.stamp);
+    let newest = proofs
+        .filter(|state| is_recent(state, now))
+        .max_by_key(|state| state.stamp);
     if let Some(state) = newest {
         return Ok(Some(Answer::Proof(state)));
     }
-    Ok(known.filter(|known| waits_for_renewal(known, now)).map(|_| Answer::Away))
+    Ok(known
+        .filter(|known| waits_for_renewal(known, now))
+        .map(|_| Answer::Away))
 }
 
 fn is_recent(state: &StoreState, now: Instant) -> bool {
@@ -234,6 +251,8 @@ fn waits_for_renewal(known: &Known, now: Instant) -> bool {
 /// Doubles with every failure, with jitter, so that a recovering store is not met by a herd.
 fn backoff(core: &Core, failures: i32) -> Duration {
     let exponent = u32::try_from(failures.clamp(0, 16)).unwrap_or(16);
-    let full = Duration::from_secs(1).saturating_mul(1 << exponent).min(core.tuning.backoff_max);
+    let full = Duration::from_secs(1)
+        .saturating_mul(1 << exponent)
+        .min(core.tuning.backoff_max);
     full.mul_f64(rand::rng().random_range(0.5..=1.0))
 }

@@ -26,10 +26,15 @@ pub(crate) enum RefreshError {
 /// Asks the stores; tells how many purchases could not be asked about in time. Work that is under
 /// way for a chain is joined, not repeated.
 pub(crate) async fn refresh(core: &Arc<Core>, account: AccountId) -> Result<usize, RefreshError> {
-    core.limits.refresh.take(account).map_err(RefreshError::TooMany)?;
+    core.limits
+        .refresh
+        .take(account)
+        .map_err(RefreshError::TooMany)?;
     let marked = chains::mark_account_dirty(&core.db, account, SignalSource::Refresh).await?;
     let deadline = MachineInstant::now() + core.tuning.wait_max;
-    let waits = marked.into_iter().map(|(chain, seq)| synced(core, chain, seq, deadline));
+    let waits = marked
+        .into_iter()
+        .map(|(chain, seq)| synced(core, chain, seq, deadline));
     let mut pending = 0;
     for done in join_all(waits).await {
         pending += usize::from(!done?);

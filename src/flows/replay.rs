@@ -1,6 +1,7 @@
 //! Replay: decide a chain again from its stored answers, times and catalogs; never calls a store.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde::Serialize;
 
@@ -45,9 +46,18 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
             Inputs::Rebased(rebased) => book = rebased.clone(),
             Inputs::Step { step, evidence } => {
                 let catalog = catalog_of(core, &mut catalogs, event).await?;
-                let step = reread(core, chain, event, step, evidence, &catalog, &mut differences).await?;
+                let step = reread(
+                    core,
+                    chain,
+                    event,
+                    step,
+                    evidence,
+                    catalog,
+                    &mut differences,
+                )
+                .await?;
                 let provider = provider_of(core, chain).await?;
-                let outcome = reconcile(provider, &book, &step, &catalog, core.policy);
+                let outcome = reconcile(provider, &book, &step, catalog, core.policy);
                 let words = outcome.decision.words();
                 if words != (event.decision.clone(), event.reason.clone()) {
                     differences.push(format!(
@@ -60,7 +70,11 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
         }
     }
     differences.extend(compare(core, chain, &book).await?);
-    Ok(Replayed { chain, steps: recorded.len(), differences })
+    Ok(Replayed {
+        chain,
+        steps: recorded.len(),
+        differences,
+    })
 }
 
 async fn provider_of(
@@ -68,7 +82,9 @@ async fn provider_of(
     chain: ChainId,
 ) -> anyhow::Result<crate::domain::provider::Provider> {
     let aliases = chains::aliases(&core.db, chain).await?;
-    let first = aliases.first().ok_or_else(|| anyhow::anyhow!("chain {chain} has no alias"))?;
+    let first = aliases
+        .first()
+        .ok_or_else(|| anyhow::anyhow!("chain {chain} has no alias"))?;
     Ok(first.provider)
 }
 
@@ -77,14 +93,18 @@ async fn catalog_of<'a>(
     catalogs: &'a mut HashMap<i64, Catalog>,
     event: &Recorded,
 ) -> anyhow::Result<&'a Catalog> {
-    let version = event.catalog.ok_or_else(|| anyhow::anyhow!("event {} names no catalog", event.id))?;
-    if !catalogs.contains_key(&version.0) {
-        let catalog = apply_catalog::version(&core.db, version)
-            .await?
-            .ok_or_else(|| anyhow::anyhow!("catalog version {} is gone", version.0))?;
-        catalogs.insert(version.0, catalog);
+    let version = event
+        .catalog
+        .ok_or_else(|| anyhow::anyhow!("event {} names no catalog", event.id))?;
+    match catalogs.entry(version.0) {
+        Entry::Occupied(read) => Ok(read.into_mut()),
+        Entry::Vacant(missing) => {
+            let catalog = apply_catalog::version(&core.db, version)
+                .await?
+                .ok_or_else(|| anyhow::anyhow!("catalog version {} is gone", version.0))?;
+            Ok(missing.insert(catalog))
+        }
     }
-    catalogs.get(&version.0).ok_or_else(|| anyhow::anyhow!("unreachable catalog"))
 }
 
 /// The step with its answer read anew from the store's own words.
@@ -107,18 +127,30 @@ async fn reread(
         .into_iter()
         .map(|(call, status, body)| StoreAnswer { call, status, body })
         .collect();
-    let answer = match core.stores.normalize(&state.head, &answers, catalog, fetched_at) {
+    let answer = match core
+        .stores
+        .normalize(&state.head, &answers, catalog, fetched_at)
+    {
         Ok(Answer::Store(state)) => Answer::Store(with_evidence(state, facts)),
         Ok(other) => other,
         Err(error) => {
-            differences.push(format!("event {}: answer {id} cannot be read: {error}", event.id));
+            differences.push(format!(
+                "event {}: answer {id} cannot be read: {error}",
+                event.id
+            ));
             return Ok(step.clone());
         }
     };
     if answer != step.answer {
-        differences.push(format!("event {}: answer {id} reads differently now", event.id));
+        differences.push(format!(
+            "event {}: answer {id} reads differently now",
+            event.id
+        ));
     }
-    Ok(Step { answer, ..step.clone() })
+    Ok(Step {
+        answer,
+        ..step.clone()
+    })
 }
 
 async fn compare(core: &Core, chain: ChainId, book: &Book) -> Result<Vec<String>, StorageError> {

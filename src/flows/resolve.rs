@@ -38,7 +38,9 @@ pub(crate) async fn resolve_batch(core: &Core) -> Result<usize, StorageError> {
 fn read(core: &Core, row: &Unresolved) -> Reading {
     match Provider::parse(&row.source) {
         Some(provider) => core.stores.read(provider, &row.body, &core.catalog.load()),
-        None => Reading::Unreadable { reason: "unknown source".into() },
+        None => Reading::Unreadable {
+            reason: "unknown source".into(),
+        },
     }
 }
 
@@ -61,7 +63,10 @@ async fn resolve(
             ingress::resolve(tx, row, Some(kind), Resolution::Ignored { detail: reason }).await
         }
         Reading::Unreadable { reason } => {
-            warn!(source = row.source, reason, "an authentic notification cannot be read; kept");
+            warn!(
+                source = row.source,
+                reason, "an authentic notification cannot be read; kept"
+            );
             metrics::counter!("entitled_notifications_unreadable_total", "provider" => row.source.clone())
                 .increment(1);
             ingress::resolve(tx, row, None, Resolution::Failed { detail: reason }).await
@@ -78,7 +83,19 @@ async fn resolve_signal(
     let chain = chains::find_or_create(tx, &signal.alias, now).await?;
     let seq = chains::mark_dirty(tx, chain, SignalSource::Notification).await?;
     for fact in &signal.evidence {
-        evidence::add(tx, chain, fact, signal.occurred_at.unwrap_or(row.received_at)).await?;
+        evidence::add(
+            tx,
+            chain,
+            fact,
+            signal.occurred_at.unwrap_or(row.received_at),
+        )
+        .await?;
     }
-    ingress::resolve(tx, row, Some(&signal.kind), Resolution::Chain { chain, seq }).await
+    ingress::resolve(
+        tx,
+        row,
+        Some(&signal.kind),
+        Resolution::Chain { chain, seq },
+    )
+    .await
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use super::derive::{self, Changed};
 use super::Core;
+use super::derive::{self, Changed};
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, MergeReason, SignalSource, SkipReason};
@@ -20,7 +20,10 @@ use crate::failpoint;
 use crate::storage::chains::{Claimed, Locked, Settled};
 use crate::storage::events::{Inputs, NewEvent};
 use crate::storage::ledger::RawAnswer;
-use crate::storage::{StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, ledger, ownership};
+use crate::storage::{
+    StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, ledger,
+    ownership,
+};
 
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -113,8 +116,14 @@ async fn attempt_settle(
     for account in accounts {
         changed.extend(derive::account(core, &mut tx, account, &catalog, now).await?);
     }
-    let inputs = Inputs::Step { step, evidence: facts };
-    write_events(&mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now).await?;
+    let inputs = Inputs::Step {
+        step,
+        evidence: facts,
+    };
+    write_events(
+        &mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now,
+    )
+    .await?;
     failpoint::at("before_commit");
     tx.commit().await?;
     if outcome.acknowledge_by.is_some() {
@@ -131,22 +140,32 @@ async fn lock_chains(tx: &mut Tx<'_>, work: &Work) -> Result<Option<LockedSet>, 
     let before = linked(tx, &names, id).await?;
     let ids: Vec<ChainId> = before.iter().copied().collect();
     let mut locked = chains::lock(tx, &ids).await?;
-    let fenced = locked.iter().all(|chain| chain.id != id || chain.claim_no != work.claimed.claim_no);
+    let fenced = locked
+        .iter()
+        .all(|chain| chain.id != id || chain.claim_no != work.claimed.claim_no);
     if fenced {
         return Ok(None);
     }
     if locked.len() != ids.len() || linked(tx, &names, id).await? != before {
-        return Err(StorageError::Conflict("the set of linked chains has grown".into()));
+        return Err(StorageError::Conflict(
+            "the set of linked chains has grown".into(),
+        ));
     }
     locked.sort_by_key(|chain| (chain.created_at, chain.id));
     let whole = locked.remove(0);
-    Ok(Some(LockedSet { whole, parts: locked }))
+    Ok(Some(LockedSet {
+        whole,
+        parts: locked,
+    }))
 }
 
 /// Names by which the answer says that something is the same purchase.
 fn all_names(state: &StoreState) -> Vec<Alias> {
     let head = std::iter::once(&state.head);
-    head.chain(&state.predecessors).chain(&state.aliases).cloned().collect()
+    head.chain(&state.predecessors)
+        .chain(&state.aliases)
+        .cloned()
+        .collect()
 }
 
 async fn linked(
@@ -198,7 +217,11 @@ async fn join(
             detail: Some("a linked purchase continues this one"),
             catalog: Some(catalog.version()),
             inputs: Some(&inputs),
-            ..NewEvent::new(SignalSource::Schedule, Decision::MergeOnly(MergeReason::Joined), now)
+            ..NewEvent::new(
+                SignalSource::Schedule,
+                Decision::MergeOnly(MergeReason::Joined),
+                now,
+            )
         };
         events::append(tx, event).await?;
     }
@@ -219,7 +242,13 @@ async fn gather(
     chain: ChainId,
     work: &Work,
     now: Instant,
-) -> Result<(Step, Vec<crate::domain::subscription::store_state::Evidence>), StorageError> {
+) -> Result<
+    (
+        Step,
+        Vec<crate::domain::subscription::store_state::Evidence>,
+    ),
+    StorageError,
+> {
     let facts = evidence::of_chain(tx, chain).await?;
     let answer = match work.answer.clone() {
         Answer::Store(state) => Answer::Store(with_evidence(state, &facts)),
@@ -238,7 +267,16 @@ async fn gather(
     };
     let open = claims::open_of(tx, chain).await?;
     let claims = open.into_iter().map(|open| open.claim).collect();
-    Ok((Step { source: work.claimed.source, now, answer, hint, claims }, facts))
+    Ok((
+        Step {
+            source: work.claimed.source,
+            now,
+            answer,
+            hint,
+            claims,
+        },
+        facts,
+    ))
 }
 
 /// The ledger: what is known now, each transaction, what the store must be told.
@@ -250,7 +288,9 @@ async fn write_books(
     now: Instant,
 ) -> Result<(), StorageError> {
     let chain = set.whole.id;
-    let Some(known) = &outcome.book.known else { return Ok(()) };
+    let Some(known) = &outcome.book.known else {
+        return Ok(());
+    };
     ledger::write_known(tx, chain, known, known.state.acknowledge_by, now).await?;
     let taken = !matches!(outcome.decision, Decision::Skip(_));
     if let Some(state) = work.state().filter(|_| taken) {
@@ -284,7 +324,14 @@ async fn write_owner(
         && let Some(reason) = outcome.ownership
     {
         let from = account(before.owner);
-        let change = ownership::Change { chain, from, to, reason, actor: None, at: now };
+        let change = ownership::Change {
+            chain,
+            from,
+            to,
+            reason,
+            actor: None,
+            at: now,
+        };
         ownership::record(tx, change).await?;
     }
     Ok(())
@@ -300,7 +347,11 @@ async fn write_chain(
     // A chain that has just been joined is looked at once more by its new head.
     let synced_seq = (work.is_complete() && set.parts.is_empty() && chain == work.claimed.id)
         .then_some(work.claimed.dirty_seq);
-    let head = outcome.book.known.as_ref().map_or(&set.whole.head, |known| &known.state.head);
+    let head = outcome
+        .book
+        .known
+        .as_ref()
+        .map_or(&set.whole.head, |known| &known.state.head);
     let settled = Settled {
         id: chain,
         head,
@@ -316,7 +367,10 @@ async fn write_chain(
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the event names everything that decided it")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the event names everything that decided it"
+)]
 async fn write_events(
     tx: &mut Tx<'_>,
     chain: ChainId,
@@ -333,7 +387,10 @@ async fn write_events(
     };
     let owner = outcome.book.owner.map(|owner| owner.account);
     let revision_of = |account: AccountId| {
-        changed.iter().find(|c| c.account.id == account).map(|c| c.stored.revision)
+        changed
+            .iter()
+            .find(|c| c.account.id == account)
+            .map(|c| c.stored.revision)
     };
     let detail = outcome.book.known.as_ref().map(describe);
     let event = NewEvent {
@@ -365,8 +422,14 @@ async fn refuse(
 ) -> Result<(), StorageError> {
     let decision = Decision::Skip(SkipReason::OwnedByAnother);
     let told = [
-        (Some(claimant), "this account claimed a purchase that is another's"),
-        (owner, "another account claimed this purchase and was refused"),
+        (
+            Some(claimant),
+            "this account claimed a purchase that is another's",
+        ),
+        (
+            owner,
+            "another account claimed this purchase and was refused",
+        ),
     ];
     for (account, detail) in told {
         if account.is_some() {
@@ -384,10 +447,19 @@ async fn refuse(
 
 /// The known state in a few words for the timeline; no token, no personal datum.
 fn describe(known: &crate::domain::subscription::guard::Known) -> String {
-    let items = known.state.items.iter().map(|item| match item.state.expires_at() {
-        Some(end) => format!("{} {} until {}", item.product, item.state.as_str(), end.format("%F %T")),
-        None => format!("{} {}", item.product, item.state.as_str()),
-    });
+    let items = known
+        .state
+        .items
+        .iter()
+        .map(|item| match item.state.expires_at() {
+            Some(end) => format!(
+                "{} {} until {}",
+                item.product,
+                item.state.as_str(),
+                end.format("%F %T")
+            ),
+            None => format!("{} {}", item.product, item.state.as_str()),
+        });
     items.collect::<Vec<_>>().join(", ")
 }
 

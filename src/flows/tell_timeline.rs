@@ -2,11 +2,14 @@
 
 use super::Core;
 use crate::domain::ids::AccountId;
-use crate::storage::timeline::{self, Entry};
 use crate::storage::StorageError;
+use crate::storage::timeline::{self, Entry};
 
 /// Everything that happened to the account and to the purchases it owns, owned or asked for.
-pub(crate) async fn tell_timeline(core: &Core, account: AccountId) -> Result<Vec<Entry>, StorageError> {
+pub(crate) async fn tell_timeline(
+    core: &Core,
+    account: AccountId,
+) -> Result<Vec<Entry>, StorageError> {
     let chains = timeline::chains_of(&core.db, account).await?;
     timeline::entries(&core.db, Some(account), &chains).await
 }

@@ -35,19 +35,36 @@ pub(crate) async fn transfer(
     let now = core.clock.now();
     let catalog = core.catalog.load_full();
     let mut tx = core.db.begin().await?;
-    let locked = chains::lock(&mut tx, &[chain]).await?.pop().ok_or(TransferError::UnknownChain)?;
+    let locked = chains::lock(&mut tx, &[chain])
+        .await?
+        .pop()
+        .ok_or(TransferError::UnknownChain)?;
     let from = locked.owner.map(|owner| owner.account);
     if from == Some(to) {
         return Err(TransferError::AlreadyTheirs);
     }
-    let both: Vec<AccountId> = from.into_iter().chain([to]).collect::<BTreeSet<_>>().into_iter().collect();
+    let both: Vec<AccountId> = from
+        .into_iter()
+        .chain([to])
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let accounts = accounts::lock(&mut tx, &both).await?;
     if accounts.iter().all(|account| account.id != to) {
         return Err(TransferError::UnknownAccount);
     }
-    let owner = Owner { account: to, since: now, provisional_until: None, transferred: true };
+    let owner = Owner {
+        account: to,
+        since: now,
+        provisional_until: None,
+        transferred: true,
+    };
     let known = ledger::known(&mut tx, chain).await?;
-    let book = Book { owner: Some(owner), known, store_away: locked.store_away };
+    let book = Book {
+        owner: Some(owner),
+        known,
+        store_away: locked.store_away,
+    };
     let change = ownership::Change {
         chain,
         from,
@@ -79,10 +96,17 @@ pub(crate) async fn transfer(
             account: Some(*account),
             actor: Some(actor),
             detail: Some(reason),
-            revision: changed.iter().find(|c| c.account.id == *account).map(|c| c.stored.revision),
+            revision: changed
+                .iter()
+                .find(|c| c.account.id == *account)
+                .map(|c| c.stored.revision),
             catalog: Some(catalog.version()),
             inputs: (*account == to).then_some(&inputs),
-            ..NewEvent::new(SignalSource::Operator, Decision::Apply(ApplyReason::Transferred), now)
+            ..NewEvent::new(
+                SignalSource::Operator,
+                Decision::Apply(ApplyReason::Transferred),
+                now,
+            )
         };
         events::append(&mut tx, event).await?;
     }

@@ -7,7 +7,9 @@ use prost_types::{Duration, Timestamp};
 
 use super::wire;
 use crate::domain::catalog;
-use crate::domain::entitlement::{AccessReason, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView};
+use crate::domain::entitlement::{
+    AccessReason, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView,
+};
 use crate::domain::ids::Revision;
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::subscription::state::{ItemState, Renewal};
@@ -21,7 +23,10 @@ use crate::storage::accounts::Account;
 const MAX_STALE_SECONDS: i64 = 60;
 
 pub(super) fn timestamp(at: Instant) -> Timestamp {
-    Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
+    Timestamp {
+        seconds: at.timestamp(),
+        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
+    }
 }
 
 pub(super) fn instant(at: &Timestamp) -> Option<Instant> {
@@ -45,7 +50,10 @@ pub(crate) fn encode_snapshot(
         entitlements: snapshot.entitlements.iter().map(entitlement).collect(),
         subscriptions: snapshot.subscriptions.iter().map(subscription).collect(),
         next_transition_at: snapshot.next_transition_at.map(timestamp),
-        max_stale: Some(Duration { seconds: MAX_STALE_SECONDS, nanos: 0 }),
+        max_stale: Some(Duration {
+            seconds: MAX_STALE_SECONDS,
+            nanos: 0,
+        }),
     }
     .encode_to_vec()
     .into()
@@ -62,14 +70,26 @@ fn entitlement(entitlement: &Entitlement) -> proto::Entitlement {
     proto::Entitlement {
         id: entitlement.id.clone(),
         active,
-        reason: best.map_or(proto::AccessReason::Unspecified, |s| access_reason(s.reason)).into(),
+        reason: best
+            .map_or(proto::AccessReason::Unspecified, |s| {
+                access_reason(s.reason)
+            })
+            .into(),
         inactive_reason: inactive.into(),
-        expires_at: best.map_or(entitlement.ended_at, |s| s.expires_at).map(timestamp),
-        access_until: if active { entitlement.access_until() } else { entitlement.ended_at }
+        expires_at: best
+            .map_or(entitlement.ended_at, |s| s.expires_at)
             .map(timestamp),
+        access_until: if active {
+            entitlement.access_until()
+        } else {
+            entitlement.ended_at
+        }
+        .map(timestamp),
         will_renew: best.is_some_and(|s| s.will_renew),
         environment: best
-            .map_or(proto::Environment::Unspecified, |s| environment(s.environment))
+            .map_or(proto::Environment::Unspecified, |s| {
+                environment(s.environment)
+            })
             .into(),
         sources: entitlement.sources.iter().map(source).collect(),
     }
@@ -116,8 +136,14 @@ fn manage_url(store: Provider) -> &'static str {
 fn status(state: &ItemState) -> proto::SubscriptionStatus {
     use proto::SubscriptionStatus as S;
     match state {
-        ItemState::Active { renewal: Renewal::On, .. } => S::Active,
-        ItemState::Active { renewal: Renewal::Off, .. } => S::Canceled,
+        ItemState::Active {
+            renewal: Renewal::On,
+            ..
+        } => S::Active,
+        ItemState::Active {
+            renewal: Renewal::Off,
+            ..
+        } => S::Canceled,
         ItemState::GracePeriod { .. } => S::GracePeriod,
         ItemState::OnHold { .. } => S::OnHold,
         ItemState::Paused { .. } => S::Paused,
@@ -185,9 +211,14 @@ pub(super) fn proof(proof: Option<wire::PurchaseProof>) -> Result<Proof, &'stati
                 Ok(Proof::AppStoreTransaction(jws))
             }
             app_store_proof::Proof::TransactionId(id) if !id.is_empty() => {
-                Ok(Proof::AppStoreTransactionId { app: None, transaction_id: id })
+                Ok(Proof::AppStoreTransactionId {
+                    app: None,
+                    transaction_id: id,
+                })
             }
-            app_store_proof::Proof::SignedTransaction(_) => Err("proof.app_store.signed_transaction"),
+            app_store_proof::Proof::SignedTransaction(_) => {
+                Err("proof.app_store.signed_transaction")
+            }
             app_store_proof::Proof::TransactionId(_) => Err("proof.app_store.transaction_id"),
         },
         purchase_proof::Proof::GooglePlay(google) if google.package_name.is_empty() => {
@@ -211,7 +242,10 @@ pub(super) fn product(id: &str, product: &catalog::Product) -> wire::Product {
     wire::Product {
         id: id.to_owned(),
         kind: kind.into(),
-        period: product.period.map(|period| period.to_string()).unwrap_or_default(),
+        period: product
+            .period
+            .map(|period| period.to_string())
+            .unwrap_or_default(),
         entitlements: product.grants.clone(),
         store_products: product
             .store_products()

@@ -60,7 +60,14 @@ pub(crate) struct ServeOptions {
 
 /// Serves until stopped; streams are told to come back elsewhere before the listener closes.
 pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyhow::Result<()> {
-    let ServeOptions { core, authenticator, limits, reflection, identity, stop } = options;
+    let ServeOptions {
+        core,
+        authenticator,
+        limits,
+        reflection,
+        identity,
+        stop,
+    } = options;
     let service = Service {
         core,
         authenticator,
@@ -71,7 +78,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(4 * 1024 * 1024);
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<EntitlementServiceServer<Service>>().await;
+    health
+        .set_serving::<EntitlementServiceServer<Service>>()
+        .await;
     let reflection = reflection
         .then(|| {
             tonic_reflection::server::Builder::configure()
@@ -86,9 +95,14 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     }
     // Browsers: gRPC-Web needs cross-origin calls and its trailers exposed. No cookies are used,
     // so any origin may call; the credential is the bearer token.
-    let cors = CorsLayer::new().allow_origin(Any).allow_headers(Any).allow_methods(Any).expose_headers(Any);
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_headers(Any)
+        .allow_methods(Any)
+        .expose_headers(Any);
     let router = server
         .accept_http1(true)
+        .timeout(limits.request_timeout)
         .max_concurrent_streams(limits.streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(64))
         .http2_max_local_error_reset_streams(Some(1_024))
@@ -108,7 +122,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         // Streams end by themselves on the same token; unary calls get a moment.
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    router.serve_with_incoming_shutdown(incoming(listener), drained).await?;
+    router
+        .serve_with_incoming_shutdown(incoming(listener), drained)
+        .await?;
     Ok(())
 }
 
@@ -118,7 +134,9 @@ fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::
     tokio::spawn(async move {
         let silent = Arc::new(Semaphore::new(SILENT_SOCKETS_MAX));
         loop {
-            let Ok(permit) = Arc::clone(&silent).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&silent).acquire_owned().await else {
+                return;
+            };
             let socket = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = ready.closed() => return,

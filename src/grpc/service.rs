@@ -13,10 +13,10 @@ use super::status::{self, Reason};
 use super::streams::{self, StreamLimits};
 use super::{convert, wire};
 use crate::domain::ids::{AccountId, Revision};
+use crate::flows::Core;
 use crate::flows::bind_purchase::bind_purchase;
 use crate::flows::read_entitlements::{Read, account_of, named_account, read_entitlements};
 use crate::flows::refresh::refresh;
-use crate::flows::Core;
 use crate::storage::accounts::Account;
 use crate::watch::{Freshness, Seen};
 use tokio_util::sync::CancellationToken;
@@ -43,12 +43,15 @@ impl Service {
         if values.next().is_some() {
             return Err(status::bad_request("authorization", "send one credential"));
         }
-        self.authenticator.authenticate(header).await.map_err(|error| {
-            debug!(cause = ?error.cause(), "a credential was refused");
-            metrics::counter!("entitled_credentials_refused_total", "reason" => error.reason())
-                .increment(1);
-            status::unauthenticated(error)
-        })
+        self.authenticator
+            .authenticate(header)
+            .await
+            .map_err(|error| {
+                debug!(cause = ?error.cause(), "a credential was refused");
+                metrics::counter!("entitled_credentials_refused_total", "reason" => error.reason())
+                    .increment(1);
+                status::unauthenticated(error)
+            })
     }
 
     /// The caller's own account, or the one that a service names.
@@ -59,11 +62,14 @@ impl Service {
                 Reason::AccountNotAllowed,
                 "only services may name an account; leave it empty",
             )),
-            (CallerKind::Service, "") => {
-                Err(status::bad_request("account", "a service names the account: issuer:subject or id"))
-            }
+            (CallerKind::Service, "") => Err(status::bad_request(
+                "account",
+                "a service names the account: issuer:subject or id",
+            )),
             (CallerKind::Service, named) => {
-                let found = named_account(&self.core, named).await.map_err(status::from_read)?;
+                let found = named_account(&self.core, named)
+                    .await
+                    .map_err(status::from_read)?;
                 Ok(found.map_or(Subject::Unknown, Subject::Known))
             }
         }
@@ -71,7 +77,12 @@ impl Service {
 
     async fn own(&self, caller: &Caller) -> Result<Account, Status> {
         if let Some(id) = caller.account.get() {
-            let known = self.core.hub.account(AccountId(*id)).await.map_err(status::from_read)?;
+            let known = self
+                .core
+                .hub
+                .account(AccountId(*id))
+                .await
+                .map_err(status::from_read)?;
             if let Some(account) = known {
                 return Ok(account);
             }
@@ -89,7 +100,9 @@ impl Service {
             Subject::Known(account) => Ok(account),
             Subject::Unknown => match named.split_once(':') {
                 Some((issuer, subject)) if self.authenticator.knows_issuer(issuer) => {
-                    account_of(&self.core, issuer, subject).await.map_err(status::from_storage)
+                    account_of(&self.core, issuer, subject)
+                        .await
+                        .map_err(status::from_storage)
                 }
                 Some(_) | None => Err(status::status(Reason::AccountNotFound, "no such account")),
             },
@@ -97,7 +110,9 @@ impl Service {
     }
 
     async fn read(&self, account: &Account, freshness: &Freshness) -> Result<Read, Status> {
-        read_entitlements(&self.core, account, freshness).await.map_err(status::from_read)
+        read_entitlements(&self.core, account, freshness)
+            .await
+            .map_err(status::from_read)
     }
 
     /// The warm path: no allocation but the response, nothing asked of Postgres.
@@ -109,7 +124,11 @@ impl Service {
         let id = AccountId(*caller.account.get()?);
         let view = self.core.hub.cached(id, &freshness)?;
         let as_of = self.core.clock.now();
-        Some(Read { view: view.at(as_of, self.core.hub.encoder()), as_of, degraded: false })
+        Some(Read {
+            view: view.at(as_of, self.core.hub.encoder()),
+            as_of,
+            degraded: false,
+        })
     }
 }
 
@@ -144,8 +163,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let account = self.bind_subject(&caller, &request.account).await?;
         let proof = convert::proof(request.proof)
             .map_err(|field| status::bad_request(field, "is required"))?;
-        let outcome =
-            bind_purchase(&self.core, &account, &proof).await.map_err(status::from_bind)?;
+        let outcome = bind_purchase(&self.core, &account, &proof)
+            .await
+            .map_err(status::from_bind)?;
         let read = self.read(&account, &Freshness::Full).await?;
         Ok(Response::new(wire::BindPurchaseResponse {
             outcome: convert::outcome(outcome).into(),
@@ -166,7 +186,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         }
         match self.subject(&caller, &request.account).await? {
             Subject::Known(account) => {
-                let read = self.read(&account, &freshness(request.consistency.as_ref())).await?;
+                let read = self
+                    .read(&account, &freshness(request.consistency.as_ref()))
+                    .await?;
                 Ok(respond(&read))
             }
             Subject::Unknown => Ok(Response::new(streams::nothing(&self.core))),
@@ -184,7 +206,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
                 return Err(status::status(Reason::AccountNotFound, "no such account"));
             }
         };
-        let pending = refresh(&self.core, account.id).await.map_err(status::from_refresh)?;
+        let pending = refresh(&self.core, account.id)
+            .await
+            .map_err(status::from_refresh)?;
         let read = self.read(&account, &Freshness::Full).await?;
         Ok(Response::new(wire::RefreshSubscriptionResponse {
             snapshot: Some(streams::shared(&read.view)),
@@ -209,8 +233,12 @@ impl wire::entitlement_service_server::EntitlementService for Service {
             }
         };
         let slot = self.streams.take(account.id)?;
-        let subscription =
-            self.core.hub.subscribe(&account).await.map_err(status::from_read)?;
+        let subscription = self
+            .core
+            .hub
+            .subscribe(&account)
+            .await
+            .map_err(status::from_read)?;
         let seen = request.known.map(|token| Seen {
             epoch: token.epoch,
             revision: Revision(token.revision),
@@ -234,11 +262,15 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let catalog = self.core.catalog.load();
         let sold_by = |product: &crate::domain::catalog::Product| {
             store == i32::from(wire::Store::Unspecified)
-                || product.store_products().any(|(p, _)| i32::from(convert::wire_store(p)) == store)
+                || product
+                    .store_products()
+                    .any(|(p, _)| i32::from(convert::wire_store(p)) == store)
         };
         let products = catalog.products().filter(|(_, product)| sold_by(product));
         Ok(Response::new(wire::ListProductsResponse {
-            products: products.map(|(id, product)| convert::product(id, product)).collect(),
+            products: products
+                .map(|(id, product)| convert::product(id, product))
+                .collect(),
             catalog_version: catalog.version().0,
         }))
     }

@@ -55,12 +55,19 @@ mod tests {
         let snapshot = proto::EntitlementSnapshot {
             epoch: "e".into(),
             revision: 17,
-            entitlements: vec![proto::Entitlement { id: "pro".into(), active: true, ..Default::default() }],
+            entitlements: vec![proto::Entitlement {
+                id: "pro".into(),
+                active: true,
+                ..Default::default()
+            }],
             ..Default::default()
         };
         let shared = SharedSnapshot(snapshot.encode_to_vec().into());
-        let response =
-            wire::GetEntitlementsResponse { snapshot: Some(shared), degraded: true, ..Default::default() };
+        let response = wire::GetEntitlementsResponse {
+            snapshot: Some(shared),
+            degraded: true,
+            ..Default::default()
+        };
         let read = proto::GetEntitlementsResponse::decode(&response.encode_to_vec()[..]);
         let read = read.expect("decodes");
         assert_eq!(read.snapshot, Some(snapshot));

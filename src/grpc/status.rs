@@ -87,7 +87,9 @@ impl Reason {
             | Self::EnvironmentNotAccepted
             | Self::ProofInsufficient
             | Self::PurchaseOwnedByAnotherAccount => Code::FailedPrecondition,
-            Self::DatabaseUnavailable | Self::StoreUnavailable | Self::StreamRenew => Code::Unavailable,
+            Self::DatabaseUnavailable | Self::StoreUnavailable | Self::StreamRenew => {
+                Code::Unavailable
+            }
             Self::Internal => Code::Internal,
             Self::ProofInvalid | Self::RequestInvalid => Code::InvalidArgument,
             Self::RateLimited | Self::TooManyStreams => Code::ResourceExhausted,
@@ -141,15 +143,26 @@ pub(super) fn retryable(reason: Reason, message: impl Into<String>, retry: Durat
 
 /// A field of the request is missing or wrong.
 pub(super) fn bad_request(field: &str, description: &str) -> Status {
-    let mut details = details(Reason::RequestInvalid.as_str(), Some(ClientAction::ContactSupport), None);
+    let mut details = details(
+        Reason::RequestInvalid.as_str(),
+        Some(ClientAction::ContactSupport),
+        None,
+    );
     details.add_bad_request_violation(field, description);
-    Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
+    Status::with_error_details(
+        Code::InvalidArgument,
+        format!("{field}: {description}"),
+        details,
+    )
 }
 
 pub(super) fn unauthenticated(error: AuthError) -> Status {
     let retry = (error.code() == Code::Unavailable).then_some(DATABASE_RETRY);
-    let action =
-        if retry.is_some() { ClientAction::KeepAndRetry } else { ClientAction::SignIn };
+    let action = if retry.is_some() {
+        ClientAction::KeepAndRetry
+    } else {
+        ClientAction::SignIn
+    };
     let details = details(error.reason(), Some(action), retry);
     Status::with_error_details(error.code(), error.to_string(), details)
 }
@@ -174,7 +187,11 @@ pub(super) fn from_storage(cause: StorageError) -> Status {
 }
 
 fn keep_and_retry(reason: Reason, message: &str, retry: Duration) -> Status {
-    let details = details(reason.as_str(), Some(ClientAction::KeepAndRetry), Some(retry));
+    let details = details(
+        reason.as_str(),
+        Some(ClientAction::KeepAndRetry),
+        Some(retry),
+    );
     Status::with_error_details(reason.code(), message, details)
 }
 
@@ -187,9 +204,11 @@ pub(super) fn from_read(cause: ReadError) -> Status {
 
 pub(super) fn from_refresh(cause: RefreshError) -> Status {
     match cause {
-        RefreshError::TooMany(retry) => {
-            retryable(Reason::RateLimited, "too many refreshes of this account", retry)
-        }
+        RefreshError::TooMany(retry) => retryable(
+            Reason::RateLimited,
+            "too many refreshes of this account",
+            retry,
+        ),
         RefreshError::Storage(cause) => from_storage(cause),
     }
 }
@@ -211,18 +230,27 @@ pub(super) fn from_bind(cause: BindError) -> Status {
             Some(retry),
             "the store cannot be asked now; access comes on the stream once it answers".to_owned(),
         ),
-        BindError::TooMany(retry) => {
-            (Reason::RateLimited, KeepAndRetry, Some(retry), "too many binds of this account".to_owned())
-        }
-        BindError::Proof(ProofError::Invalid(why)) => {
-            (Reason::ProofInvalid, ContactSupport, None, format!("the proof does not verify: {why}"))
-        }
+        BindError::TooMany(retry) => (
+            Reason::RateLimited,
+            KeepAndRetry,
+            Some(retry),
+            "too many binds of this account".to_owned(),
+        ),
+        BindError::Proof(ProofError::Invalid(why)) => (
+            Reason::ProofInvalid,
+            ContactSupport,
+            None,
+            format!("the proof does not verify: {why}"),
+        ),
         BindError::Proof(cause @ ProofError::UnknownApp) => {
             (Reason::AppUnknown, ContactSupport, None, cause.to_string())
         }
-        BindError::Proof(cause @ ProofError::EnvironmentNotAccepted) => {
-            (Reason::EnvironmentNotAccepted, ContactSupport, None, cause.to_string())
-        }
+        BindError::Proof(cause @ ProofError::EnvironmentNotAccepted) => (
+            Reason::EnvironmentNotAccepted,
+            ContactSupport,
+            None,
+            cause.to_string(),
+        ),
         BindError::Proof(ProofError::Insufficient) => (
             Reason::ProofInsufficient,
             ContactSupport,
@@ -242,7 +270,11 @@ pub(super) fn from_bind(cause: BindError) -> Status {
             "the store does not know this purchase".to_owned(),
         ),
     };
-    Status::with_error_details(reason.code(), message, details(reason.as_str(), Some(action), retry))
+    Status::with_error_details(
+        reason.code(),
+        message,
+        details(reason.as_str(), Some(action), retry),
+    )
 }
 
 #[cfg(test)]
@@ -255,9 +287,16 @@ mod tests {
         let ours = Reason::ALL.map(Reason::as_str);
         let credentials = crate::grpc::auth::REASONS;
         for reason in ours.into_iter().chain(credentials.iter().copied()) {
-            assert!(docs.contains(&format!("## `{reason}`")), "docs/errors.md does not explain {reason}");
+            assert!(
+                docs.contains(&format!("## `{reason}`")),
+                "docs/errors.md does not explain {reason}"
+            );
         }
         let explained = docs.lines().filter(|line| line.starts_with("## `")).count();
-        assert_eq!(explained, ours.len() + credentials.len(), "docs/errors.md explains what is never sent");
+        assert_eq!(
+            explained,
+            ours.len() + credentials.len(),
+            "docs/errors.md explains what is never sent"
+        );
     }
 }

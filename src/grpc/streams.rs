@@ -30,7 +30,10 @@ pub(super) fn shared(view: &View) -> SharedSnapshot {
 
 /// The answer about an account that nobody has seen: everything off, no account made.
 pub(super) fn nothing(core: &Core) -> wire::GetEntitlementsResponse {
-    let nobody = Account { id: AccountId(uuid::Uuid::nil()), store_token: String::new() };
+    let nobody = Account {
+        id: AccountId(uuid::Uuid::nil()),
+        store_token: String::new(),
+    };
     let snapshot = no_entitlements(&core.catalog.load());
     let encoded = (core.hub.encoder())(&nobody, &core.hub.epoch(), Revision::ZERO, &snapshot);
     wire::GetEntitlementsResponse {
@@ -49,7 +52,10 @@ pub(super) struct StreamLimits {
 
 impl StreamLimits {
     pub(super) fn new(per_account_max: u32) -> Self {
-        Self { open: Arc::default(), per_account_max }
+        Self {
+            open: Arc::default(),
+            per_account_max,
+        }
     }
 
     pub(super) fn take(&self, account: AccountId) -> Result<Slot, Status> {
@@ -62,7 +68,10 @@ impl StreamLimits {
             ));
         }
         *open += 1;
-        Ok(Slot { limits: self.clone(), account })
+        Ok(Slot {
+            limits: self.clone(),
+            account,
+        })
     }
 }
 
@@ -77,7 +86,9 @@ impl Drop for Slot {
         if let Some(mut open) = self.limits.open.get_mut(&self.account) {
             *open -= 1;
         }
-        self.limits.open.remove_if(&self.account, |_, open| *open == 0);
+        self.limits
+            .open
+            .remove_if(&self.account, |_, open| *open == 0);
     }
 }
 
@@ -117,7 +128,9 @@ fn message(core: &Core, event: WatchEvent) -> wire::WatchEntitlementsResponse {
     let event = match event {
         WatchEvent::Snapshot(view) => Event::Snapshot(shared(&view)),
         WatchEvent::Unchanged => Event::Unchanged(wire::Unchanged {}),
-        WatchEvent::Heartbeat(revision) => Event::Heartbeat(wire::Heartbeat { revision: revision.0 }),
+        WatchEvent::Heartbeat(revision) => Event::Heartbeat(wire::Heartbeat {
+            revision: revision.0,
+        }),
     };
     wire::WatchEntitlementsResponse {
         event: Some(event),
@@ -127,7 +140,10 @@ fn message(core: &Core, event: WatchEvent) -> wire::WatchEntitlementsResponse {
 }
 
 async fn end_of(ends: Ends) -> Status {
-    let credential = ends.credential.duration_since(SystemTime::now()).unwrap_or_default();
+    let credential = ends
+        .credential
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
     let age = STREAM_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5));
     tokio::select! {
         () = tokio::time::sleep(credential) => status::unauthenticated(AuthError::from(Cause::Expired)),

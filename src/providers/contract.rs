@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::catalog::Catalog;
-use crate::domain::chain::{Alias, AppId};
+use crate::domain::chain::Alias;
 use crate::domain::provider::Provider;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::{Evidence, StoreState};
@@ -70,7 +70,10 @@ pub(crate) enum Proof {
     /// A transaction signed by the App Store (StoreKit 2 `jwsRepresentation`).
     AppStoreTransaction(String),
     /// A bare App Store transaction id: binds only if the store's record names the caller.
-    AppStoreTransactionId { app: Option<String>, transaction_id: String },
+    AppStoreTransactionId {
+        app: Option<String>,
+        transaction_id: String,
+    },
     /// A Google Play purchase token.
     GooglePlayToken { package_name: String, token: String },
 }
@@ -137,7 +140,10 @@ pub(crate) struct StoreAnswer {
 pub(crate) enum FetchError {
     /// Time-outs, 5xx, rate limits, retryable codes.
     #[error("the store cannot be asked now: {cause}")]
-    Away { cause: String, retry_after: Option<Duration> },
+    Away {
+        cause: String,
+        retry_after: Option<Duration>,
+    },
     /// Credentials or permissions: alarmed, tried again slowly.
     #[error("the store refuses our credentials: {0}")]
     Refused(String),
@@ -148,7 +154,10 @@ pub(crate) enum FetchError {
 
 impl FetchError {
     pub(crate) fn away(cause: impl Into<String>) -> Self {
-        Self::Away { cause: cause.into(), retry_after: None }
+        Self::Away {
+            cause: cause.into(),
+            retry_after: None,
+        }
     }
 }
 
@@ -162,7 +171,6 @@ pub(crate) struct FetchRequest<'a> {
     pub(crate) known: &'a [Alias],
     /// Where the app's own names are: the bundle id, the package name.
     pub(crate) catalog: &'a Catalog,
-    pub(crate) now: Instant,
 }
 
 /// A store. Two real ones stand behind it; one contract suite runs over both.
@@ -206,7 +214,4 @@ pub(crate) trait Store: Send + Sync {
         state: &StoreState,
         catalog: &Catalog,
     ) -> impl Future<Output = Result<(), FetchError>> + Send;
-
-    /// The alias under which signals about an app's purchase are looked up.
-    fn alias_for(&self, app: AppId, value: String) -> Alias;
 }

@@ -38,10 +38,6 @@ macro_rules! on_store {
 }
 
 impl Stores {
-    pub(crate) fn is_configured(&self, provider: Provider) -> bool {
-        on_store!(self, provider, _store => true, false)
-    }
-
     pub(crate) async fn authenticate(
         &self,
         provider: Provider,

@@ -30,7 +30,10 @@ pub(crate) async fn find(
     )
     .fetch_optional(db.pool())
     .await?;
-    Ok(row.map(|row| Account { id: row.account_id.into(), store_token: row.token }))
+    Ok(row.map(|row| Account {
+        id: row.account_id.into(),
+        store_token: row.token,
+    }))
 }
 
 /// The account with that id.
@@ -41,7 +44,10 @@ pub(crate) async fn get(db: &Db, id: AccountId) -> Result<Option<Account>, Stora
     )
     .fetch_optional(db.pool())
     .await?;
-    Ok(row.map(|row| Account { id, store_token: row.token }))
+    Ok(row.map(|row| Account {
+        id,
+        store_token: row.token,
+    }))
 }
 
 /// The account of an identity, made on its first call. Safe to race: one account comes out.
@@ -56,9 +62,13 @@ pub(crate) async fn find_or_create(
     }
     let id = AccountId(Uuid::now_v7());
     let mut tx = db.begin().await?;
-    sqlx::query!("insert into accounts (id, created_at) values ($1, $2)", id.0, now)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "insert into accounts (id, created_at) values ($1, $2)",
+        id.0,
+        now
+    )
+    .execute(&mut *tx)
+    .await?;
     let made = sqlx::query!(
         r#"insert into account_identities (issuer, subject, account_id, created_at)
            values ($1, $2, $3, $4) on conflict (issuer, subject) do nothing"#,
@@ -104,10 +114,7 @@ pub(crate) async fn by_store_token(
 }
 
 /// Locks accounts in id order; the second half of every settle's lock order.
-pub(crate) async fn lock(
-    tx: &mut Tx<'_>,
-    ids: &[AccountId],
-) -> Result<Vec<Account>, StorageError> {
+pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[AccountId]) -> Result<Vec<Account>, StorageError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select id, (select token from store_tokens where account_id = id
@@ -117,7 +124,9 @@ pub(crate) async fn lock(
     )
     .fetch_all(&mut **tx)
     .await?;
-    let accounts =
-        rows.into_iter().map(|row| Account { id: row.id.into(), store_token: row.token });
+    let accounts = rows.into_iter().map(|row| Account {
+        id: row.id.into(),
+        store_token: row.token,
+    });
     Ok(accounts.collect())
 }

@@ -12,12 +12,14 @@ pub(crate) struct Applied {
 }
 
 pub(crate) async fn newest(db: &Db) -> Result<Option<Applied>, StorageError> {
-    let row = sqlx::query!(
-        "select version, body from catalog_versions order by version desc limit 1"
-    )
-    .fetch_optional(db.pool())
-    .await?;
-    Ok(row.map(|row| Applied { version: CatalogVersion(row.version), body: row.body }))
+    let row =
+        sqlx::query!("select version, body from catalog_versions order by version desc limit 1")
+            .fetch_optional(db.pool())
+            .await?;
+    Ok(row.map(|row| Applied {
+        version: CatalogVersion(row.version),
+        body: row.body,
+    }))
 }
 
 pub(crate) async fn newest_version(db: &Db) -> Result<Option<CatalogVersion>, StorageError> {
@@ -27,14 +29,17 @@ pub(crate) async fn newest_version(db: &Db) -> Result<Option<CatalogVersion>, St
     Ok(version.map(CatalogVersion))
 }
 
-pub(crate) async fn get(
-    db: &Db,
-    version: CatalogVersion,
-) -> Result<Option<Applied>, StorageError> {
-    let row = sqlx::query!("select body from catalog_versions where version = $1", version.0)
-        .fetch_optional(db.pool())
-        .await?;
-    Ok(row.map(|row| Applied { version, body: row.body }))
+pub(crate) async fn get(db: &Db, version: CatalogVersion) -> Result<Option<Applied>, StorageError> {
+    let row = sqlx::query!(
+        "select body from catalog_versions where version = $1",
+        version.0
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    Ok(row.map(|row| Applied {
+        version,
+        body: row.body,
+    }))
 }
 
 /// Adds a version unless the newest says the same; replicas that start together add one.
@@ -43,12 +48,13 @@ pub(crate) async fn apply(
     body: &str,
     now: Instant,
 ) -> Result<CatalogVersion, StorageError> {
-    sqlx::query!("lock table catalog_versions in exclusive mode").execute(&mut **tx).await?;
-    let newest = sqlx::query!(
-        "select version, body from catalog_versions order by version desc limit 1"
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
+    sqlx::query!("lock table catalog_versions in exclusive mode")
+        .execute(&mut **tx)
+        .await?;
+    let newest =
+        sqlx::query!("select version, body from catalog_versions order by version desc limit 1")
+            .fetch_optional(&mut **tx)
+            .await?;
     if let Some(newest) = newest
         && newest.body == body
     {

@@ -34,7 +34,6 @@ pub(crate) struct Locked {
     pub(crate) owner: Option<Owner>,
     pub(crate) store_away: bool,
     pub(crate) claim_no: i64,
-    pub(crate) dirty_seq: i64,
     pub(crate) created_at: Instant,
 }
 
@@ -58,7 +57,12 @@ pub(super) fn alias(
         .ok_or_else(|| StorageError::Corrupt(format!("provider {provider:?}")))?;
     let kind = AliasKind::parse(kind)
         .ok_or_else(|| StorageError::Corrupt(format!("alias kind {kind:?}")))?;
-    Ok(Alias { provider, app: AppId(app), kind, value })
+    Ok(Alias {
+        provider,
+        app: AppId(app),
+        kind,
+        value,
+    })
 }
 
 /// The chain that an alias names, if it is known.
@@ -102,7 +106,9 @@ pub(crate) async fn find_or_create(
         return Ok(id);
     }
     // Another transaction named it first and has committed: its chain is the one.
-    sqlx::query!("delete from purchase_chains where id = $1", id.0).execute(&mut **tx).await?;
+    sqlx::query!("delete from purchase_chains where id = $1", id.0)
+        .execute(&mut **tx)
+        .await?;
     find(tx, alias)
         .await?
         .ok_or_else(|| StorageError::Conflict("an alias came and went".into()))
@@ -136,7 +142,9 @@ pub(crate) async fn aliases(db: &Db, id: ChainId) -> Result<Vec<Alias>, StorageE
     )
     .fetch_all(db.pool())
     .await?;
-    rows.into_iter().map(|row| alias(&row.provider, row.app, &row.kind, row.value)).collect()
+    rows.into_iter()
+        .map(|row| alias(&row.provider, row.app, &row.kind, row.value))
+        .collect()
 }
 
 /// Marks a chain dirty; the number is what a waiter waits for. Back-off is kept.
@@ -173,7 +181,10 @@ pub(crate) async fn mark_account_dirty(
     )
     .fetch_all(db.pool())
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id.into(), row.dirty_seq)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.id.into(), row.dirty_seq))
+        .collect())
 }
 
 struct ClaimedRow {
@@ -211,7 +222,11 @@ impl TryFrom<ClaimedRow> for Claimed {
 
 fn interval(duration: Duration) -> PgInterval {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    PgInterval { months: 0, days: 0, microseconds }
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds,
+    }
 }
 
 /// Claims up to `limit` chains that are dirty or whose business time has come.
@@ -313,8 +328,7 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select id, provider, app, head_kind, head_value, owner_account_id, owner_since,
-                  owner_provisional_until, owner_transferred, store_away, claim_no, dirty_seq,
-                  created_at
+                  owner_provisional_until, owner_transferred, store_away, claim_no, created_at
            from purchase_chains where id = any($1) and merged_into is null order by id for update"#,
         &ids
     )
@@ -322,19 +336,21 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
     .await?;
     rows.into_iter()
         .map(|row| {
-            let owner = row.owner_account_id.zip(row.owner_since).map(|(account, since)| Owner {
-                account: AccountId(account),
-                since,
-                provisional_until: row.owner_provisional_until,
-                transferred: row.owner_transferred,
-            });
+            let owner = row
+                .owner_account_id
+                .zip(row.owner_since)
+                .map(|(account, since)| Owner {
+                    account: AccountId(account),
+                    since,
+                    provisional_until: row.owner_provisional_until,
+                    transferred: row.owner_transferred,
+                });
             Ok(Locked {
                 id: row.id.into(),
                 head: alias(&row.provider, row.app, &row.head_kind, row.head_value)?,
                 owner,
                 store_away: row.store_away,
                 claim_no: row.claim_no,
-                dirty_seq: row.dirty_seq,
                 created_at: row.created_at,
             })
         })
@@ -381,11 +397,19 @@ pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(),
 }
 
 /// Makes `part` a part of `whole`: every name, claim, fact and pending row moves there.
-pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Result<(), StorageError> {
+pub(crate) async fn merge(
+    tx: &mut Tx<'_>,
+    part: ChainId,
+    whole: ChainId,
+) -> Result<(), StorageError> {
     let (part, whole) = (part.0, whole.0);
-    sqlx::query!("update chain_aliases set chain_id = $2 where chain_id = $1", part, whole)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "update chain_aliases set chain_id = $2 where chain_id = $1",
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
     // An open claim of the same account on both is one wish.
     sqlx::query!(
         r#"delete from ownership_claims c where chain_id = $1 and verdict is null and exists
@@ -396,9 +420,13 @@ pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Res
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("update ownership_claims set chain_id = $2 where chain_id = $1", part, whole)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "update ownership_claims set chain_id = $2 where chain_id = $1",
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
     sqlx::query!(
         r#"insert into chain_evidence (chain_id, kind, transaction_id, fact, observed_at)
            select $2, kind, transaction_id, fact, observed_at from chain_evidence
@@ -419,7 +447,9 @@ pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Res
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("delete from transactions where chain_id = $1", part).execute(&mut **tx).await?;
+    sqlx::query!("delete from transactions where chain_id = $1", part)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query!(
         r#"insert into duties (chain_id, transaction_id, kind, deadline, done_at, attempts)
            select $2, transaction_id, kind, deadline, done_at, attempts from duties
@@ -429,7 +459,9 @@ pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Res
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("delete from duties where chain_id = $1", part).execute(&mut **tx).await?;
+    sqlx::query!("delete from duties where chain_id = $1", part)
+        .execute(&mut **tx)
+        .await?;
     // Signals of the part wait for the whole's next settle; whoever is fetching the whole by its
     // former head is fenced off.
     let seq = sqlx::query_scalar!(
@@ -449,9 +481,12 @@ pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Res
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("delete from store_subscription_state where chain_id = $1", part)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "delete from store_subscription_state where chain_id = $1",
+        part
+    )
+    .execute(&mut **tx)
+    .await?;
     sqlx::query!(
         r#"update purchase_chains set merged_into = $2, next_check_at = null,
                owner_account_id = null, owner_since = null, owner_provisional_until = null,
@@ -462,9 +497,13 @@ pub(crate) async fn merge(tx: &mut Tx<'_>, part: ChainId, whole: ChainId) -> Res
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("update purchase_chains set merged_into = $2 where merged_into = $1", part, whole)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "update purchase_chains set merged_into = $2 where merged_into = $1",
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

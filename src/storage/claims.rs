@@ -52,22 +52,13 @@ pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>
     .fetch_all(&mut **tx)
     .await?;
     let open = rows.into_iter().map(|row| Open {
-        claim: OpenClaim { id: row.id.into(), account: row.account_id.into() },
+        claim: OpenClaim {
+            id: row.id.into(),
+            account: row.account_id.into(),
+        },
         stand_in: row.stand_in.map(|json| json.0),
     });
     Ok(open.collect())
-}
-
-/// Whether anybody waits for this chain to be theirs.
-pub(crate) async fn any_open(db: &Db, chain: ChainId) -> Result<bool, StorageError> {
-    let open = sqlx::query_scalar!(
-        r#"select exists (select 1 from ownership_claims
-           where chain_id = $1 and verdict is null) as "open!""#,
-        chain.0
-    )
-    .fetch_one(db.pool())
-    .await?;
-    Ok(open)
 }
 
 pub(crate) async fn decide(

@@ -27,6 +27,7 @@ pub(crate) enum StorageError {
 }
 
 impl From<sqlx::Error> for StorageError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Io(_)
@@ -40,7 +41,10 @@ impl From<sqlx::Error> for StorageError {
                 match code.as_ref() {
                     "40001" | "40P01" | "55P03" => Self::Conflict(database.to_string()),
                     // Shutdown, crash recovery, start-up, too many connections.
-                    code if code.starts_with("57P") || code.starts_with("08") || code == "53300" => {
+                    code if code.starts_with("57P")
+                        || code.starts_with("08")
+                        || code == "53300" =>
+                    {
                         Self::Unavailable(database.to_string())
                     }
                     _ => Self::Other(database.to_string()),
@@ -87,23 +91,32 @@ impl Db {
         Ok(self.pool.begin().await?)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
     pub(crate) async fn migrate(&self) -> Result<(), StorageError> {
-        sqlx::migrate!().run(&self.pool).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => error.into(),
-            other => StorageError::Other(other.to_string()),
-        })
+        sqlx::migrate!()
+            .run(&self.pool)
+            .await
+            .map_err(|error| match error {
+                sqlx::migrate::MigrateError::Execute(error) => error.into(),
+                other => StorageError::Other(other.to_string()),
+            })
     }
 
     /// Whether the schema is there and as new as this binary.
     pub(crate) async fn is_migrated(&self) -> Result<bool, StorageError> {
-        let newest = sqlx::migrate!().iter().map(|migration| migration.version).max();
+        let newest = sqlx::migrate!()
+            .iter()
+            .map(|migration| migration.version)
+            .max();
         let applied: Result<Option<i64>, _> =
             sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
                 .fetch_one(&self.pool)
                 .await;
         match applied {
             Ok(applied) => Ok(applied >= newest),
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(false),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -42,11 +42,7 @@ pub(crate) async fn add(
 }
 
 /// Takes open duties; each is nobody else's for `lease`, and tried again after it.
-pub(crate) async fn take(
-    db: &Db,
-    limit: i64,
-    lease: Duration,
-) -> Result<Vec<Due>, StorageError> {
+pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due>, StorageError> {
     let lease = PgInterval {
         months: 0,
         days: 0,
@@ -74,9 +70,13 @@ pub(crate) async fn take(
 }
 
 pub(crate) async fn done(db: &Db, id: i64, now: Instant) -> Result<(), StorageError> {
-    sqlx::query!("update duties set done_at = $2, last_error = null where id = $1", id, now)
-        .execute(db.pool())
-        .await?;
+    sqlx::query!(
+        "update duties set done_at = $2, last_error = null where id = $1",
+        id,
+        now
+    )
+    .execute(db.pool())
+    .await?;
     Ok(())
 }
 

@@ -29,7 +29,10 @@ pub(crate) async fn add(
     Ok(())
 }
 
-pub(crate) async fn of_chain(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Evidence>, StorageError> {
+pub(crate) async fn of_chain(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+) -> Result<Vec<Evidence>, StorageError> {
     let rows = sqlx::query_scalar!(
         r#"select fact as "fact: Json<Evidence>" from chain_evidence where chain_id = $1
            order by kind, transaction_id"#,

@@ -48,8 +48,9 @@ pub(crate) async fn of_account(
     )
     .fetch_all(&mut **tx)
     .await?;
-    let grants = rows
-        .into_iter()
-        .map(|row| Grant { entitlement: row.entitlement, expires_at: row.expires_at });
+    let grants = rows.into_iter().map(|row| Grant {
+        entitlement: row.entitlement,
+        expires_at: row.expires_at,
+    });
     Ok(grants.collect())
 }

@@ -89,10 +89,18 @@ pub(crate) async fn answers(
     .fetch_optional(db.pool())
     .await?;
     Ok(row.map(|row| {
-        let statuses = row.statuses.into_iter().map(|s| u16::try_from(s).unwrap_or(0));
+        let statuses = row
+            .statuses
+            .into_iter()
+            .map(|s| u16::try_from(s).unwrap_or(0));
         let bodies = row.bodies.into_iter().map(Bytes::from);
         let answers = row.calls.into_iter().zip(statuses).zip(bodies);
-        (answers.map(|((call, status), body)| (call, status, body)).collect(), row.fetched_at)
+        (
+            answers
+                .map(|((call, status), body)| (call, status, body))
+                .collect(),
+            row.fetched_at,
+        )
     }))
 }
 
@@ -118,7 +126,10 @@ pub(crate) async fn write_transactions(
             environment.as_str(),
             transaction.purchased_at,
             transaction.price.map(|price| price.micros()),
-            transaction.price.as_ref().map(|price| price.currency().as_str()),
+            transaction
+                .price
+                .as_ref()
+                .map(|price| price.currency().as_str()),
             transaction.revoked_at
         )
         .execute(&mut **tx)
@@ -147,7 +158,11 @@ pub(crate) async fn holdings(
     for row in rows {
         let provider = Provider::parse(&row.provider)
             .ok_or_else(|| StorageError::Corrupt(format!("provider {:?}", row.provider)))?;
-        let Known { state, unconfirmed_since, .. } = row.known.0;
+        let Known {
+            state,
+            unconfirmed_since,
+            ..
+        } = row.known.0;
         holdings.extend(state.items.into_iter().map(|item| Holding {
             provider,
             environment: state.environment,

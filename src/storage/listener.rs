@@ -49,7 +49,9 @@ impl Listener {
             match tokio::time::timeout_at(deadline, self.listener.try_recv()).await {
                 Ok(Ok(Some(hint))) if hint.payload() == PING => self.unanswered_ping = None,
                 Ok(Ok(Some(hint))) => return Ok(hint.payload().to_owned()),
-                Ok(Ok(None)) => return Err(StorageError::Unavailable("the listener was cut off".into())),
+                Ok(Ok(None)) => {
+                    return Err(StorageError::Unavailable("the listener was cut off".into()));
+                }
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) if self.unanswered_ping.is_some() => {
                     return Err(StorageError::Unavailable("the listener is silent".into()));
@@ -62,7 +64,10 @@ impl Listener {
     async fn ping(&mut self) -> Result<(), StorageError> {
         self.unanswered_ping = Some(tokio::time::Instant::now());
         self.next_ping = tokio::time::Instant::now() + PING_EVERY;
-        let ping = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(PING).execute(&self.pinger);
+        let ping = sqlx::query("select pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(PING)
+            .execute(&self.pinger);
         tokio::time::timeout(PING_TIMEOUT, ping)
             .await
             .map_err(|_| StorageError::Unavailable("the ping timed out".into()))??;
@@ -77,7 +82,9 @@ pub(crate) struct Notifier(PgConnection);
 impl Notifier {
     pub(crate) async fn connect(db: &Db) -> Result<Self, StorageError> {
         let mut connection = PgConnection::connect_with(db.connect_options()).await?;
-        sqlx::query("set synchronous_commit = off").execute(&mut connection).await?;
+        sqlx::query("set synchronous_commit = off")
+            .execute(&mut connection)
+            .await?;
         Ok(Self(connection))
     }
 

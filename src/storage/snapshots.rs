@@ -103,11 +103,7 @@ pub(crate) async fn touch(
 }
 
 /// Accounts whose next transition has passed.
-pub(crate) async fn due(
-    db: &Db,
-    now: Instant,
-    limit: i64,
-) -> Result<Vec<AccountId>, StorageError> {
+pub(crate) async fn due(db: &Db, now: Instant, limit: i64) -> Result<Vec<AccountId>, StorageError> {
     let ids = sqlx::query_scalar!(
         r#"select account_id from entitlement_snapshots where next_transition_at <= $1
            order by next_transition_at limit $2"#,
@@ -191,7 +187,10 @@ pub(crate) async fn revisions(
     )
     .fetch_all(db.pool())
     .await?;
-    Ok(rows.into_iter().map(|row| (row.account_id.into(), Revision(row.revision))).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.account_id.into(), Revision(row.revision)))
+        .collect())
 }
 
 /// The database's name and history. Another primary's timeline makes another epoch.

@@ -44,7 +44,9 @@ impl From<StorageError> for ReadError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Unavailable(_) => Self::Unavailable,
-            other => Self::Storage(other),
+            other @ (StorageError::Conflict(_)
+            | StorageError::Corrupt(_)
+            | StorageError::Other(_)) => Self::Storage(other),
         }
     }
 }
@@ -108,7 +110,9 @@ impl Hub {
             encode,
             options,
             epoch: ArcSwap::from_pointee(epoch.into()),
-            cache: Cache::builder().max_capacity(options.cached_accounts_max).build(),
+            cache: Cache::builder()
+                .max_capacity(options.cached_accounts_max)
+                .build(),
             floors: Cache::builder()
                 .max_capacity(options.cached_accounts_max)
                 .time_to_live(Duration::from_secs(60))
@@ -147,7 +151,10 @@ impl Hub {
 
     /// The cached view of an account, if it is good enough as it is.
     pub(crate) fn cached(&self, id: AccountId, freshness: &Freshness) -> Option<Arc<View>> {
-        self.0.cache.get(&id).filter(|view| self.satisfies(view, freshness))
+        self.0
+            .cache
+            .get(&id)
+            .filter(|view| self.satisfies(view, freshness))
     }
 
     /// A view that is good enough, and whether it is a copy that the database could not confirm.
@@ -157,7 +164,10 @@ impl Hub {
         freshness: &Freshness,
     ) -> Result<(Arc<View>, bool), ReadError> {
         let cached = self.0.cache.get(&account.id);
-        if let Some(view) = cached.as_ref().filter(|view| self.satisfies(view, freshness)) {
+        if let Some(view) = cached
+            .as_ref()
+            .filter(|view| self.satisfies(view, freshness))
+        {
             return Ok((Arc::clone(view), false));
         }
         match self.fill(account).await {
@@ -183,7 +193,11 @@ impl Hub {
     fn is_fresh(&self, view: &View) -> bool {
         let confirmed = self.swept_at().max(view.read_at);
         confirmed.elapsed() < self.0.options.cache_max_age
-            && self.0.floors.get(&view.account.id).is_none_or(|floor| floor <= view.revision)
+            && self
+                .0
+                .floors
+                .get(&view.account.id)
+                .is_none_or(|floor| floor <= view.revision)
     }
 
     /// Default reads only: stricter callers asked for certainty.
@@ -211,19 +225,23 @@ impl Hub {
                 return Ok(view);
             }
         }
-        Err(ReadError::Storage(StorageError::Conflict("the snapshot stays behind its hint".into())))
+        Err(ReadError::Storage(StorageError::Conflict(
+            "the snapshot stays behind its hint".into(),
+        )))
     }
 
-    fn view(
-        &self,
-        account: Account,
-        revision: Revision,
-        snapshot: Snapshot,
-    ) -> Arc<View> {
+    fn view(&self, account: Account, revision: Revision, snapshot: Snapshot) -> Arc<View> {
         let epoch = self.epoch();
         let encoded = (self.0.encode)(&account, &epoch, revision, &snapshot);
         let read_at = MachineInstant::now();
-        Arc::new(View { account, epoch, revision, snapshot, encoded, read_at })
+        Arc::new(View {
+            account,
+            epoch,
+            revision,
+            snapshot,
+            encoded,
+            read_at,
+        })
     }
 
     /// Takes a view into cache and channel unless a newer one is known. Insert first, then look at
@@ -244,7 +262,11 @@ impl Hub {
                 newer
             });
         }
-        let good = self.0.floors.get(&id).is_none_or(|floor| floor <= view.revision);
+        let good = self
+            .0
+            .floors
+            .get(&id)
+            .is_none_or(|floor| floor <= view.revision);
         if !good {
             self.0.cache.invalidate(&id);
         }
@@ -252,26 +274,41 @@ impl Hub {
     }
 
     fn raise_floor(&self, id: AccountId, revision: Revision) {
-        self.0.floors.entry(id).and_upsert_with(|entry| match entry {
-            Some(entry) => revision.max(entry.into_value()),
-            None => revision,
-        });
+        self.0
+            .floors
+            .entry(id)
+            .and_upsert_with(|entry| match entry {
+                Some(entry) => revision.max(entry.into_value()),
+                None => revision,
+            });
     }
 
     /// A hint or a sweep row: an account has reached a revision. Tells whether its devices here
     /// must be told, which the caller does in batches (`refresh`).
     pub(super) fn note(&self, id: AccountId, revision: Revision) -> bool {
         self.raise_floor(id, revision);
-        if self.0.cache.get(&id).is_some_and(|view| view.revision < revision) {
+        if self
+            .0
+            .cache
+            .get(&id)
+            .is_some_and(|view| view.revision < revision)
+        {
             self.0.cache.invalidate(&id);
         }
-        self.0.watched.get(&id).is_some_and(|sender| sender.borrow().revision < revision)
+        self.0
+            .watched
+            .get(&id)
+            .is_some_and(|sender| sender.borrow().revision < revision)
     }
 
     /// Reads accounts again and tells their devices.
     pub(super) async fn refresh(&self, ids: &[AccountId]) -> Result<(), StorageError> {
         for stored in snapshots::read_many(&self.0.db, ids).await? {
-            let account = self.0.watched.get(&stored.account).map(|s| s.borrow().account.clone());
+            let account = self
+                .0
+                .watched
+                .get(&stored.account)
+                .map(|s| s.borrow().account.clone());
             if let Some(account) = account {
                 let view = self.view(account, stored.revision, stored.snapshot);
                 self.admit(view);
@@ -287,7 +324,9 @@ impl Hub {
     /// A sweep that began at `began` has confirmed every copy that it did not invalidate.
     pub(super) fn swept(&self, began: MachineInstant) {
         let ms = began.duration_since(self.0.started).as_millis();
-        self.0.swept_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Release);
+        self.0
+            .swept_ms
+            .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     fn swept_at(&self) -> MachineInstant {
@@ -311,14 +350,22 @@ impl Hub {
         let receiver = {
             let sender = self.0.watched.entry(account.id).or_insert_with(|| {
                 let first = placeholder.unwrap_or_else(|| {
-                    self.view(account.clone(), Revision::ZERO, nothing(&self.0.catalog.load()))
+                    self.view(
+                        account.clone(),
+                        Revision::ZERO,
+                        nothing(&self.0.catalog.load()),
+                    )
                 });
                 watch::Sender::new(first)
             });
             sender.subscribe()
         };
         metrics::gauge!("entitled_streams").increment(1.0);
-        let mut subscription = Subscription { hub: self.clone(), id: account.id, receiver };
+        let mut subscription = Subscription {
+            hub: self.clone(),
+            id: account.id,
+            receiver,
+        };
         let (view, _) = self.read(account, &Freshness::MinimizeLatency).await?;
         self.admit(view);
         subscription.receiver.mark_changed();
@@ -355,6 +402,9 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         metrics::gauge!("entitled_streams").decrement(1.0);
         // This receiver still counts: one left means that nobody else listens.
-        self.hub.0.watched.remove_if(&self.id, |_, sender| sender.receiver_count() <= 1);
+        self.hub
+            .0
+            .watched
+            .remove_if(&self.id, |_, sender| sender.receiver_count() <= 1);
     }
 }

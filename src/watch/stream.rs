@@ -48,7 +48,12 @@ pub(crate) fn watch(
     seen: Option<Seen>,
     clock: Clock,
 ) -> impl Stream<Item = WatchEvent> + Send {
-    let state = State { subscription, clock, seen, told: None };
+    let state = State {
+        subscription,
+        clock,
+        seen,
+        told: None,
+    };
     unfold(state, |mut state| async move {
         let event = state.next().await?;
         Some((event, state))
@@ -64,7 +69,10 @@ impl State {
         let heartbeat = tokio::time::sleep(HEARTBEAT_EVERY);
         tokio::pin!(heartbeat);
         loop {
-            let transition = self.told.as_ref().and_then(|view| view.snapshot.next_transition_at);
+            let transition = self
+                .told
+                .as_ref()
+                .and_then(|view| view.snapshot.next_transition_at);
             tokio::select! {
                 changed = self.subscription.receiver.changed() => {
                     changed.ok()?;
@@ -93,9 +101,15 @@ impl State {
         let unchanged = self.seen.take().is_some_and(|seen| {
             seen.epoch == *view.epoch
                 && seen.revision == view.revision
-                && seen.as_of.is_some_and(|as_of| nothing_ended_since(&self.subscription, as_of, &self.clock))
+                && seen.as_of.is_some_and(|as_of| {
+                    nothing_ended_since(&self.subscription, as_of, &self.clock)
+                })
         });
-        if unchanged { WatchEvent::Unchanged } else { WatchEvent::Snapshot(view) }
+        if unchanged {
+            WatchEvent::Unchanged
+        } else {
+            WatchEvent::Snapshot(view)
+        }
     }
 
     fn latest(&mut self) -> Arc<View> {
@@ -104,9 +118,9 @@ impl State {
     }
 
     fn is_news(&self, view: &View) -> bool {
-        self.told.as_ref().is_none_or(|told| {
-            told.epoch != view.epoch || told.revision < view.revision
-        })
+        self.told
+            .as_ref()
+            .is_none_or(|told| told.epoch != view.epoch || told.revision < view.revision)
     }
 }
 
@@ -114,7 +128,11 @@ impl State {
 fn nothing_ended_since(subscription: &Subscription, as_of: Instant, clock: &Clock) -> bool {
     let view = subscription.receiver.borrow();
     let until = |source: &crate::domain::entitlement::Source| source.access.until();
-    let mut ends = view.snapshot.entitlements.iter().flat_map(|e| e.sources.iter().filter_map(until));
+    let mut ends = view
+        .snapshot
+        .entitlements
+        .iter()
+        .flat_map(|e| e.sources.iter().filter_map(until));
     let now = clock.now();
     as_of <= now && !ends.any(|end| as_of < end && end <= now)
 }

@@ -33,12 +33,16 @@ pub(crate) async fn relay(
     let mut batch = Vec::new();
     loop {
         batch.clear();
-        let received = stop.run_until_cancelled(queue.recv_many(&mut batch, 64)).await;
+        let received = stop
+            .run_until_cancelled(queue.recv_many(&mut batch, 64))
+            .await;
         if matches!(received, None | Some(0)) {
             return;
         }
-        let hints: Vec<String> =
-            batch.iter().map(|(id, revision)| format!("{}:{revision}", id.0)).collect();
+        let hints: Vec<String> = batch
+            .iter()
+            .map(|(id, revision)| format!("{}:{revision}", id.0))
+            .collect();
         if let Err(error) = send(&db, &mut notifier, &hints).await {
             // Lost hints are healed by the sweep of each replica.
             metrics::counter!("entitled_hints_dropped_total").increment(hints.len() as u64);
@@ -89,7 +93,10 @@ async fn listen_until_lost(hub: &Hub) -> Result<(), StorageError> {
 
 fn parse(hint: &str) -> Option<(AccountId, Revision)> {
     let (id, revision) = hint.split_once(':')?;
-    Some((AccountId(Uuid::parse_str(id).ok()?), Revision(revision.parse().ok()?)))
+    Some((
+        AccountId(Uuid::parse_str(id).ok()?),
+        Revision(revision.parse().ok()?),
+    ))
 }
 
 async fn compare_watched(hub: &Hub) -> Result<(), StorageError> {

@@ -27,7 +27,9 @@ pub(crate) struct View {
 impl View {
     /// Whether it says the same at `now` as when it was encoded.
     pub(crate) fn holds_at(&self, now: Instant) -> bool {
-        self.snapshot.next_transition_at.is_none_or(|next| now < next)
+        self.snapshot
+            .next_transition_at
+            .is_none_or(|next| now < next)
     }
 
     /// The same revision as it reads at `now`: access that has ended is closed.
@@ -37,6 +39,10 @@ impl View {
         }
         let snapshot = self.snapshot.at(now).into_owned();
         let encoded = encode(&self.account, &self.epoch, self.revision, &snapshot);
-        Arc::new(Self { snapshot, encoded, ..Self::clone(self) })
+        Arc::new(Self {
+            snapshot,
+            encoded,
+            ..Self::clone(self)
+        })
     }
 }

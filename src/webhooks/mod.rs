@@ -42,11 +42,16 @@ pub(crate) async fn serve(
         .route("/webhooks/google-play", post(google_play))
         .route("/healthz", get(|| async { StatusCode::OK }))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            REQUEST_TIMEOUT,
+        ))
         .layer(CatchPanicLayer::new())
         .with_state(Door { core, ingress })
         .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 async fn app_store(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
@@ -59,7 +64,11 @@ async fn google_play(State(door): State<Door>, headers: HeaderMap, body: Bytes) 
 
 async fn answer(door: &Door, provider: Provider, headers: &HeaderMap, body: &[u8]) -> Response {
     if headers.contains_key(header::CONTENT_ENCODING) {
-        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "COMPRESSED", "send the body as it is");
+        return problem(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "COMPRESSED",
+            "send the body as it is",
+        );
     }
     match receive(&door.core, &door.ingress, provider, headers, body).await {
         Ok(()) => StatusCode::OK.into_response(),
@@ -82,8 +91,9 @@ fn problem(status: StatusCode, reason: &str, detail: &str) -> Response {
         "type": "about:blank", "status": status.as_u16(), "title": reason, "detail": detail,
     });
     let mut response = (status, body.to_string()).into_response();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     response
 }

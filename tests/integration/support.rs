@@ -23,14 +23,19 @@ pub fn start() -> DateTime<Utc> {
 
 /// The run's Postgres: found or started once, gone with the process.
 pub async fn cluster() -> &'static Cluster {
-    CLUSTER.get_or_init(|| async { Cluster::start(DataDir::Ephemeral).await.expect("Postgres") }).await
+    CLUSTER
+        .get_or_init(|| async { Cluster::start(DataDir::Ephemeral).await.expect("Postgres") })
+        .await
 }
 
 /// A database of the test's own.
 pub async fn database() -> String {
     let cluster = cluster().await;
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    cluster.create_database(&name, None).await.expect("database");
+    cluster
+        .create_database(&name, None)
+        .await
+        .expect("database");
     cluster.url(&name)
 }
 
@@ -49,11 +54,16 @@ impl World {
     pub async fn with(change: impl FnOnce(&mut StackOptions)) -> Self {
         let database_url = database().await;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("entitled-test-{}-{number}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("entitled-test-{}-{number}", std::process::id()));
         let mut options = StackOptions::new(dir.clone(), database_url.clone(), start());
         change(&mut options);
         let stack = Stack::start(options).await.expect("the stack starts");
-        Self { stack, database_url, _dir: TempDir(dir) }
+        Self {
+            stack,
+            database_url,
+            _dir: TempDir(dir),
+        }
     }
 
     pub async fn client(&self, subject: &str) -> Client {
@@ -66,7 +76,10 @@ impl World {
     }
 
     pub async fn settled(&self) {
-        assert!(self.stack.app.idle(Duration::from_secs(10)).await, "work was left over");
+        assert!(
+            self.stack.app.idle(Duration::from_secs(10)).await,
+            "work was left over"
+        );
     }
 
     pub async fn stop(self) {
@@ -91,7 +104,9 @@ pub struct Device {
 impl Device {
     pub async fn open(mut client: Client) -> Self {
         let mut stream = client.watch().await.expect("a stream");
-        let latest = next_snapshot(&mut stream, Duration::from_secs(10)).await.expect("the first snapshot");
+        let latest = next_snapshot(&mut stream, Duration::from_secs(10))
+            .await
+            .expect("the first snapshot");
         Self { stream, latest }
     }
 
@@ -102,7 +117,10 @@ impl Device {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             match next_snapshot(&mut self.stream, left).await {
                 Some(next) => {
-                    assert!(next.revision >= self.latest.revision, "revisions never go back");
+                    assert!(
+                        next.revision >= self.latest.revision,
+                        "revisions never go back"
+                    );
                     self.latest = next;
                 }
                 None => panic!("not told in time: {what}; has {:#?}", self.latest),
@@ -115,7 +133,8 @@ impl Device {
     }
 
     pub async fn until_inactive(&mut self, id: &str) {
-        self.until(&format!("{id} off"), |s| !is_active(s, id)).await;
+        self.until(&format!("{id} off"), |s| !is_active(s, id))
+            .await;
     }
 
     /// Whether nothing new comes within `quiet`.
@@ -131,7 +150,10 @@ async fn next_snapshot(
     let next = async {
         loop {
             match stream.message().await {
-                Ok(Some(WatchEntitlementsResponse { event: Some(Event::Snapshot(snapshot)), .. })) => {
+                Ok(Some(WatchEntitlementsResponse {
+                    event: Some(Event::Snapshot(snapshot)),
+                    ..
+                })) => {
                     return Some(snapshot);
                 }
                 Ok(Some(_)) => {}
@@ -150,12 +172,18 @@ pub fn entitlement<'a>(
     snapshot: &'a EntitlementSnapshot,
     id: &str,
 ) -> &'a entitled::proto::Entitlement {
-    snapshot.entitlements.iter().find(|e| e.id == id).expect("an entitlement of the catalog")
+    snapshot
+        .entitlements
+        .iter()
+        .find(|e| e.id == id)
+        .expect("an entitlement of the catalog")
 }
 
 /// Seconds at which what was paid ends; 0 if it never was.
 pub fn expires(snapshot: &EntitlementSnapshot, id: &str) -> i64 {
-    entitlement(snapshot, id).expires_at.map_or(0, |at| at.seconds)
+    entitlement(snapshot, id)
+        .expires_at
+        .map_or(0, |at| at.seconds)
 }
 
 /// The stable reason in a status's details.
@@ -169,10 +197,17 @@ pub fn reason(status: &Status) -> String {
 pub fn client_action(status: &Status) -> String {
     use tonic_types::StatusExt as _;
     let info = status.get_details_error_info().expect("ErrorInfo");
-    info.metadata.get("client_action").cloned().unwrap_or_default()
+    info.metadata
+        .get("client_action")
+        .cloned()
+        .unwrap_or_default()
 }
 
 #[track_caller]
 pub fn assert_refused(status: &Status, code: Code, expected: &str) {
-    assert_eq!((status.code(), reason(status).as_str()), (code, expected), "{status:?}");
+    assert_eq!(
+        (status.code(), reason(status).as_str()),
+        (code, expected),
+        "{status:?}"
+    );
 }

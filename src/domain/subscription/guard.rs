@@ -52,11 +52,17 @@ pub(crate) fn decide(known: Option<&Known>, incoming: &StoreState, standing_in: 
 pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> StoreState {
     for fact in evidence {
         match fact {
-            Evidence::Void { order_id, at, partial: false } => {
+            Evidence::Void {
+                order_id,
+                at,
+                partial: false,
+            } => {
                 for item in &mut state.items {
                     if item.transaction_id.as_deref() == Some(order_id) && !item.state.is_ended() {
-                        item.state =
-                            ItemState::Revoked { at: *at, reason: RevocationReason::Refunded };
+                        item.state = ItemState::Revoked {
+                            at: *at,
+                            reason: RevocationReason::Refunded,
+                        };
                     }
                 }
                 for transaction in &mut state.transactions {
@@ -66,7 +72,10 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 }
             }
             Evidence::Void { partial: true, .. } => {}
-            Evidence::OutOfAppPurchase { expired, account_token } => {
+            Evidence::OutOfAppPurchase {
+                expired,
+                account_token,
+            } => {
                 if !state.predecessors.contains(expired) && state.head != *expired {
                     state.predecessors.push(expired.clone());
                 }
@@ -83,7 +92,9 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
 /// more likely a stale read than the truth.
 fn contradicts(known: &StoreState, incoming: &StoreState) -> bool {
     pairs(known, incoming).any(|(old, new)| {
-        let (Some(old), Some(new)) = (old, new) else { return false };
+        let (Some(old), Some(new)) = (old, new) else {
+            return false;
+        };
         let ends = |item: &Item| match item.state {
             ItemState::Active { expires_at, .. } | ItemState::GracePeriod { expires_at, .. } => {
                 Some(expires_at)
@@ -104,7 +115,8 @@ fn contradicts(known: &StoreState, incoming: &StoreState) -> bool {
 fn covers(known: &StoreState, proof: &StoreState) -> bool {
     pairs(known, proof).all(|(old, new)| match (old, new) {
         (Some(old), Some(new)) => {
-            old.transaction_id == new.transaction_id || old.state.expires_at() >= new.state.expires_at()
+            old.transaction_id == new.transaction_id
+                || old.state.expires_at() >= new.state.expires_at()
         }
         (Some(_), None) => true,
         (None, _) => false,
@@ -160,7 +172,11 @@ fn item_change(old: &Item, new: &Item) -> Option<ApplyReason> {
     }
     if old.state == new.state {
         let scheduled = old.pending_product != new.pending_product;
-        return Some(if scheduled { ApplyReason::ProductChangeScheduled } else { ApplyReason::Changed });
+        return Some(if scheduled {
+            ApplyReason::ProductChangeScheduled
+        } else {
+            ApplyReason::Changed
+        });
     }
     Some(transition(&old.state, &new.state))
 }
@@ -169,25 +185,47 @@ fn transition(old: &ItemState, new: &ItemState) -> ApplyReason {
     use ApplyReason as R;
     match (old, new) {
         (
-            ItemState::Active { expires_at: before, renewal: was },
-            ItemState::Active { expires_at: after, renewal: is },
+            ItemState::Active {
+                expires_at: before,
+                renewal: was,
+            },
+            ItemState::Active {
+                expires_at: after,
+                renewal: is,
+            },
         ) => match (after > before, was, is) {
             (true, _, _) => R::Renewed,
             (false, Renewal::On, Renewal::Off) => R::RenewalTurnedOff,
             (false, Renewal::Off, Renewal::On) => R::RenewalTurnedOn,
             (false, Renewal::On, Renewal::On) | (false, Renewal::Off, Renewal::Off) => R::Changed,
         },
-        (ItemState::OnHold { .. } | ItemState::GracePeriod { .. }, ItemState::Active { .. }) => R::Recovered,
+        (ItemState::OnHold { .. } | ItemState::GracePeriod { .. }, ItemState::Active { .. }) => {
+            R::Recovered
+        }
         (ItemState::Paused { .. }, ItemState::Active { .. }) => R::Resumed,
-        (ItemState::Revoked { .. }, ItemState::Active { .. } | ItemState::Owned { .. }) => R::RefundReversed,
+        (ItemState::Revoked { .. }, ItemState::Active { .. } | ItemState::Owned { .. }) => {
+            R::RefundReversed
+        }
         (_, ItemState::Active { .. } | ItemState::Owned { .. }) => R::Purchased,
         (_, ItemState::GracePeriod { .. }) => R::EnteredGracePeriod,
         (_, ItemState::OnHold { .. }) => R::BillingFailed,
         (_, ItemState::Paused { .. }) => R::Paused,
         (_, ItemState::Pending) => R::Pending,
-        (_, ItemState::Expired { reason: ExpiryReason::Replaced, .. }) => R::ProductChanged,
+        (
+            _,
+            ItemState::Expired {
+                reason: ExpiryReason::Replaced,
+                ..
+            },
+        ) => R::ProductChanged,
         (_, ItemState::Expired { .. }) => R::Expired,
-        (_, ItemState::Revoked { reason: RevocationReason::Refunded, .. }) => R::Refunded,
+        (
+            _,
+            ItemState::Revoked {
+                reason: RevocationReason::Refunded,
+                ..
+            },
+        ) => R::Refunded,
         (_, ItemState::Revoked { .. }) => R::Revoked,
         (_, ItemState::Unknown { .. }) => R::Changed,
     }

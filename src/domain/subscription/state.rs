@@ -9,19 +9,28 @@ use crate::domain::time::Instant;
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum ItemState {
     /// A subscription inside a paid (or free trial) period.
-    Active { expires_at: Instant, renewal: Renewal },
+    Active {
+        expires_at: Instant,
+        renewal: Renewal,
+    },
     /// The renewal failed; the store keeps access while it retries.
     GracePeriod { expires_at: Instant, until: Instant },
     /// The renewal failed; the store retries without access (Apple billing retry, Google hold).
     OnHold { since: Instant },
     /// The customer paused it at the store.
-    Paused { since: Instant, resumes_at: Option<Instant> },
+    Paused {
+        since: Instant,
+        resumes_at: Option<Instant>,
+    },
     /// Not paid yet (cash, approval by a parent).
     Pending,
     /// Over.
     Expired { at: Instant, reason: ExpiryReason },
     /// Taken back by the store: refund, chargeback, family sharing withdrawn.
-    Revoked { at: Instant, reason: RevocationReason },
+    Revoked {
+        at: Instant,
+        reason: RevocationReason,
+    },
     /// A one-time purchase that lasts.
     Owned { since: Instant },
     /// A word of the store that this version does not know: kept, counted, grants nothing.
@@ -103,14 +112,20 @@ impl ItemState {
     pub(crate) fn will_renew(&self) -> bool {
         matches!(
             self,
-            Self::Active { renewal: Renewal::On, .. } | Self::GracePeriod { .. }
+            Self::Active {
+                renewal: Renewal::On,
+                ..
+            } | Self::GracePeriod { .. }
         )
     }
 
     /// Since when the store has failed to charge.
     pub(crate) fn billing_issue_since(&self) -> Option<Instant> {
         match self {
-            Self::GracePeriod { expires_at: since, .. } | Self::OnHold { since } => Some(*since),
+            Self::GracePeriod {
+                expires_at: since, ..
+            }
+            | Self::OnHold { since } => Some(*since),
             Self::Active { .. }
             | Self::Paused { .. }
             | Self::Pending
@@ -189,9 +204,19 @@ impl ItemState {
     /// Access that this state gives, judged by `leniency`; `store_away` while the store cannot be asked.
     pub(crate) fn access(&self, leniency: Leniency, store_away: bool) -> Access {
         match self {
-            Self::Active { expires_at, renewal: Renewal::Off } => Access::Until(*expires_at),
-            Self::Active { expires_at, renewal: Renewal::On } => {
-                let slack = if store_away { leniency.outage } else { leniency.renewal };
+            Self::Active {
+                expires_at,
+                renewal: Renewal::Off,
+            } => Access::Until(*expires_at),
+            Self::Active {
+                expires_at,
+                renewal: Renewal::On,
+            } => {
+                let slack = if store_away {
+                    leniency.outage
+                } else {
+                    leniency.renewal
+                };
                 Access::Until(*expires_at + slack)
             }
             Self::GracePeriod { until, .. } => Access::Until(*until),

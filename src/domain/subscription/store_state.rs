@@ -71,9 +71,16 @@ pub(crate) struct Transaction {
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub(crate) enum Evidence {
     /// Google: an order was voided (refund, chargeback, revocation).
-    Void { order_id: String, at: Instant, partial: bool },
+    Void {
+        order_id: String,
+        at: Instant,
+        partial: bool,
+    },
     /// Google: a resubscription made in the store names the expired purchase; gone once acknowledged.
-    OutOfAppPurchase { expired: Alias, account_token: Option<String> },
+    OutOfAppPurchase {
+        expired: Alias,
+        account_token: Option<String>,
+    },
 }
 
 impl Evidence {

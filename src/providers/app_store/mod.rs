@@ -29,7 +29,7 @@ use super::contract::{
 };
 use crate::config::app_store::AppStoreConfig;
 use crate::domain::catalog::Catalog;
-use crate::domain::chain::{Alias, AppId};
+use crate::domain::chain::Alias;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
@@ -188,9 +188,5 @@ impl Store for AppStore {
     /// The App Store asks for no acknowledgement: the app finishes its transactions.
     async fn acknowledge(&self, _: &StoreState, _: &Catalog) -> Result<(), FetchError> {
         Ok(())
-    }
-
-    fn alias_for(&self, app: AppId, value: String) -> Alias {
-        binding::alias(app, value)
     }
 }

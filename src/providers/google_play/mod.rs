@@ -18,7 +18,7 @@ use self::verify::{Moment, PushVerifier};
 use self::wire::{ProductPurchase, SubscriptionPurchase};
 use crate::config::google_play::GooglePlayConfig;
 use crate::domain::catalog::Catalog;
-use crate::domain::chain::{Alias, AppId};
+use crate::domain::chain::Alias;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::{ItemKind, StoreState};
 use crate::domain::time::Instant;
@@ -185,10 +185,6 @@ impl Store for GooglePlay {
         tokio::time::timeout(fetch::DEADLINE, self.acknowledge_now(state, catalog))
             .await
             .unwrap_or_else(|_| Err(FetchError::away("no answer to acknowledge in time")))
-    }
-
-    fn alias_for(&self, app: AppId, value: String) -> Alias {
-        read::token_alias(app, value)
     }
 }
 

@@ -162,7 +162,6 @@ pub(super) struct AutoRenewingPlan {
 #[serde(rename_all = "camelCase")]
 pub(super) struct OfferDetails {
     pub(super) base_plan_id: Option<String>,
-    pub(super) offer_id: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -200,10 +200,11 @@ impl Cluster {
     /// [`ClusterError::Sql`] if the server cannot be asked.
     pub async fn has_database(&self, name: &str) -> Result<bool, ClusterError> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
-        let exists = sqlx::query_scalar("SELECT exists (SELECT 1 FROM pg_database WHERE datname = $1)")
-            .bind(name)
-            .fetch_one(&mut connection)
-            .await;
+        let exists =
+            sqlx::query_scalar("SELECT exists (SELECT 1 FROM pg_database WHERE datname = $1)")
+                .bind(name)
+                .fetch_one(&mut connection)
+                .await;
         Ok(exists?)
     }
 

@@ -26,7 +26,6 @@ async fn fetch(store: &AppStore) -> Result<Vec<StoreAnswer>, FetchError> {
         evidence: &[],
         known: &[],
         catalog: &catalog,
-        now: now(),
     };
     store.fetch(request).await
 }

@@ -10,6 +10,7 @@ use self::testkit::{FakeGoogle, error_body, http, push_claims};
 use super::*;
 use crate::domain::catalog::tests::example;
 use crate::domain::chain::AliasKind;
+use crate::domain::chain::AppId;
 use crate::domain::subscription::store_state::Evidence;
 
 pub(in crate::providers::google_play) const TOKEN: &str =
@@ -43,7 +44,6 @@ async fn fetch_with(
         evidence,
         known,
         catalog: &catalog,
-        now: now(),
     };
     store.fetch(request).await
 }
@@ -254,7 +254,6 @@ async fn only_apps_of_the_catalog_are_asked_for() {
             evidence: &[],
             known: &[],
             catalog: &catalog,
-            now: now(),
         };
         assert!(store.fetch(request).await.is_err());
     }
@@ -264,7 +263,6 @@ async fn only_apps_of_the_catalog_are_asked_for() {
         evidence: &[],
         known: &[],
         catalog: &catalog,
-        now: now(),
     };
     store.fetch(request).await.unwrap();
     let call = google.script(|script| script.calls[1].clone());
