@@ -57,6 +57,7 @@ create table entitlement_snapshots (
     -- as a sequence number would let it.
     changed_xid bigint not null default (pg_current_xact_id()::text::bigint)
 );
+create index entitlement_snapshots_catalog on entitlement_snapshots (catalog_version);
 create index entitlement_snapshots_changed on entitlement_snapshots (changed_xid);
 create index entitlement_snapshots_due on entitlement_snapshots (next_transition_at)
     where next_transition_at is not null;
@@ -122,6 +123,7 @@ create table ownership_claims (
     -- What the signed proof says by itself; stands in while the store cannot be asked.
     stand_in jsonb,
     opened_at timestamptz not null,
+    opened_seq bigint not null,                    -- the dirty mark that it came with
     verdict text,                                  -- null while open
     decided_at timestamptz
 );

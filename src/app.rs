@@ -78,7 +78,7 @@ impl App {
     /// A contradiction in the configuration, or the first thing that could not be had.
     pub async fn start(config: Config, roles: Roles, clock: Option<Clock>) -> anyhow::Result<Self> {
         telemetry::init_metrics();
-        let core = build_core(&config, clock).await?;
+        let core = build_core(&config, clock, CatalogFile::Apply).await?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let grpc = match roles.serve {
@@ -94,6 +94,8 @@ impl App {
         }
         let (relayed, relay_stop) = (Arc::clone(&core), stop.clone());
         tasks.spawn(async move { relayed.relay(relay_stop).await });
+        tasks.spawn(jobs::follow_catalog(Arc::clone(&core), stop.clone()));
+        tasks.spawn(telemetry::keep_up(stop.clone()));
         let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
         info!(?grpc, ?webhooks, %admin, worker = roles.worker, "running");
         Ok(Self {
@@ -179,8 +181,21 @@ async fn idle(core: &Core, patience: Duration) -> bool {
     }
 }
 
+/// What the configured catalog file means to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CatalogFile {
+    /// A server that starts applies it.
+    Apply,
+    /// A command works by what is active.
+    Ignore,
+}
+
 /// The parts that every role and every operator command share.
-pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow::Result<Arc<Core>> {
+pub(crate) async fn build_core(
+    config: &Config,
+    clock: Option<Clock>,
+    catalog: CatalogFile,
+) -> anyhow::Result<Arc<Core>> {
     let problems = config.validate();
     if !problems.is_empty() {
         bail!(
@@ -206,7 +221,11 @@ pub(crate) async fn build_core(config: &Config, clock: Option<Clock>) -> anyhow:
         Some(clock) => clock,
         None => clock_of(config).await?,
     };
-    let catalog = match &config.catalog {
+    let catalog = match config
+        .catalog
+        .as_ref()
+        .filter(|_| catalog == CatalogFile::Apply)
+    {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("the catalog {} cannot be read", path.display()))?;

@@ -46,6 +46,19 @@ pub fn init_metrics() {
     });
 }
 
+/// Keeps recorded samples from piling up where nobody scrapes them.
+pub(crate) async fn keep_up(stop: CancellationToken) {
+    let upkeep = async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            if let Some(metrics) = METRICS.get() {
+                metrics.run_upkeep();
+            }
+        }
+    };
+    stop.run_until_cancelled(upkeep).await;
+}
+
 /// Serves `/metrics`, `/healthz` and `/readyz` until stopped.
 pub(crate) async fn serve<F, Fut>(
     listener: TcpListener,

@@ -20,6 +20,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     // What the build generates from `proto/`.
     ("proto", &[]),
+    // Where tests end the process; nothing at all in a release build.
+    ("failpoint", &[]),
     ("http", &["clock"]),
     ("sandbox", &["clock", "proto"]),
     ("providers", &["clock", "config", "http", "domain"]),
@@ -27,7 +29,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("watch", &["clock", "storage", "domain"]),
     (
         "flows",
-        &["clock", "providers", "storage", "watch", "domain"],
+        &[
+            "clock",
+            "failpoint",
+            "providers",
+            "storage",
+            "watch",
+            "domain",
+        ],
     ),
     (
         "grpc",

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use chrono::Utc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::stack::{DEFAULT_DIR, EXAMPLE_CATALOG, Stack, StackOptions};
+use crate::clock::Clock;
 use crate::storage::cluster::{Cluster, DataDir};
 
 #[derive(Args)]
@@ -58,7 +58,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         catalog,
         keep: !args.ephemeral,
         port: args.port,
-        ..StackOptions::new(dir.clone(), database.url.clone(), Utc::now())
+        ..StackOptions::new(dir.clone(), database.url.clone(), Clock::System.now())
     };
     let stack = Stack::start(options).await?;
     introduce(&stack, &args);

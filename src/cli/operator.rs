@@ -11,7 +11,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
 use super::ConfigArgs;
-use crate::app::build_core;
+use crate::app::{CatalogFile, build_core};
 use crate::config::Config;
 use crate::domain::entitlement::Grant;
 use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
@@ -106,7 +106,7 @@ async fn core_and_account(
     config: &Config,
     account: &str,
 ) -> anyhow::Result<(Arc<Core>, AccountId)> {
-    let core = build_core(config, None).await?;
+    let core = build_core(config, None, CatalogFile::Ignore).await?;
     let found = named_account(&core, account).await?;
     let account = found.with_context(|| {
         format!(

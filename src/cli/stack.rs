@@ -305,6 +305,10 @@ fn config_text(
     };
     let text = |text: &str| Value::from(text);
     let push = &manifest.push;
+    let played = match options.environment {
+        Environment::Production => "production",
+        Environment::Sandbox => "sandbox",
+    };
     let config = table([
         ("mode", text("development")),
         ("catalog", path("catalog.toml")),
@@ -350,6 +354,8 @@ fn config_text(
                     "root_certificates",
                     Value::Array(vec![path("apple-root.der")]),
                 ),
+                // The simulator plays one of Apple's two worlds, at one address.
+                ("environments", Value::Array(vec![text(played)])),
                 ("production_url", text(&manifest.app_store_api_url)),
                 ("sandbox_url", text(&manifest.app_store_api_url)),
             ]),

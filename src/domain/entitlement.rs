@@ -19,8 +19,8 @@ pub(crate) struct Holding {
     pub(crate) store_away: bool,
     /// Set while only a signed proof stands for the store's word.
     pub(crate) unconfirmed_since: Option<Instant>,
-    /// The chain was the account's and is another's now.
-    pub(crate) transferred_away: bool,
+    /// Since when the chain, once the account's, is another's.
+    pub(crate) away_since: Option<Instant>,
 }
 
 /// An audited gift.
@@ -169,7 +169,9 @@ pub(crate) fn derive(
     let next_transition_at = next_transition(&entitlements);
     let subscriptions = holdings
         .iter()
-        .filter(|holding| holding.item.kind == ItemKind::Subscription && !holding.transferred_away)
+        .filter(|holding| {
+            holding.item.kind == ItemKind::Subscription && holding.away_since.is_none()
+        })
         .map(|holding| subscription_view(catalog, holding))
         .collect();
     Snapshot {
@@ -263,8 +265,9 @@ fn open_source(
 ) -> Result<Source, (Option<Instant>, InactiveReason)> {
     let item = &holding.item;
     let closed = |reason| Err((item.state.expires_at(), reason));
-    if holding.transferred_away {
-        return closed(InactiveReason::Transferred);
+    if let Some(since) = holding.away_since {
+        // What the new owner has is not this account's to see.
+        return Err((Some(since), InactiveReason::Transferred));
     }
     if !catalog.accepts(holding.environment) {
         return closed(InactiveReason::EnvironmentNotAccepted);
@@ -378,7 +381,7 @@ mod tests {
             },
             store_away: false,
             unconfirmed_since: None,
-            transferred_away: false,
+            away_since: None,
         }
     }
 

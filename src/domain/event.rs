@@ -124,6 +124,10 @@ pub(crate) enum SkipReason {
     StoreUnreachable,
     /// The purchase is another account's, or the store's record names another.
     OwnedByAnother,
+    /// A notification of no consequence here: kept.
+    Ignored,
+    /// An authentic notification that this version cannot read: kept, grants nothing.
+    Unreadable,
 }
 
 impl Decision {

@@ -12,12 +12,13 @@ use super::ids::{AccountId, ClaimId};
 use super::ownership::{self, OpenClaim, Owner, OwnershipReason, Verdict};
 use super::provider::Provider;
 use super::subscription::guard::{self, Known};
-use super::subscription::state::{ExpiryReason, ItemState, Leniency};
+use super::subscription::state::{ExpiryReason, ItemState, Leniency, Renewal};
 use super::subscription::store_state::{Item, StoreState};
 use super::time::{Instant, earliest};
 
-/// How long to wait before an answer that contradicts what is known is asked for again.
-const CONTRADICTION_RECHECK: TimeDelta = TimeDelta::seconds(15);
+/// How long to wait before a store is asked again whose answer was older than, or contradicted,
+/// what is known: replicas' clocks and stores' caches differ by less.
+const DOUBT_RECHECK: TimeDelta = TimeDelta::seconds(15);
 /// How often a store that has not renewed an ended period yet is asked again.
 const LATE_RENEWAL_RECHECK_MIN: TimeDelta = TimeDelta::seconds(30);
 const LATE_RENEWAL_RECHECK_MAX: TimeDelta = TimeDelta::minutes(15);
@@ -113,7 +114,17 @@ pub(crate) fn reconcile(
             verdicts: refused(step),
         }
     };
-    let store_away = matches!(step.answer, Answer::Away | Answer::Proof(_));
+    let store_away = match &step.answer {
+        Answer::Away => true,
+        // Mid-period nothing has to be prolonged.
+        Answer::Proof(_) => {
+            book.store_away
+                || known
+                    .as_ref()
+                    .is_some_and(|known| awaits_renewal(known, step.now))
+        }
+        Answer::Store(_) | Answer::NotFound | Answer::Gone => false,
+    };
     let next = Book {
         owner: ruling.owner,
         known,
@@ -130,6 +141,13 @@ pub(crate) fn reconcile(
         next_check_at,
         acknowledge_by,
     }
+}
+
+/// A paid period that should renew has ended, and no later one is known.
+pub(crate) fn awaits_renewal(known: &Known, now: Instant) -> bool {
+    known.state.items.iter().any(|item| {
+        matches!(item.state, ItemState::Active { expires_at, renewal: Renewal::On } if expires_at <= now)
+    })
 }
 
 fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
@@ -198,7 +216,9 @@ fn decision_stands(decision: Decision) -> bool {
             | SkipReason::NotAtStore
             | SkipReason::GoneAtStore
             | SkipReason::StoreUnreachable
-            | SkipReason::OwnedByAnother,
+            | SkipReason::OwnedByAnother
+            | SkipReason::Ignored
+            | SkipReason::Unreadable,
         ) => false,
     }
 }
@@ -254,18 +274,20 @@ fn any_mapped(known: &Known, provider: Provider, catalog: &Catalog) -> bool {
 
 /// Owned chains that grant, or may grant again without a new purchase, are read again by themselves.
 fn next_check(book: &Book, decision: Decision, policy: Policy, now: Instant) -> Option<Instant> {
-    if decision == Decision::Skip(SkipReason::Contradiction) {
-        return Some(now + CONTRADICTION_RECHECK);
+    if let Decision::Skip(SkipReason::Contradiction | SkipReason::StaleAnswer) = decision {
+        return Some(now + DOUBT_RECHECK);
     }
     book.owner?;
     let items = &book.known.as_ref()?.state.items;
-    let ends = items.iter().filter_map(|item| item_check(item, now));
+    let ends = items
+        .iter()
+        .filter_map(|item| item_check(item, policy, now));
     let open = items.iter().any(|item| !item.state.is_ended());
     let by_rule = open.then(|| now + policy.recheck_max);
     ends.fold(by_rule, |next, at| earliest(next, Some(at)))
 }
 
-fn item_check(item: &Item, now: Instant) -> Option<Instant> {
+fn item_check(item: &Item, policy: Policy, now: Instant) -> Option<Instant> {
     let end = match item.state {
         ItemState::Active { expires_at, .. } => expires_at,
         ItemState::GracePeriod { until, .. } => until,
@@ -281,6 +303,10 @@ fn item_check(item: &Item, now: Instant) -> Option<Instant> {
         return Some(end);
     }
     let overdue = now - end;
+    if overdue > policy.leniency.outage {
+        // Access is over; `recheck_max` is often enough for a store that never says so.
+        return None;
+    }
     Some(now + overdue.clamp(LATE_RENEWAL_RECHECK_MIN, LATE_RENEWAL_RECHECK_MAX))
 }
 

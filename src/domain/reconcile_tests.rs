@@ -8,7 +8,7 @@ use crate::domain::catalog::tests::example;
 use crate::domain::chain::{Alias, AliasKind, AppId, StoreProduct};
 use crate::domain::provider::Environment;
 use crate::domain::subscription::guard::with_evidence;
-use crate::domain::subscription::state::{Offer, Renewal, RevocationReason};
+use crate::domain::subscription::state::{Offer, RevocationReason};
 use crate::domain::subscription::store_state::{Evidence, ItemKind};
 
 fn t(hours: i64) -> Instant {
@@ -155,6 +155,11 @@ fn an_older_answer_changes_nothing_and_a_repeated_one_merges() {
     let older = run(&book, &step(11, Answer::Store(state(5, active(10)))));
     assert_eq!(older.decision, Decision::Skip(SkipReason::StaleAnswer));
     assert_eq!(older.book.known, book.known);
+    assert_eq!(
+        older.next_check_at,
+        Some(t(11) + DOUBT_RECHECK),
+        "it may be a clock that differs"
+    );
     let same = run(&book, &step(11, Answer::Store(state(11, active(20)))));
     assert_eq!(same.decision, Decision::MergeOnly(MergeReason::Unchanged));
 }
@@ -165,10 +170,7 @@ fn a_contradiction_is_asked_again_before_it_is_believed() {
     for stamp in 1..=2 {
         let outcome = run(&book, &step(stamp, Answer::Store(state(stamp, active(10)))));
         assert_eq!(outcome.decision, Decision::Skip(SkipReason::Contradiction));
-        assert_eq!(
-            outcome.next_check_at,
-            Some(t(stamp) + CONTRADICTION_RECHECK)
-        );
+        assert_eq!(outcome.next_check_at, Some(t(stamp) + DOUBT_RECHECK));
         book = outcome.book;
     }
     let believed = run(&book, &step(3, Answer::Store(state(3, active(10)))));
@@ -282,4 +284,59 @@ fn a_voided_order_ends_its_own_period_only() {
     assert!(matches!(current.items[0].state, ItemState::Revoked { .. }));
     let older = with_evidence(state(6, active(20)), &[void("tx-0")]);
     assert_eq!(older.items[0].state, active(20));
+}
+
+#[test]
+fn a_successor_is_taken_whatever_the_stamps_and_its_predecessor_never_returns() {
+    let token = |value: &str| Alias {
+        provider: Provider::GooglePlay,
+        app: AppId("example-android".into()),
+        kind: AliasKind::PurchaseToken,
+        value: value.into(),
+    };
+    let mut old = state(5, active(90));
+    old.head = token("old");
+    let mut new = state(4, active(20));
+    new.head = token("new");
+    new.predecessors = vec![token("old")];
+
+    let mut bind = step(5, Answer::Store(old.clone()));
+    bind.claims = vec![claim(1)];
+    let book = run(&Book::default(), &bind).book;
+    let joined = run(&book, &step(6, Answer::Store(new)));
+    assert!(
+        matches!(joined.decision, Decision::Apply(_)),
+        "{:?}",
+        joined.decision
+    );
+    assert_eq!(
+        joined.book.known.as_ref().map(|k| &k.state.head),
+        Some(&token("new"))
+    );
+
+    old.stamp = t(9);
+    let late = run(&joined.book, &step(9, Answer::Store(old)));
+    assert_eq!(late.decision, Decision::Skip(SkipReason::StaleAnswer));
+    assert_eq!(late.book.known, joined.book.known);
+}
+
+#[test]
+fn a_refund_shows_as_one_even_where_the_store_says_expired() {
+    let ended = ItemState::Expired {
+        at: t(6),
+        reason: ExpiryReason::Other,
+    };
+    let void = Evidence::Void {
+        order_id: "tx-1".into(),
+        at: t(5),
+        partial: false,
+    };
+    let refunded = with_evidence(state(7, ended), &[void]);
+    assert_eq!(
+        refunded.items[0].state,
+        ItemState::Revoked {
+            at: t(5),
+            reason: RevocationReason::Refunded
+        }
+    );
 }

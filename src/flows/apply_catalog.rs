@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Core;
 use crate::domain::catalog::{Catalog, CatalogFile};
@@ -11,6 +11,9 @@ use crate::domain::ids::CatalogVersion;
 use crate::domain::time::Instant;
 use crate::storage::catalogs::Applied;
 use crate::storage::{Db, StorageError, catalogs, snapshots};
+
+/// Accounts that one statement makes due.
+const ROUND: i64 = 500;
 
 /// Why a catalog is not active.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +35,21 @@ pub(crate) fn parse(text: &str, version: CatalogVersion) -> Result<Catalog, Cata
     Catalog::build(file, version).map_err(CatalogError::Unsound)
 }
 
-/// Applies `text` as a new version unless it is the newest already; every account is derived
-/// again by it, in batches, by the job that passes time.
+/// Applies `text` as a new version unless it has been one: a replica that restarts with the file
+/// of last week does not take this week's catalog back. Every account is derived again by the
+/// newest, in rounds (`follow`).
 pub(crate) async fn apply(db: &Db, text: &str, now: Instant) -> Result<Catalog, CatalogError> {
     parse(text, CatalogVersion(0))?;
     let mut tx = db.begin().await?;
-    let version = catalogs::apply(&mut tx, text, now).await?;
-    let due = snapshots::make_due(&mut tx, version, now).await?;
+    let applied = catalogs::apply(&mut tx, text, now).await?;
     tx.commit().await.map_err(StorageError::from)?;
-    info!(version = version.0, accounts = due, "catalog active");
-    parse(text, version)
+    if applied.body != text {
+        warn!(
+            active = applied.version.0,
+            "the catalog file was replaced by a newer version; that one stays active"
+        );
+    }
+    parse(&applied.body, applied.version)
 }
 
 /// The active catalog.
@@ -60,11 +68,30 @@ pub(crate) async fn follow(core: &Core) -> Result<(), StorageError> {
         Ok(catalog) => {
             info!(version = catalog.version().0, "catalog taken up");
             core.catalog.store(Arc::new(catalog));
+            core.hub.forget();
         }
         Err(CatalogError::Storage(error)) => return Err(error),
         Err(error) => error!(%error, "a newer catalog cannot be read; the former stays"),
     }
     Ok(())
+}
+
+/// Has every account that an older catalog was applied to derived by this one, in rounds.
+pub(crate) async fn spread(core: &Core) -> Result<(), StorageError> {
+    let version = core.catalog.load().version();
+    loop {
+        let due = snapshots::make_due(&core.db, version, core.clock.now(), ROUND).await?;
+        if due > 0 {
+            info!(
+                accounts = due,
+                version = version.0,
+                "accounts are derived by the newest catalog"
+            );
+        }
+        if due < ROUND.unsigned_abs() {
+            return Ok(());
+        }
+    }
 }
 
 /// A catalog as it was, for replay.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
-use super::Core;
-use super::reconcile::{Reconciled, reconcile_one};
+use super::reconcile::{Reconciled, reconcile_one, stand_in_during_backoff};
+use super::{Core, settle};
 use crate::domain::catalog::Catalog;
 use crate::domain::event::SignalSource;
-use crate::domain::ids::{ChainId, ClaimId};
+use crate::domain::ids::{AccountId, ChainId, ClaimId};
 use crate::domain::ownership::Verdict;
 use crate::domain::provider::Provider;
 use crate::domain::subscription::guard::Known;
@@ -19,6 +19,7 @@ use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::providers::contract::{Proof, ProofError, Proven};
 use crate::storage::accounts::Account;
+use crate::storage::claims::ClaimState;
 use crate::storage::{StorageError, chains, claims, ledger};
 
 /// A bare id is answered no sooner than this, whatever the store said: timing tells nothing.
@@ -67,13 +68,13 @@ pub(crate) async fn bind_purchase(
         .take(account.id)
         .map_err(BindError::TooMany)?;
     let proven = verify(core, account, proof).await?;
-    if let Some(outcome) = already_in_sync(core, account, &proven).await? {
+    if let Some(outcome) = decided_already(core, account, &proven).await? {
         return Ok(outcome);
     }
     let (chain, claim) = open_claim(core, account, &proven).await?;
     failpoint::at("after_claim_opened");
     let deadline = MachineInstant::now() + core.tuning.wait_max;
-    let verdict = decided(core, chain, claim, deadline).await?;
+    let verdict = decided(core, account, chain, claim, deadline).await?;
     match verdict {
         Verdict::Won => outcome_of(core, chain, Outcome::Bound).await,
         Verdict::Confirmed => outcome_of(core, chain, Outcome::AlreadyYours).await,
@@ -108,8 +109,8 @@ fn names(proven: &Proven, account: &Account) -> bool {
     token.is_some_and(|token| token.eq_ignore_ascii_case(&account.store_token))
 }
 
-/// The caller's own chain, settled, and the proof says nothing new.
-async fn already_in_sync(
+/// A chain in sync about which the proof says nothing new: decided without asking the store.
+async fn decided_already(
     core: &Core,
     account: &Account,
     proven: &Proven,
@@ -118,34 +119,67 @@ async fn already_in_sync(
     let chain = chains::find(&mut tx, &proven.alias).await?;
     tx.commit().await.map_err(StorageError::from)?;
     let Some(chain) = chain else { return Ok(None) };
-    let progress = chains::progress(&core.db, chain).await?;
-    if progress.owner != Some(account.id) || !progress.in_sync {
+    let now = core.clock.now();
+    let progress = chains::progress(&core.db, chain, now).await?;
+    let (Some(owner), true) = (progress.owner, progress.in_sync) else {
         return Ok(None);
-    }
+    };
     let Some(known) = ledger::peek(&core.db, chain).await? else {
         return Ok(None);
     };
-    let now = core.clock.now();
-    let ended = known
+    let doubtful = known
         .state
         .items
         .iter()
-        .any(|item| period_is_over(&item.state, now));
-    if ended || known.unconfirmed_since.is_some() || says_more(proven, &known) {
+        .any(|item| may_have_moved(&item.state, now));
+    if doubtful || known.unconfirmed_since.is_some() || says_more(proven, &known) {
         return Ok(None);
     }
-    Ok(Some(classify(
-        &known,
-        proven.alias.provider,
-        &core.catalog.load(),
-        Outcome::AlreadyYours,
-        core,
-        now,
-    )))
+    if owner == account.id {
+        let catalog = core.catalog.load();
+        let provider = proven.alias.provider;
+        return Ok(Some(classify(
+            &known,
+            provider,
+            &catalog,
+            Outcome::AlreadyYours,
+            core,
+            now,
+        )));
+    }
+    if progress.owner_is_settled {
+        if core.limits.is_first_refusal(chain, account.id) {
+            refuse(core, chain, account.id, owner, now).await?;
+        }
+        return Err(BindError::OwnedByAnother);
+    }
+    Ok(None)
 }
 
-fn period_is_over(state: &ItemState, now: Instant) -> bool {
-    matches!(state, ItemState::Active { expires_at, .. } if *expires_at <= now)
+/// A state that the store may have left without a word to us.
+fn may_have_moved(state: &ItemState, now: Instant) -> bool {
+    match state {
+        ItemState::Active { expires_at, .. } => *expires_at <= now,
+        ItemState::GracePeriod { .. }
+        | ItemState::OnHold { .. }
+        | ItemState::Paused { .. }
+        | ItemState::Pending
+        | ItemState::Unknown { .. } => true,
+        ItemState::Expired { .. } | ItemState::Revoked { .. } | ItemState::Owned { .. } => false,
+    }
+}
+
+async fn refuse(
+    core: &Core,
+    chain: ChainId,
+    claimant: AccountId,
+    owner: AccountId,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let mut tx = core.db.begin().await?;
+    settle::refuse(&mut tx, chain, claimant, Some(owner), now).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// The proof is of a transaction that the ledger has not seen.
@@ -197,9 +231,17 @@ async fn try_open_claim(
 ) -> Result<(ChainId, ClaimId), StorageError> {
     let mut tx = core.db.begin().await?;
     let chain = chains::find_or_create(&mut tx, &proven.alias, now).await?;
-    // Dirty mark first: it locks the chain, and a merge that is under way moves the claim too.
-    chains::mark_dirty(&mut tx, chain, SignalSource::Proof).await?;
-    let claim = claims::open(&mut tx, chain, account.id, proven.stand_in.as_ref(), now).await?;
+    // Dirty mark first: it locks the chain, and fails if a join has made it a part of another.
+    let seq = chains::mark_dirty(&mut tx, chain, SignalSource::Proof).await?;
+    let claim = claims::open(
+        &mut tx,
+        chain,
+        account.id,
+        proven.stand_in.as_ref(),
+        seq,
+        now,
+    )
+    .await?;
     tx.commit().await?;
     Ok((chain, claim))
 }
@@ -207,27 +249,36 @@ async fn try_open_claim(
 /// Works the claim in, here or wherever the chain is held, until it is decided or time is up.
 async fn decided(
     core: &Arc<Core>,
+    account: &Account,
     chain: ChainId,
     claim: ClaimId,
     deadline: MachineInstant,
 ) -> Result<Verdict, BindError> {
-    let mut retry_after = RETRY_AFTER_MIN;
     loop {
         let settled = core.settled.notified();
-        let reconciled = reconcile_one(core, chain).await;
-        if let Some(verdict) = claims::verdict(&core.db, claim).await? {
+        // A store that hangs holds up the reconcile, which goes on by itself, but not the caller.
+        let reconciled = tokio::time::timeout_at(deadline, reconcile_one(core, chain))
+            .await
+            .unwrap_or(Reconciled::Postponed(RETRY_AFTER_MIN));
+        if let Some(verdict) = verdict(core, account, chain, claim).await? {
             return Ok(verdict);
         }
         let pause = match reconciled {
-            Reconciled::Postponed(pause) => {
-                retry_after = pause.max(RETRY_AFTER_MIN);
-                pause
-            }
-            Reconciled::Settled | Reconciled::NotOurs => LOOK_AGAIN,
+            Reconciled::Postponed(pause) => pause,
+            Reconciled::Settled => LOOK_AGAIN,
+            Reconciled::NotOurs => match stand_in_during_backoff(core, chain).await? {
+                None => LOOK_AGAIN,
+                Some(left) => {
+                    if let Some(verdict) = verdict(core, account, chain, claim).await? {
+                        return Ok(verdict);
+                    }
+                    left
+                }
+            },
         };
         if MachineInstant::now() + pause >= deadline {
             warn!(%chain, "a bind waits for its store; the claim stays open");
-            return Err(BindError::StoreAway(retry_after));
+            return Err(BindError::StoreAway(pause.max(RETRY_AFTER_MIN)));
         }
         tokio::select! {
             () = settled => {}
@@ -236,8 +287,31 @@ async fn decided(
     }
 }
 
+async fn verdict(
+    core: &Core,
+    account: &Account,
+    chain: ChainId,
+    claim: ClaimId,
+) -> Result<Option<Verdict>, StorageError> {
+    Ok(match claims::state(&core.db, claim).await? {
+        ClaimState::Open => None,
+        ClaimState::Decided(verdict) => Some(verdict),
+        // The account's other claim, on the chain that this one was joined to, speaks for both.
+        ClaimState::Gone => match chains::progress(&core.db, chain, core.clock.now())
+            .await?
+            .owner
+        {
+            None => None,
+            Some(owner) if owner == account.id => Some(Verdict::Won),
+            Some(_) => Some(Verdict::OwnedByAnother),
+        },
+    })
+}
+
 async fn outcome_of(core: &Core, chain: ChainId, owned: Outcome) -> Result<Outcome, BindError> {
-    let lives_in = chains::progress(&core.db, chain).await?.lives_in;
+    let lives_in = chains::progress(&core.db, chain, core.clock.now())
+        .await?
+        .lives_in;
     let known = ledger::peek(&core.db, lives_in).await?;
     let now = core.clock.now();
     Ok(known.map_or(Outcome::BoundWithoutAccess, |known| {

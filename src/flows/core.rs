@@ -22,7 +22,8 @@ use crate::watch::{Hub, relay};
 pub(crate) struct Tuning {
     /// How long a worker may hold a chain (default 30 s).
     pub(crate) lease: Duration,
-    /// How long one fetch of a chain may take (default 10 s; shorter than the lease).
+    /// How long one fetch of a chain may take (default 6 s: a caller who waits 10 s still hears that
+    /// its signed proof stands in).
     pub(crate) fetch_timeout: Duration,
     /// How long a caller waits for its own signal (default 10 s).
     pub(crate) wait_max: Duration,
@@ -38,7 +39,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(30),
-            fetch_timeout: Duration::from_secs(10),
+            fetch_timeout: Duration::from_secs(6),
             wait_max: Duration::from_secs(10),
             backoff_max: Duration::from_secs(300),
             store_calls_per_second: 40.0,
@@ -58,7 +59,9 @@ pub(crate) struct Core {
     pub(crate) tuning: Tuning,
     pub(crate) limits: Limits,
     pub(super) breakers: Breakers,
-    /// Rings when raw rows wait to be read or chains became dirty here.
+    /// Rings when a raw row was kept here.
+    pub(crate) received: Notify,
+    /// Rings when chains became dirty here.
     pub(crate) work: Notify,
     /// Rings when a settle has written duties.
     pub(crate) duties: Notify,
@@ -95,6 +98,7 @@ impl Core {
             tuning,
             limits: Limits::default(),
             breakers: Breakers::default(),
+            received: Notify::new(),
             work: Notify::new(),
             duties: Notify::new(),
             settled: Notify::new(),
@@ -112,7 +116,13 @@ impl Core {
         if let Some(mut hints) = hints {
             // A closed queue ends the relay once it is empty.
             hints.close();
-            relay(self.db.clone(), hints, CancellationToken::new()).await;
+            relay(
+                self.db.clone(),
+                self.hub.clone(),
+                hints,
+                CancellationToken::new(),
+            )
+            .await;
         }
     }
 
@@ -124,7 +134,7 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(hints) = hints {
-            relay(self.db.clone(), hints, stop).await;
+            relay(self.db.clone(), self.hub.clone(), hints, stop).await;
         }
     }
 }

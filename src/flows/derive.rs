@@ -28,17 +28,22 @@ pub(super) async fn account(
     let snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
     let current = snapshots::current(tx, account.id).await?;
     let (revision, same) = match &current {
-        Some(stored) => (stored.revision, stored.snapshot == snapshot),
-        None => (Revision::ZERO, snapshot == nothing(catalog)),
+        // A replica that has taken up a newer catalog has been here: its word stands, and it is
+        // asked to look at this change too.
+        Some((_, newer)) if *newer > catalog.version() => {
+            snapshots::touch(tx, account.id, Some(now), *newer).await?;
+            return Ok(None);
+        }
+        Some((stored, _)) => (stored.revision, stored.snapshot == snapshot),
+        // Without a row no later catalog would find the account.
+        None => (
+            Revision::ZERO,
+            holdings.is_empty() && snapshot == nothing(catalog),
+        ),
     };
     if same {
-        snapshots::touch(
-            tx,
-            account.id,
-            snapshot.next_transition_at,
-            catalog.version(),
-        )
-        .await?;
+        let next = snapshot.next_transition_at;
+        snapshots::touch(tx, account.id, next, catalog.version()).await?;
         return Ok(None);
     }
     let stored = Stored {

@@ -10,9 +10,11 @@ use crate::failpoint;
 use crate::storage::duties::{self, Due};
 use crate::storage::{StorageError, ledger};
 
-const BATCH: i64 = 32;
+const BATCH: i64 = 4;
 /// A duty that failed, or whose worker died, is tried again after this, then after twice this…
-const LEASE: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_secs(40);
+/// Past its deadline by this, a duty is moot.
+const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
 /// Late enough to be worth waking somebody.
 const ALARM_BEFORE: TimeDelta = TimeDelta::hours(24);
 
@@ -30,6 +32,12 @@ async fn fulfil(core: &Core, duty: &Due) -> Result<(), StorageError> {
     let Some(known) = ledger::peek(&core.db, duty.chain).await? else {
         return duties::failed(&core.db, duty.id, "the chain has no known state").await;
     };
+    let moot =
+        known.state.head.value != duty.transaction_id || known.state.acknowledge_by.is_none();
+    if moot || now - duty.deadline > GIVE_UP_AFTER {
+        // Replaced, refunded or acknowledged elsewhere; or the store has long refunded it.
+        return duties::done(&core.db, duty.id, now).await;
+    }
     failpoint::at("before_acknowledge");
     let told = core
         .stores

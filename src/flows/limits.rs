@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::domain::ids::AccountId;
+use crate::domain::ids::{AccountId, ChainId};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -44,6 +44,17 @@ pub(crate) struct Limits {
     /// Bare ids are guessable: few tries.
     pub(crate) bare_id: Limit,
     pub(crate) refresh: Limit,
+    /// Refusals that have left their events today.
+    refusals: Cache<(ChainId, AccountId), ()>,
+}
+
+impl Limits {
+    /// Whether this account's claim on that chain is refused for the first time in a day: a
+    /// stubborn claimant does not fill the owner's timeline.
+    pub(crate) fn is_first_refusal(&self, chain: ChainId, claimant: AccountId) -> bool {
+        let key = (chain, claimant);
+        self.refusals.entry(key).or_insert(()).is_fresh()
+    }
 }
 
 impl Default for Limits {
@@ -52,6 +63,10 @@ impl Default for Limits {
             bind: Limit::per_minute(60),
             bare_id: Limit::per_minute(10),
             refresh: Limit::per_minute(10),
+            refusals: Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(Duration::from_secs(24 * 60 * 60))
+                .build(),
         }
     }
 }

@@ -21,3 +21,7 @@ pub(crate) mod tell_timeline;
 pub(crate) mod transfer;
 
 pub(crate) use self::core::{Core, Tuning};
+// What the doors need to name: they speak to flows alone.
+pub(crate) use crate::providers::contract::{Proof, ProofError};
+pub(crate) use crate::storage::StorageError;
+pub(crate) use crate::storage::accounts::Account;

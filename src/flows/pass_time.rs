@@ -1,5 +1,7 @@
 //! Time is a signal: a transition that has passed is committed as a revision and pushed.
 
+use tracing::error;
+
 use super::{Core, derive};
 use crate::domain::event::{ApplyReason, Decision, SignalSource};
 use crate::domain::ids::AccountId;
@@ -8,13 +10,19 @@ use crate::storage::{StorageError, accounts, snapshots};
 
 const BATCH: i64 = 256;
 
-/// Settles every account whose next transition has passed; tells how many.
+/// Settles every account whose next transition has passed; tells how many succeeded. One that
+/// cannot be settled is logged and holds up nobody.
 pub(crate) async fn pass_time(core: &Core) -> Result<usize, StorageError> {
     let due = snapshots::due(&core.db, core.clock.now(), BATCH).await?;
-    for account in &due {
-        settle_account(core, *account).await?;
+    let mut settled = 0;
+    for account in due {
+        match settle_account(core, account).await {
+            Ok(()) => settled += 1,
+            Err(error @ StorageError::Unavailable(_)) => return Err(error),
+            Err(error) => error!(%account, %error, "a passed transition cannot be settled"),
+        }
     }
-    Ok(due.len())
+    Ok(settled)
 }
 
 async fn settle_account(core: &Core, id: AccountId) -> Result<(), StorageError> {

@@ -1,6 +1,7 @@
 //! Receive: authenticate the sender from raw bytes, keep the row, answer after the commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +18,9 @@ use crate::storage::{Db, StorageError};
 const GROUP_MAX: usize = 64;
 /// Rows that may wait for a commit; beyond it the sender is told to come back.
 const QUEUE_MAX: usize = 4_096;
+
+/// The stores wait longer than this, and send again.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a notification was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +69,15 @@ async fn write_groups(db: Db, mut queue: mpsc::Receiver<Waiting>) {
     }
 }
 
+/// A commit that does not come back in time counts as not kept; the key makes a repeat harmless.
+async fn insert(db: &Db, rows: &[NewRow]) -> Result<(), StorageError> {
+    tokio::time::timeout(COMMIT_TIMEOUT, ingress::insert(db, rows))
+        .await
+        .map_err(|_| StorageError::Unavailable("no commit in time".into()))?
+}
+
 async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> {
-    match ingress::insert(db, rows).await {
+    match insert(db, rows).await {
         Ok(()) => rows.iter().map(|_| Ok(())).collect(),
         Err(StorageError::Unavailable(cause)) => {
             warn!(cause, rows = rows.len(), "notifications could not be kept");
@@ -79,7 +90,7 @@ async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> 
             warn!(%cause, rows = rows.len(), "a group of notifications is kept row by row");
             let mut results = Vec::with_capacity(rows.len());
             for row in rows {
-                let kept = ingress::insert(db, std::slice::from_ref(row)).await;
+                let kept = insert(db, std::slice::from_ref(row)).await;
                 results.push(kept.map_err(|cause| {
                     error!(%cause, source = row.source, "a notification could not be kept");
                     ReceiveError::Unavailable
@@ -128,6 +139,6 @@ pub(crate) async fn receive(
     ingress.keep(row).await?;
     failpoint::at("after_raw_insert");
     metrics::counter!("entitled_notifications_total", "provider" => provider.as_str()).increment(1);
-    core.work.notify_one();
+    core.received.notify_one();
     Ok(())
 }

@@ -5,23 +5,20 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use rand::Rng as _;
-use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::Core;
 use super::settle::{self, Settlement, Work};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::ChainId;
-use crate::domain::reconcile::Answer;
-use crate::domain::subscription::guard::Known;
-use crate::domain::subscription::state::{ItemState, Renewal};
+use crate::domain::reconcile::{Answer, awaits_renewal};
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::providers::contract::{FetchError, FetchRequest, StoreAnswer};
-use crate::storage::chains::Claimed;
+use crate::storage::leases::{Claimed, Release};
 use crate::storage::ledger::RawAnswer;
-use crate::storage::{StorageError, budget, chains, claims, evidence, ledger};
+use crate::storage::{StorageError, budget, chains, claims, evidence, leases, ledger};
 
 /// A signed proof stands in only if it was signed within this time.
 const STAND_IN_AGE_MAX: TimeDelta = TimeDelta::hours(24);
@@ -43,26 +40,18 @@ pub(crate) enum Reconciled {
     NotOurs,
 }
 
-/// Claims and reconciles everything that is due, up to the replica's concurrency. Tells how many.
-pub(crate) async fn reconcile_due(core: &Arc<Core>) -> Result<usize, StorageError> {
-    let limit = i64::try_from(core.tuning.concurrency).unwrap_or(16);
-    let claimed = chains::claim_due(&core.db, limit, core.clock.now(), core.tuning.lease).await?;
-    let count = claimed.len();
-    let mut running = JoinSet::new();
-    for claimed in claimed {
-        let core = Arc::clone(core);
-        running.spawn(async move { reconcile_logged(&core, claimed).await });
-    }
-    running.join_all().await;
-    Ok(count)
+/// Claims what is due, up to `limit` chains.
+pub(crate) async fn claim_due(core: &Core, limit: usize) -> Result<Vec<Claimed>, StorageError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    leases::claim_due(&core.db, limit, core.clock.now(), core.tuning.lease).await
 }
 
 /// Claims and reconciles one chain now, in a task that outlives its caller.
 pub(crate) async fn reconcile_one(core: &Arc<Core>, id: ChainId) -> Reconciled {
     let core = Arc::clone(core);
     let task = tokio::spawn(async move {
-        match chains::claim_one(&core.db, id, core.tuning.lease).await {
-            Ok(Some(claimed)) => reconcile_logged(&core, claimed).await,
+        match leases::claim_one(&core.db, id, core.tuning.lease, false).await {
+            Ok(Some(claimed)) => reconcile_claimed(&core, claimed).await,
             Ok(None) => Reconciled::NotOurs,
             Err(error) => {
                 warn!(chain = %id, %error, "a chain could not be claimed");
@@ -73,7 +62,28 @@ pub(crate) async fn reconcile_one(core: &Arc<Core>, id: ChainId) -> Reconciled {
     task.await.unwrap_or(Reconciled::NotOurs)
 }
 
-async fn reconcile_logged(core: &Core, claimed: Claimed) -> Reconciled {
+/// While a chain backs off from its store, a signed proof may still stand in; the store is not
+/// asked and the back-off is kept. `None`: nobody is backing off.
+pub(crate) async fn stand_in_during_backoff(
+    core: &Core,
+    id: ChainId,
+) -> Result<Option<Duration>, StorageError> {
+    let left = leases::backoff_left(&core.db, id).await?;
+    if left.is_zero() {
+        return Ok(None);
+    }
+    if let Some(claimed) = leases::claim_one(&core.db, id, core.tuning.lease, true).await? {
+        let now = core.clock.now();
+        if let Some(answer) = stand_in(core, &claimed, now).await? {
+            settle_unconfirmed(core, &claimed, answer, now).await?;
+        }
+        leases::release(&core.db, &claimed, left, Release::Postponed).await?;
+    }
+    Ok(Some(left))
+}
+
+/// Reconciles a claimed chain; a failure of ours is logged and the chain tried again.
+pub(crate) async fn reconcile_claimed(core: &Core, claimed: Claimed) -> Reconciled {
     failpoint::at("after_claim");
     let id = claimed.id;
     match reconcile(core, &claimed).await {
@@ -82,7 +92,7 @@ async fn reconcile_logged(core: &Core, claimed: Claimed) -> Reconciled {
             warn!(chain = %id, %error, "reconcile failed; tried again");
             let pause = backoff(core, claimed.failures);
             // If the database is away too, the lease ends by itself.
-            let _ = chains::release(&core.db, &claimed, pause).await;
+            let _ = leases::release(&core.db, &claimed, pause, Release::Failed).await;
             Reconciled::Postponed(pause)
         }
     }
@@ -90,17 +100,17 @@ async fn reconcile_logged(core: &Core, claimed: Claimed) -> Reconciled {
 
 async fn reconcile(core: &Core, claimed: &Claimed) -> Result<Reconciled, StorageError> {
     if !within_budget(core, claimed).await? {
-        chains::release(&core.db, claimed, BUDGET_PAUSE).await?;
+        leases::release(&core.db, claimed, BUDGET_PAUSE, Release::Postponed).await?;
         return Ok(Reconciled::Postponed(BUDGET_PAUSE));
     }
     let fetched_at = core.clock.now();
     let breaker = core.breakers.of(claimed.head.provider);
-    let fetched = if breaker.allows() {
-        fetch(core, claimed, fetched_at).await?
-    } else {
-        Err(FetchError::away("too many failures lately"))
-    };
-    match fetched {
+    if !breaker.allows() {
+        // Not a failure of this call: none was made.
+        let error = FetchError::away("too many failures lately");
+        return without_store(core, claimed, error, fetched_at).await;
+    }
+    match fetch(core, claimed, fetched_at).await? {
         Ok((answer, raw)) => {
             breaker.succeeded();
             failpoint::at("after_fetch");
@@ -165,9 +175,9 @@ async fn settle_answer(
     raw: Vec<RawAnswer>,
     fetched_at: Instant,
 ) -> Result<Reconciled, StorageError> {
-    let first_look = claimed.failures == 0 && claimed.source == SignalSource::Proof;
-    if answer == Answer::NotFound && first_look {
-        chains::release(&core.db, claimed, JUST_MADE_PAUSE).await?;
+    if answer == Answer::NotFound && claimed.failures == 0 {
+        // A purchase made a moment ago may not be readable yet: one more look.
+        leases::release(&core.db, claimed, JUST_MADE_PAUSE, Release::Failed).await?;
         return Ok(Reconciled::Postponed(JUST_MADE_PAUSE));
     }
     let work = Work {
@@ -178,7 +188,12 @@ async fn settle_answer(
     };
     match settle::settle(core, &work).await? {
         Settlement::Written => Ok(Reconciled::Settled),
-        Settlement::Fenced => Ok(Reconciled::NotOurs),
+        Settlement::Fenced => {
+            let provider = claimed.head.provider.as_str();
+            metrics::counter!("entitled_late_answers_total", "provider" => provider).increment(1);
+            warn!(chain = %claimed.id, "an answer came after its lease had ended; it was dropped");
+            Ok(Reconciled::NotOurs)
+        }
     }
 }
 
@@ -204,16 +219,26 @@ async fn without_store(
         }
     }
     if let Some(answer) = stand_in(core, claimed, now).await? {
-        let work = Work {
-            claimed: claimed.clone(),
-            answer,
-            raw: Vec::new(),
-            fetched_at: now,
-        };
-        settle::settle(core, &work).await?;
+        settle_unconfirmed(core, claimed, answer, now).await?;
     }
-    chains::release(&core.db, claimed, pause).await?;
+    leases::release(&core.db, claimed, pause, Release::Failed).await?;
     Ok(Reconciled::Postponed(pause))
+}
+
+async fn settle_unconfirmed(
+    core: &Core,
+    claimed: &Claimed,
+    answer: Answer,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let work = Work {
+        claimed: claimed.clone(),
+        answer,
+        raw: Vec::new(),
+        fetched_at: now,
+    };
+    settle::settle(core, &work).await?;
+    Ok(())
 }
 
 async fn stand_in(
@@ -223,6 +248,7 @@ async fn stand_in(
 ) -> Result<Option<Answer>, StorageError> {
     let mut tx = core.db.begin().await?;
     let open = claims::open_of(&mut tx, claimed.id).await?;
+    let locked = chains::lock(&mut tx, &[claimed.id]).await?.pop();
     let known = ledger::known(&mut tx, claimed.id).await?;
     tx.commit().await?;
     let proofs = open.into_iter().filter_map(|open| open.stand_in);
@@ -232,20 +258,14 @@ async fn stand_in(
     if let Some(state) = newest {
         return Ok(Some(Answer::Proof(state)));
     }
-    Ok(known
-        .filter(|known| waits_for_renewal(known, now))
-        .map(|_| Answer::Away))
+    // Said once, not at every retry.
+    let said = locked.is_some_and(|chain| chain.store_away);
+    let prolong = known.filter(|known| !said && awaits_renewal(known, now));
+    Ok(prolong.map(|_| Answer::Away))
 }
 
 fn is_recent(state: &StoreState, now: Instant) -> bool {
     now - state.stamp <= STAND_IN_AGE_MAX
-}
-
-/// A payer whose renewal the store cannot confirm: the outage leniency is for them.
-fn waits_for_renewal(known: &Known, now: Instant) -> bool {
-    known.state.items.iter().any(|item| {
-        matches!(item.state, ItemState::Active { expires_at, renewal: Renewal::On } if expires_at <= now)
-    })
 }
 
 /// Doubles with every failure, with jitter, so that a recovering store is not met by a herd.

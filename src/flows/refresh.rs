@@ -51,7 +51,11 @@ async fn synced(
     loop {
         let settled = core.settled.notified();
         let reconciled = reconcile_one(core, chain).await;
-        if chains::progress(&core.db, chain).await?.synced_seq >= seq {
+        if chains::progress(&core.db, chain, core.clock.now())
+            .await?
+            .synced_seq
+            >= seq
+        {
             return Ok(true);
         }
         if matches!(reconciled, Reconciled::Postponed(_)) || MachineInstant::now() >= deadline {

@@ -28,7 +28,11 @@ pub(crate) struct Replayed {
 pub(crate) async fn replay(core: &Core, account: AccountId) -> anyhow::Result<Vec<Replayed>> {
     let mut replayed = Vec::new();
     for chain in timeline::chains_of(&core.db, account).await? {
-        if chains::progress(&core.db, chain).await?.lives_in == chain {
+        if chains::progress(&core.db, chain, core.clock.now())
+            .await?
+            .lives_in
+            == chain
+        {
             replayed.push(replay_chain(core, chain).await?);
         }
     }

@@ -1,34 +1,88 @@
 //! Resolve: read raw rows, find or create their chains, mark them dirty.
 
-use tracing::warn;
+use tracing::{debug, error, warn};
 
 use super::Core;
-use crate::domain::chain::Alias;
-use crate::domain::event::SignalSource;
+use crate::domain::event::{Decision, SignalSource, SkipReason};
+use crate::domain::ids::ChainId;
 use crate::domain::provider::Provider;
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::providers::contract::{Reading, Signal};
+use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::{self, Resolution, Unresolved};
 use crate::storage::{StorageError, Tx, chains, evidence};
 
 const BATCH: i64 = 64;
+const CONFLICTS_MAX: u32 = 5;
 
-/// Resolves one batch; tells how many rows it read.
+/// Resolves one batch; tells how many rows it read. A row that cannot be written harms no other:
+/// a failed batch is done again row by row, and the bad one is marked.
 pub(crate) async fn resolve_batch(core: &Core) -> Result<usize, StorageError> {
+    match resolve_rows(core, BATCH).await {
+        Ok(read) => Ok(read),
+        Err(error @ StorageError::Unavailable(_)) => Err(error),
+        Err(error) => {
+            debug!(%error, "a batch of notifications is resolved row by row");
+            let mut read = 0;
+            while read < usize::try_from(BATCH).unwrap_or(0) && resolve_next(core).await? {
+                read += 1;
+            }
+            Ok(read)
+        }
+    }
+}
+
+/// One row on its own; `false` when there is none.
+async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
+    for _ in 0..CONFLICTS_MAX {
+        match resolve_rows(core, 1).await {
+            Ok(read) => return Ok(read > 0),
+            Err(StorageError::Conflict(_)) => {}
+            Err(error @ StorageError::Unavailable(_)) => return Err(error),
+            Err(error @ (StorageError::Corrupt(_) | StorageError::Other(_))) => {
+                return give_up_next(core, &error).await;
+            }
+        }
+    }
+    Err(StorageError::Conflict("a notification keeps losing".into()))
+}
+
+async fn give_up_next(core: &Core, cause: &StorageError) -> Result<bool, StorageError> {
+    let mut tx = core.db.begin().await?;
+    if let Some(row) = ingress::take_unresolved(&mut tx, 1).await?.pop() {
+        error!(source = row.source, id = %row.id, %cause, "a notification cannot be resolved; kept");
+        let detail = "it cannot be written to the books; see the log";
+        ingress::resolve(&mut tx, &row, None, Resolution::Failed { detail }).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
     let now = core.clock.now();
     let mut tx = core.db.begin().await?;
-    let rows = ingress::take_unresolved(&mut tx, BATCH).await?;
+    let rows = ingress::take_unresolved(&mut tx, limit).await?;
     if rows.is_empty() {
         tx.rollback().await?;
         return Ok(0);
     }
-    let mut readings: Vec<(&Unresolved, Reading)> =
-        rows.iter().map(|row| (row, read(core, row))).collect();
-    // Chains are touched in one order everywhere, so that two batches never wait for each other.
-    readings.sort_by(|a, b| alias(&a.1).cmp(&alias(&b.1)));
-    for (row, reading) in &readings {
-        resolve(&mut tx, row, reading, now).await?;
+    let mut signals = Vec::new();
+    for row in &rows {
+        match read(core, row) {
+            Reading::Chain(signal) => {
+                let chain = chains::find_or_create(&mut tx, &signal.alias, now).await?;
+                signals.push((chain, row, signal));
+            }
+            aside @ (Reading::Ignored { .. } | Reading::Unreadable { .. }) => {
+                set_aside(&mut tx, row, &aside, now).await?;
+            }
+        }
+    }
+    // Chains are locked in id order, as everywhere.
+    signals.sort_by_key(|(chain, ..)| *chain);
+    for (chain, row, signal) in &signals {
+        resolve_signal(&mut tx, *chain, row, signal).await?;
     }
     failpoint::at("before_resolve_commit");
     tx.commit().await?;
@@ -44,58 +98,51 @@ fn read(core: &Core, row: &Unresolved) -> Reading {
     }
 }
 
-fn alias(reading: &Reading) -> Option<&Alias> {
-    match reading {
-        Reading::Chain(signal) => Some(&signal.alias),
-        Reading::Ignored { .. } | Reading::Unreadable { .. } => None,
-    }
-}
-
-async fn resolve(
+/// Authentic, but about no chain: kept and told in the log of events.
+async fn set_aside(
     tx: &mut Tx<'_>,
     row: &Unresolved,
     reading: &Reading,
     now: Instant,
 ) -> Result<(), StorageError> {
-    match reading {
-        Reading::Chain(signal) => resolve_signal(tx, row, signal, now).await,
+    let (kind, reason, detail) = match reading {
+        Reading::Chain(_) => return Ok(()),
         Reading::Ignored { kind, reason } => {
-            ingress::resolve(tx, row, Some(kind), Resolution::Ignored { detail: reason }).await
+            let resolution = Resolution::Ignored { detail: reason };
+            ingress::resolve(tx, row, Some(kind), resolution).await?;
+            (kind.as_str(), SkipReason::Ignored, (*reason).to_owned())
         }
         Reading::Unreadable { reason } => {
             warn!(
                 source = row.source,
                 reason, "an authentic notification cannot be read; kept"
             );
-            metrics::counter!("entitled_notifications_unreadable_total", "provider" => row.source.clone())
-                .increment(1);
-            ingress::resolve(tx, row, None, Resolution::Failed { detail: reason }).await
+            metrics::counter!("entitled_notifications_unreadable_total",
+                "provider" => row.source.clone())
+            .increment(1);
+            ingress::resolve(tx, row, None, Resolution::Failed { detail: reason }).await?;
+            ("unreadable", SkipReason::Unreadable, reason.clone())
         }
-    }
+    };
+    let detail = format!("{} {kind}: {detail}", row.source);
+    let event = NewEvent {
+        detail: Some(&detail),
+        ..NewEvent::new(SignalSource::Notification, Decision::Skip(reason), now)
+    };
+    events::append(tx, event).await
 }
 
 async fn resolve_signal(
     tx: &mut Tx<'_>,
+    chain: ChainId,
     row: &Unresolved,
     signal: &Signal,
-    now: Instant,
 ) -> Result<(), StorageError> {
-    let chain = chains::find_or_create(tx, &signal.alias, now).await?;
     let seq = chains::mark_dirty(tx, chain, SignalSource::Notification).await?;
     for fact in &signal.evidence {
-        evidence::add(
-            tx,
-            chain,
-            fact,
-            signal.occurred_at.unwrap_or(row.received_at),
-        )
-        .await?;
+        let observed_at = signal.occurred_at.unwrap_or(row.received_at);
+        evidence::add(tx, chain, fact, observed_at).await?;
     }
-    ingress::resolve(
-        tx,
-        row,
-        Some(&signal.kind),
-        Resolution::Chain { chain, seq },
-    )
-    .await
+    let resolution = Resolution::Chain { chain, seq };
+    ingress::resolve(tx, row, Some(&signal.kind), resolution).await
 }

@@ -14,14 +14,15 @@ use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::ownership::{Owner, OwnershipReason, Verdict};
 use crate::domain::reconcile::{Answer, Book, Outcome, Step, reconcile};
 use crate::domain::subscription::guard::with_evidence;
-use crate::domain::subscription::store_state::StoreState;
+use crate::domain::subscription::store_state::{Evidence, StoreState};
 use crate::domain::time::Instant;
 use crate::failpoint;
-use crate::storage::chains::{Claimed, Locked, Settled};
+use crate::storage::chains::{Locked, Settled};
 use crate::storage::events::{Inputs, NewEvent};
+use crate::storage::leases::Claimed;
 use crate::storage::ledger::RawAnswer;
 use crate::storage::{
-    StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, ledger,
+    StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, joins, ledger,
     ownership,
 };
 
@@ -191,7 +192,7 @@ async fn join(
     let mut lost = BTreeSet::new();
     for part in &set.parts {
         let part_book = book_of(tx, part).await?;
-        chains::merge(tx, part.id, set.whole.id).await?;
+        joins::merge(tx, part.id, set.whole.id).await?;
         if let (Some(theirs), Some(ours)) = (part_book.owner, book.owner)
             && theirs.account != ours.account
         {
@@ -242,13 +243,7 @@ async fn gather(
     chain: ChainId,
     work: &Work,
     now: Instant,
-) -> Result<
-    (
-        Step,
-        Vec<crate::domain::subscription::store_state::Evidence>,
-    ),
-    StorageError,
-> {
+) -> Result<(Step, Vec<Evidence>), StorageError> {
     let facts = evidence::of_chain(tx, chain).await?;
     let answer = match work.answer.clone() {
         Answer::Store(state) => Answer::Store(with_evidence(state, &facts)),
@@ -266,7 +261,15 @@ async fn gather(
         None => None,
     };
     let open = claims::open_of(tx, chain).await?;
-    let claims = open.into_iter().map(|open| open.claim).collect();
+    // A claim that came after the fetch is not refused by it: the purchase may be that new.
+    let spoken_of = |open: &claims::Open| {
+        answer != Answer::NotFound || open.opened_seq <= work.claimed.dirty_seq
+    };
+    let claims = open
+        .into_iter()
+        .filter(spoken_of)
+        .map(|open| open.claim)
+        .collect();
     Ok((
         Step {
             source: work.claimed.source,
@@ -297,7 +300,7 @@ async fn write_books(
         let environment = known.state.environment;
         ledger::write_transactions(tx, chain, environment, &known.state.transactions).await?;
         for name in all_names(state) {
-            chains::add_alias(tx, chain, &name).await?;
+            chains::own_alias(tx, chain, &name).await?;
         }
     }
     if let Some(deadline) = outcome.acknowledge_by {
@@ -413,7 +416,7 @@ async fn write_events(
 }
 
 /// A refused claim leaves an event on both accounts; neither names the other.
-async fn refuse(
+pub(super) async fn refuse(
     tx: &mut Tx<'_>,
     chain: ChainId,
     claimant: AccountId,

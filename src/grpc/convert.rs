@@ -14,10 +14,10 @@ use crate::domain::ids::Revision;
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::subscription::state::{ItemState, Renewal};
 use crate::domain::time::Instant;
+use crate::flows::Account;
+use crate::flows::Proof;
 use crate::flows::bind_purchase::Outcome;
 use crate::proto;
-use crate::providers::contract::Proof;
-use crate::storage::accounts::Account;
 
 /// How long a reader may go on without hearing from us: three missed heartbeats.
 const MAX_STALE_SECONDS: i64 = 60;

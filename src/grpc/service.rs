@@ -13,11 +13,11 @@ use super::status::{self, Reason};
 use super::streams::{self, StreamLimits};
 use super::{convert, wire};
 use crate::domain::ids::{AccountId, Revision};
+use crate::flows::Account;
 use crate::flows::Core;
 use crate::flows::bind_purchase::bind_purchase;
 use crate::flows::read_entitlements::{Read, account_of, named_account, read_entitlements};
 use crate::flows::refresh::refresh;
-use crate::storage::accounts::Account;
 use crate::watch::{Freshness, Seen};
 use tokio_util::sync::CancellationToken;
 

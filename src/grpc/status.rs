@@ -10,10 +10,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::error;
 
 use super::auth::AuthError;
+use crate::flows::ProofError;
+use crate::flows::StorageError;
 use crate::flows::bind_purchase::BindError;
 use crate::flows::refresh::RefreshError;
-use crate::providers::contract::ProofError;
-use crate::storage::StorageError;
 use crate::watch::ReadError;
 
 const DOMAIN: &str = "entitled.v1";
@@ -133,11 +133,16 @@ fn spread(retry: Duration) -> Duration {
 }
 
 pub(super) fn status(reason: Reason, message: impl Into<String>) -> Status {
-    Status::with_error_details(reason.code(), message, details(reason.as_str(), None, None))
+    let details = details(reason.as_str(), Some(ClientAction::ContactSupport), None);
+    Status::with_error_details(reason.code(), message, details)
 }
 
 pub(super) fn retryable(reason: Reason, message: impl Into<String>, retry: Duration) -> Status {
-    let details = details(reason.as_str(), None, Some(retry));
+    let details = details(
+        reason.as_str(),
+        Some(ClientAction::KeepAndRetry),
+        Some(retry),
+    );
     Status::with_error_details(reason.code(), message, details)
 }
 

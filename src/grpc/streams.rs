@@ -15,8 +15,8 @@ use super::status::{self, Reason};
 use super::{convert, wire};
 use crate::domain::entitlement::nothing as no_entitlements;
 use crate::domain::ids::{AccountId, Revision};
+use crate::flows::Account;
 use crate::flows::Core;
-use crate::storage::accounts::Account;
 use crate::watch::{View, WatchEvent};
 
 /// A stream is renewed now and then, so that deploys and rebalancing never wait for the last one.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::flows::fulfil_duties::{alarm_unacknowledged, fulfil_duties};
 use crate::flows::pass_time::pass_time;
-use crate::flows::reconcile::reconcile_due;
+use crate::flows::reconcile::{claim_due, reconcile_claimed};
 use crate::flows::resolve::resolve_batch;
 use crate::flows::{Core, apply_catalog};
 use crate::storage::{StorageError, chains, ingress, snapshots};
@@ -17,42 +18,87 @@ use crate::storage::{StorageError, chains, ingress, snapshots};
 const POLL: Duration = Duration::from_millis(300);
 const TIME_POLL: Duration = Duration::from_secs(1);
 const DUTIES_POLL: Duration = Duration::from_secs(2);
+const CATALOG_POLL: Duration = Duration::from_secs(2);
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
 /// After a failure (the database away) nobody hammers it.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs every job until stopped.
+/// Runs every job until stopped; what is under way is finished.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    let pipeline = stop.run_until_cancelled(pipeline(&core));
+    let resolve = stop.run_until_cancelled(resolve(&core));
+    let reconcile = reconcile(&core, &stop);
     let time = stop.run_until_cancelled(time(&core));
     let duties = stop.run_until_cancelled(duties(&core));
     let housekeeping = stop.run_until_cancelled(housekeeping(&core));
-    let _ = tokio::join!(pipeline, time, duties, housekeeping);
+    let _ = tokio::join!(resolve, reconcile, time, duties, housekeeping);
 }
 
-/// Reads raw rows, then reconciles what they made dirty, until there is nothing left.
-async fn pipeline(core: &Arc<Core>) {
+/// Reads raw rows and marks their chains dirty.
+async fn resolve(core: &Arc<Core>) {
     loop {
-        let rung = core.work.notified();
-        let done = async {
-            let read = resolve_batch(core).await?;
-            let settled = reconcile_due(core).await?;
-            Ok::<_, StorageError>(read + settled)
-        };
-        match done.await {
+        let rung = core.received.notified();
+        match resolve_batch(core).await {
             Ok(0) => {
                 tokio::select! {
                     () = rung => {}
                     () = tokio::time::sleep(POLL) => {}
                 }
             }
-            Ok(_) => {}
+            Ok(_) => core.work.notify_one(),
             Err(error) => {
-                warn!(%error, "the pipeline pauses");
+                warn!(%error, "reading notifications pauses");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Reconciles what is due. A chain whose store hangs takes one place, and holds up no other.
+async fn reconcile(core: &Arc<Core>, stop: &CancellationToken) {
+    let mut running = JoinSet::new();
+    while !stop.is_cancelled() {
+        let rung = core.work.notified();
+        let free = core.tuning.concurrency - running.len();
+        let claimed = match free {
+            0 => Ok(Vec::new()),
+            free => claim_due(core, free).await,
+        };
+        let pause = match claimed {
+            Ok(claimed) => {
+                for claimed in claimed {
+                    let core = Arc::clone(core);
+                    running.spawn(async move {
+                        reconcile_claimed(&core, claimed).await;
+                    });
+                }
+                POLL
+            }
+            Err(error) => {
+                warn!(%error, "reconciling pauses");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = rung => {}
+            () = tokio::time::sleep(pause) => {}
+            Some(_) = running.join_next() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    running.join_all().await;
+}
+
+/// Takes up new catalogs: every role needs the newest.
+pub(crate) async fn follow_catalog(core: Arc<Core>, stop: CancellationToken) {
+    let follow = async {
+        loop {
+            if let Err(error) = apply_catalog::follow(&core).await {
+                warn!(%error, "the catalog could not be looked at");
+            }
+            tokio::time::sleep(CATALOG_POLL).await;
+        }
+    };
+    stop.run_until_cancelled(follow).await;
 }
 
 /// Commits transitions at their moment: sleeps until the next one by business time.
@@ -109,7 +155,7 @@ async fn housekeeping(core: &Arc<Core>) {
 }
 
 async fn keep_house(core: &Arc<Core>) -> Result<(), StorageError> {
-    apply_catalog::follow(core).await?;
+    apply_catalog::spread(core).await?;
     alarm_unacknowledged(core).await?;
     let rows = ingress::backlog(&core.db).await?;
     let chains = chains::backlog(&core.db, core.clock.now()).await?;

@@ -42,30 +42,30 @@ pub(crate) async fn get(db: &Db, version: CatalogVersion) -> Result<Option<Appli
     }))
 }
 
-/// Adds a version unless the newest says the same; replicas that start together add one.
+/// Adds a version unless that text has been one; gives the newest. Replicas that start together
+/// add one.
 pub(crate) async fn apply(
     tx: &mut Tx<'_>,
     body: &str,
     now: Instant,
-) -> Result<CatalogVersion, StorageError> {
+) -> Result<Applied, StorageError> {
     sqlx::query!("lock table catalog_versions in exclusive mode")
         .execute(&mut **tx)
         .await?;
-    let newest =
-        sqlx::query!("select version, body from catalog_versions order by version desc limit 1")
-            .fetch_optional(&mut **tx)
-            .await?;
-    if let Some(newest) = newest
-        && newest.body == body
-    {
-        return Ok(CatalogVersion(newest.version));
-    }
-    let version = sqlx::query_scalar!(
-        "insert into catalog_versions (body, applied_at) values ($1, $2) returning version",
+    sqlx::query!(
+        r#"insert into catalog_versions (body, applied_at)
+           select $1, $2 where not exists (select 1 from catalog_versions where body = $1)"#,
         body,
         now
     )
-    .fetch_one(&mut **tx)
+    .execute(&mut **tx)
     .await?;
-    Ok(CatalogVersion(version))
+    let newest =
+        sqlx::query!("select version, body from catalog_versions order by version desc limit 1")
+            .fetch_one(&mut **tx)
+            .await?;
+    Ok(Applied {
+        version: CatalogVersion(newest.version),
+        body: newest.body,
+    })
 }

@@ -1,8 +1,5 @@
-//! Purchase chains: found by alias, marked dirty, claimed with a lease and a fence, settled.
+//! Purchase chains: found by alias, marked dirty, locked, settled.
 
-use std::time::Duration;
-
-use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
@@ -12,19 +9,6 @@ use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::ownership::Owner;
 use crate::domain::provider::Provider;
 use crate::domain::time::Instant;
-
-/// A chain that this worker may fetch and settle until the lease ends.
-#[derive(Clone, Debug)]
-pub(crate) struct Claimed {
-    pub(crate) id: ChainId,
-    pub(crate) head: Alias,
-    /// The fence: settle writes only while the row still carries it.
-    pub(crate) claim_no: i64,
-    /// What the claim covers; signals that arrive later have a higher number.
-    pub(crate) dirty_seq: i64,
-    pub(crate) source: SignalSource,
-    pub(crate) failures: i32,
-}
 
 /// A chain's row under its lock.
 #[derive(Clone, Debug)]
@@ -43,6 +27,8 @@ pub(crate) struct Progress {
     pub(crate) synced_seq: i64,
     /// Every signal so far is worked in.
     pub(crate) in_sync: bool,
+    /// No hint of the store can move it: not provisional, not transferred.
+    pub(crate) owner_is_settled: bool,
     pub(crate) owner: Option<AccountId>,
     pub(crate) lives_in: ChainId,
 }
@@ -114,7 +100,7 @@ pub(crate) async fn find_or_create(
         .ok_or_else(|| StorageError::Conflict("an alias came and went".into()))
 }
 
-/// Adds an alias; `false` if it names some chain already.
+/// Adds an alias; `false` if it names a chain already.
 pub(crate) async fn add_alias(
     tx: &mut Tx<'_>,
     id: ChainId,
@@ -135,6 +121,22 @@ pub(crate) async fn add_alias(
     Ok(added == 1)
 }
 
+/// Makes sure that an alias names this chain. If it came to name another one since the caller
+/// looked, that is a conflict: the two are to be joined.
+pub(crate) async fn own_alias(
+    tx: &mut Tx<'_>,
+    id: ChainId,
+    alias: &Alias,
+) -> Result<(), StorageError> {
+    if add_alias(tx, id, alias).await? || find(tx, alias).await? == Some(id) {
+        Ok(())
+    } else {
+        Err(StorageError::Conflict(
+            "an alias names another chain by now".into(),
+        ))
+    }
+}
+
 pub(crate) async fn aliases(db: &Db, id: ChainId) -> Result<Vec<Alias>, StorageError> {
     let rows = sqlx::query!(
         "select provider, app, kind, value from chain_aliases where chain_id = $1",
@@ -147,25 +149,47 @@ pub(crate) async fn aliases(db: &Db, id: ChainId) -> Result<Vec<Alias>, StorageE
         .collect()
 }
 
-/// Marks a chain dirty; the number is what a waiter waits for. Back-off is kept.
+/// Marks a chain dirty; the number is what a waiter waits for. Back-off is kept; work is taken in
+/// the order in which it came, and a waiting bind stays a bind.
+///
+/// A chain that was merged in the meantime is a conflict: look its alias up again.
 pub(crate) async fn mark_dirty(
     tx: &mut Tx<'_>,
     id: ChainId,
     source: SignalSource,
 ) -> Result<i64, StorageError> {
-    let seq = sqlx::query_scalar!(
-        r#"update purchase_chains set dirty_seq = dirty_seq + 1, dirty_source = $2
-           where id = $1 returning dirty_seq"#,
+    sqlx::query_scalar!(
+        r#"update purchase_chains
+           set dirty_seq = dirty_seq + 1,
+               dirty_source = case when dirty_seq > synced_seq and dirty_source = 'proof'
+                                   then dirty_source else $2 end,
+               not_before = case when dirty_seq > synced_seq then not_before
+                                 else greatest(not_before, clock_timestamp()) end
+           where id = $1 and merged_into is null returning dirty_seq"#,
         id.0,
         source.as_str()
     )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(seq)
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or_else(|| StorageError::Conflict("the chain was merged meanwhile".into()))
 }
 
-/// Marks every chain of an account dirty.
+/// Marks every chain of an account dirty; runs again when it loses to a settle.
 pub(crate) async fn mark_account_dirty(
+    db: &Db,
+    account: AccountId,
+    source: SignalSource,
+) -> Result<Vec<(ChainId, i64)>, StorageError> {
+    for _ in 0..3 {
+        match try_mark_account_dirty(db, account, source).await {
+            Err(StorageError::Conflict(_)) => {}
+            other => return other,
+        }
+    }
+    try_mark_account_dirty(db, account, source).await
+}
+
+async fn try_mark_account_dirty(
     db: &Db,
     account: AccountId,
     source: SignalSource,
@@ -187,137 +211,23 @@ pub(crate) async fn mark_account_dirty(
         .collect())
 }
 
-struct ClaimedRow {
-    id: Uuid,
-    provider: String,
-    app: String,
-    head_kind: String,
-    head_value: String,
-    claim_no: i64,
-    dirty_seq: i64,
-    synced_seq: i64,
-    dirty_source: String,
-    failures: i32,
-}
-
-impl TryFrom<ClaimedRow> for Claimed {
-    type Error = StorageError;
-
-    fn try_from(row: ClaimedRow) -> Result<Self, Self::Error> {
-        let source = if row.dirty_seq > row.synced_seq {
-            SignalSource::parse(&row.dirty_source).unwrap_or(SignalSource::Notification)
-        } else {
-            SignalSource::Schedule
-        };
-        Ok(Self {
-            id: row.id.into(),
-            head: alias(&row.provider, row.app, &row.head_kind, row.head_value)?,
-            claim_no: row.claim_no,
-            dirty_seq: row.dirty_seq,
-            source,
-            failures: row.failures,
-        })
-    }
-}
-
-fn interval(duration: Duration) -> PgInterval {
-    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds,
-    }
-}
-
-/// Claims up to `limit` chains that are dirty or whose business time has come.
-pub(crate) async fn claim_due(
-    db: &Db,
-    limit: i64,
-    now: Instant,
-    lease: Duration,
-) -> Result<Vec<Claimed>, StorageError> {
-    let rows = sqlx::query_as!(
-        ClaimedRow,
-        r#"with dirty as (
-               select id from purchase_chains
-               where dirty_seq > synced_seq and merged_into is null
-                 and not_before <= clock_timestamp() and lease_until < clock_timestamp()
-               order by not_before limit $1 for update skip locked
-           ), due as (
-               select id from purchase_chains
-               where next_check_at <= $2 and merged_into is null
-                 and not_before <= clock_timestamp() and lease_until < clock_timestamp()
-               order by next_check_at limit $1 for update skip locked
-           )
-           update purchase_chains c
-           set claim_no = claim_no + 1, lease_until = clock_timestamp() + $3
-           where id in (select id from dirty union (select id from due) limit $1)
-           returning id, provider, app, head_kind, head_value, claim_no, dirty_seq, synced_seq,
-                     dirty_source, failures"#,
-        limit,
-        now,
-        interval(lease)
-    )
-    .fetch_all(db.pool())
-    .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
-}
-
-/// Claims one chain, if it has work and nobody else holds it.
-pub(crate) async fn claim_one(
-    db: &Db,
-    id: ChainId,
-    lease: Duration,
-) -> Result<Option<Claimed>, StorageError> {
-    let row = sqlx::query_as!(
-        ClaimedRow,
-        r#"update purchase_chains
-           set claim_no = claim_no + 1, lease_until = clock_timestamp() + $2
-           where id = $1 and dirty_seq > synced_seq and merged_into is null
-             and not_before <= clock_timestamp() and lease_until < clock_timestamp()
-           returning id, provider, app, head_kind, head_value, claim_no, dirty_seq, synced_seq,
-                     dirty_source, failures"#,
-        id.0,
-        interval(lease)
-    )
-    .fetch_optional(db.pool())
-    .await?;
-    row.map(TryInto::try_into).transpose()
-}
-
-/// Gives a claim back after a failure, not to be tried again before `pause` has passed.
-pub(crate) async fn release(
-    db: &Db,
-    claimed: &Claimed,
-    pause: Duration,
-) -> Result<(), StorageError> {
-    sqlx::query!(
-        r#"update purchase_chains
-           set lease_until = '-infinity', failures = failures + 1,
-               not_before = clock_timestamp() + $3
-           where id = $1 and claim_no = $2"#,
-        claimed.id.0,
-        claimed.claim_no,
-        interval(pause)
-    )
-    .execute(db.pool())
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn progress(db: &Db, id: ChainId) -> Result<Progress, StorageError> {
+pub(crate) async fn progress(db: &Db, id: ChainId, now: Instant) -> Result<Progress, StorageError> {
     let row = sqlx::query!(
         r#"select c.synced_seq, m.owner_account_id, m.id as lives_in,
-                  m.synced_seq >= m.dirty_seq as "in_sync!"
+                  m.synced_seq >= m.dirty_seq as "in_sync!",
+                  coalesce(m.owner_provisional_until <= $2, true) and not m.owner_transferred
+                      as "owner_is_settled!"
            from purchase_chains c join purchase_chains m on m.id = coalesce(c.merged_into, c.id)
            where c.id = $1"#,
-        id.0
+        id.0,
+        now
     )
     .fetch_one(db.pool())
     .await?;
     Ok(Progress {
         synced_seq: row.synced_seq,
         in_sync: row.in_sync,
+        owner_is_settled: row.owner_is_settled,
         owner: row.owner_account_id.map(AccountId),
         lives_in: row.lives_in.into(),
     })
@@ -390,117 +300,6 @@ pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(),
         settled.store_away,
         settled.next_check_at,
         settled.synced_seq
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Makes `part` a part of `whole`: every name, claim, fact and pending row moves there.
-pub(crate) async fn merge(
-    tx: &mut Tx<'_>,
-    part: ChainId,
-    whole: ChainId,
-) -> Result<(), StorageError> {
-    let (part, whole) = (part.0, whole.0);
-    sqlx::query!(
-        "update chain_aliases set chain_id = $2 where chain_id = $1",
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    // An open claim of the same account on both is one wish.
-    sqlx::query!(
-        r#"delete from ownership_claims c where chain_id = $1 and verdict is null and exists
-           (select 1 from ownership_claims o where o.chain_id = $2 and o.verdict is null
-              and o.account_id = c.account_id)"#,
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!(
-        "update ownership_claims set chain_id = $2 where chain_id = $1",
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!(
-        r#"insert into chain_evidence (chain_id, kind, transaction_id, fact, observed_at)
-           select $2, kind, transaction_id, fact, observed_at from chain_evidence
-           where chain_id = $1 on conflict do nothing"#,
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!(
-        r#"insert into transactions (chain_id, transaction_id, product_id, base_plan_id,
-               environment, purchased_at, amount_micros, currency, revoked_at)
-           select $2, transaction_id, product_id, base_plan_id, environment, purchased_at,
-               amount_micros, currency, revoked_at from transactions where chain_id = $1
-           on conflict do nothing"#,
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!("delete from transactions where chain_id = $1", part)
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query!(
-        r#"insert into duties (chain_id, transaction_id, kind, deadline, done_at, attempts)
-           select $2, transaction_id, kind, deadline, done_at, attempts from duties
-           where chain_id = $1 on conflict do nothing"#,
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!("delete from duties where chain_id = $1", part)
-        .execute(&mut **tx)
-        .await?;
-    // Signals of the part wait for the whole's next settle; whoever is fetching the whole by its
-    // former head is fenced off.
-    let seq = sqlx::query_scalar!(
-        r#"update purchase_chains
-           set dirty_seq = dirty_seq + 1, claim_no = claim_no + 1, lease_until = '-infinity'
-           where id = $1 returning dirty_seq"#,
-        whole
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    sqlx::query!(
-        r#"update raw_notifications set chain_id = $2, resolved_seq = $3
-           where chain_id = $1 and status = 'resolved'"#,
-        part,
-        whole,
-        seq
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!(
-        "delete from store_subscription_state where chain_id = $1",
-        part
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!(
-        r#"update purchase_chains set merged_into = $2, next_check_at = null,
-               owner_account_id = null, owner_since = null, owner_provisional_until = null,
-               synced_seq = dirty_seq
-           where id = $1"#,
-        part,
-        whole
-    )
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query!(
-        "update purchase_chains set merged_into = $2 where merged_into = $1",
-        part,
-        whole
     )
     .execute(&mut **tx)
     .await?;

@@ -13,6 +13,8 @@ use crate::domain::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Open {
     pub(crate) claim: OpenClaim,
+    /// The dirty mark that it came with: an answer fetched before does not speak about it.
+    pub(crate) opened_seq: i64,
     pub(crate) stand_in: Option<StoreState>,
 }
 
@@ -22,19 +24,23 @@ pub(crate) async fn open(
     chain: ChainId,
     account: AccountId,
     stand_in: Option<&StoreState>,
+    opened_seq: i64,
     now: Instant,
 ) -> Result<ClaimId, StorageError> {
     let id = sqlx::query_scalar!(
-        r#"insert into ownership_claims (id, chain_id, account_id, stand_in, opened_at)
-           values ($1, $2, $3, $4, $5)
+        r#"insert into ownership_claims
+               (id, chain_id, account_id, stand_in, opened_at, opened_seq)
+           values ($1, $2, $3, $4, $5, $6)
            on conflict (chain_id, account_id) where verdict is null
-           do update set stand_in = coalesce(excluded.stand_in, ownership_claims.stand_in)
+           do update set stand_in = coalesce(excluded.stand_in, ownership_claims.stand_in),
+               opened_seq = excluded.opened_seq
            returning id"#,
         Uuid::now_v7(),
         chain.0,
         account.0,
         stand_in.map(Json) as _,
-        now
+        now,
+        opened_seq
     )
     .fetch_one(&mut **tx)
     .await?;
@@ -44,7 +50,7 @@ pub(crate) async fn open(
 /// The open claims on a chain, oldest first.
 pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>, StorageError> {
     let rows = sqlx::query!(
-        r#"select id, account_id, stand_in as "stand_in: Json<StoreState>"
+        r#"select id, account_id, opened_seq, stand_in as "stand_in: Json<StoreState>"
            from ownership_claims where chain_id = $1 and verdict is null
            order by opened_at, id"#,
         chain.0
@@ -56,6 +62,7 @@ pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>
             id: row.id.into(),
             account: row.account_id.into(),
         },
+        opened_seq: row.opened_seq,
         stand_in: row.stand_in.map(|json| json.0),
     });
     Ok(open.collect())
@@ -78,11 +85,26 @@ pub(crate) async fn decide(
     Ok(())
 }
 
-/// What became of a claim; `None` while it is open.
-pub(crate) async fn verdict(db: &Db, id: ClaimId) -> Result<Option<Verdict>, StorageError> {
-    let word = sqlx::query_scalar!("select verdict from ownership_claims where id = $1", id.0)
+/// Where a claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimState {
+    Open,
+    Decided(Verdict),
+    /// Its chain was merged into one on which the account has a claim already.
+    Gone,
+}
+
+pub(crate) async fn state(db: &Db, id: ClaimId) -> Result<ClaimState, StorageError> {
+    let row = sqlx::query_scalar!("select verdict from ownership_claims where id = $1", id.0)
         .fetch_optional(db.pool())
-        .await?
-        .flatten();
-    Ok(word.as_deref().and_then(Verdict::parse))
+        .await?;
+    Ok(match row {
+        None => ClaimState::Gone,
+        Some(None) => ClaimState::Open,
+        Some(Some(word)) => {
+            let verdict = Verdict::parse(&word)
+                .ok_or_else(|| StorageError::Corrupt(format!("verdict {word:?}")))?;
+            ClaimState::Decided(verdict)
+        }
+    })
 }

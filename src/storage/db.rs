@@ -1,6 +1,8 @@
 //! The pool, the transaction, and what a failure means to whoever waits for it.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -63,6 +65,8 @@ impl From<sqlx::Error> for StorageError {
 pub(crate) struct Db {
     pool: PgPool,
     options: PgConnectOptions,
+    /// Some managed servers do not tell their timeline.
+    hides_timeline: Arc<AtomicBool>,
 }
 
 impl Db {
@@ -75,11 +79,23 @@ impl Db {
             .max_connections(connections_max)
             .acquire_timeout(Duration::from_secs(3))
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+        Ok(Self {
+            pool,
+            options,
+            hides_timeline: Arc::default(),
+        })
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    pub(super) fn hides_timeline(&self) -> bool {
+        self.hides_timeline.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn timeline_is_hidden(&self) {
+        self.hides_timeline.store(true, Ordering::Relaxed);
     }
 
     /// For the one connection that listens, outside the pool.

@@ -16,6 +16,8 @@ pub(crate) const ACKNOWLEDGE: &str = "acknowledge";
 pub(crate) struct Due {
     pub(crate) id: i64,
     pub(crate) chain: ChainId,
+    /// The transaction or token that the duty is about.
+    pub(crate) transaction_id: String,
     pub(crate) deadline: Instant,
     pub(crate) attempts: i32,
 }
@@ -54,7 +56,7 @@ pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due
            where id in (select id from duties
                         where done_at is null and not_before <= clock_timestamp()
                         order by deadline limit $1 for update skip locked)
-           returning id, chain_id, deadline, attempts"#,
+           returning id, chain_id, transaction_id, deadline, attempts"#,
         limit,
         lease
     )
@@ -63,6 +65,7 @@ pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due
     let due = rows.into_iter().map(|row| Due {
         id: row.id,
         chain: row.chain_id.into(),
+        transaction_id: row.transaction_id,
         deadline: row.deadline,
         attempts: row.attempts,
     });
@@ -92,7 +95,9 @@ pub(crate) async fn unacknowledged(db: &Db, horizon: Instant) -> Result<i64, Sto
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from store_subscription_state s
            where s.acknowledge_by <= $1 and not exists
-             (select 1 from duties d where d.chain_id = s.chain_id and d.done_at is not null)"#,
+             (select 1 from duties d join purchase_chains c on c.id = d.chain_id
+              where d.chain_id = s.chain_id and d.transaction_id = c.head_value
+                and d.done_at is not null)"#,
         horizon
     )
     .fetch_one(db.pool())

@@ -135,7 +135,8 @@ pub(crate) async fn mark_processed(
 /// How many rows wait to be read or settled.
 pub(crate) async fn backlog(db: &Db) -> Result<i64, StorageError> {
     let waiting = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from raw_notifications where status in ('received', 'resolved')"#
+        r#"select (select count(*) from raw_notifications where status = 'received')
+                + (select count(*) from raw_notifications where status = 'resolved') as "count!""#
     )
     .fetch_one(db.pool())
     .await?;

@@ -144,11 +144,18 @@ pub(crate) async fn holdings(
     account: AccountId,
 ) -> Result<Vec<Holding>, StorageError> {
     let rows = sqlx::query!(
-        r#"select c.provider, c.store_away, s.known as "known: Json<Known>",
-                  c.owner_account_id is distinct from $1 as "away!"
-           from purchase_chains c join store_subscription_state s on s.chain_id = c.id
-           where c.owner_account_id = $1
-              or c.id in (select chain_id from ownership_changes where from_account_id = $1)
+        r#"with mine as (
+               select id, null::timestamptz as away_since
+               from purchase_chains where owner_account_id = $1
+               union all
+               select o.chain_id, max(o.at) from ownership_changes o
+               join purchase_chains c on c.id = o.chain_id
+               where o.from_account_id = $1 and c.owner_account_id is distinct from $1
+               group by o.chain_id
+           )
+           select c.provider, c.store_away, s.known as "known: Json<Known>", mine.away_since
+           from mine join purchase_chains c on c.id = mine.id
+                join store_subscription_state s on s.chain_id = c.id
            order by c.created_at, c.id"#,
         account.0
     )
@@ -169,7 +176,7 @@ pub(crate) async fn holdings(
             item,
             store_away: row.store_away,
             unconfirmed_since,
-            transferred_away: row.away,
+            away_since: row.away_since,
         }));
     }
     Ok(holdings)

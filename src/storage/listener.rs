@@ -40,7 +40,7 @@ impl Listener {
     }
 
     /// The next hint. An error means that hints may have been lost: connect again and compare.
-    pub(crate) async fn next(&mut self) -> Result<String, StorageError> {
+    async fn next(&mut self) -> Result<String, StorageError> {
         loop {
             let deadline = match self.unanswered_ping {
                 Some(sent) => sent + PING_TIMEOUT,
@@ -59,6 +59,19 @@ impl Listener {
                 Err(_) => self.ping().await?,
             }
         }
+    }
+
+    /// The next hint and what has queued up behind it, up to `max`.
+    pub(crate) async fn next_batch(&mut self, max: usize) -> Result<Vec<String>, StorageError> {
+        let mut hints = vec![self.next().await?];
+        while hints.len() < max {
+            match self.listener.next_buffered() {
+                Some(hint) if hint.payload() == PING => self.unanswered_ping = None,
+                Some(hint) => hints.push(hint.payload().to_owned()),
+                None => break,
+            }
+        }
+        Ok(hints)
     }
 
     async fn ping(&mut self) -> Result<(), StorageError> {

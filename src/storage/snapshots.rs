@@ -1,6 +1,8 @@
 //! Entitlement snapshots: what every device of an account reads, named by (epoch, revision).
 
+use serde_json::value::RawValue;
 use sqlx::types::Json;
+use tracing::error;
 use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
@@ -20,42 +22,51 @@ pub(crate) async fn read(db: &Db, account: AccountId) -> Result<Option<Stored>, 
     Ok(read_many(db, &[account]).await?.pop())
 }
 
+/// Reads snapshots; one that this version cannot read is logged and left out.
 pub(crate) async fn read_many(
     db: &Db,
     accounts: &[AccountId],
 ) -> Result<Vec<Stored>, StorageError> {
     let ids: Vec<Uuid> = accounts.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
-        r#"select account_id, revision, body as "body: Json<Snapshot>"
+        r#"select account_id, revision, body as "body: Json<Box<RawValue>>"
            from entitlement_snapshots where account_id = any($1)"#,
         &ids
     )
     .fetch_all(db.pool())
     .await?;
-    let stored = rows.into_iter().map(|row| Stored {
-        account: row.account_id.into(),
-        revision: Revision(row.revision),
-        snapshot: row.body.0,
+    let stored = rows.into_iter().filter_map(|row| {
+        let snapshot = serde_json::from_str(row.body.get())
+            .inspect_err(|error| error!(account = %row.account_id, %error, "unreadable snapshot"))
+            .ok()?;
+        Some(Stored {
+            account: row.account_id.into(),
+            revision: Revision(row.revision),
+            snapshot,
+        })
     });
     Ok(stored.collect())
 }
 
-/// The snapshot under its account's lock.
+/// The snapshot under its account's lock, and the catalog it was derived by.
 pub(crate) async fn current(
     tx: &mut Tx<'_>,
     account: AccountId,
-) -> Result<Option<Stored>, StorageError> {
+) -> Result<Option<(Stored, CatalogVersion)>, StorageError> {
     let row = sqlx::query!(
-        r#"select revision, body as "body: Json<Snapshot>"
+        r#"select revision, catalog_version, body as "body: Json<Snapshot>"
            from entitlement_snapshots where account_id = $1"#,
         account.0
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(|row| Stored {
-        account,
-        revision: Revision(row.revision),
-        snapshot: row.body.0,
+    Ok(row.map(|row| {
+        let stored = Stored {
+            account,
+            revision: Revision(row.revision),
+            snapshot: row.body.0,
+        };
+        (stored, CatalogVersion(row.catalog_version))
     }))
 }
 
@@ -123,20 +134,26 @@ pub(crate) async fn next_due(db: &Db) -> Result<Option<Instant>, StorageError> {
     Ok(next)
 }
 
-/// Makes every account due for derivation by a new catalog.
+/// Makes accounts that an older catalog was applied to due for derivation; tells how many. Called
+/// in rounds, so that no statement locks all of them.
 pub(crate) async fn make_due(
-    tx: &mut Tx<'_>,
+    db: &Db,
     catalog: CatalogVersion,
     now: Instant,
+    limit: i64,
 ) -> Result<u64, StorageError> {
     let due = sqlx::query!(
         r#"update entitlement_snapshots set next_transition_at = $2
-           where catalog_version <> $1
-             and (next_transition_at is null or next_transition_at > $2)"#,
+           where account_id in (
+               select account_id from entitlement_snapshots
+               where catalog_version < $1
+                 and (next_transition_at is null or next_transition_at > $2)
+               order by account_id limit $3 for update skip locked)"#,
         catalog.0,
-        now
+        now,
+        limit
     )
-    .execute(&mut **tx)
+    .execute(db.pool())
     .await?
     .rows_affected();
     Ok(due)
@@ -145,9 +162,10 @@ pub(crate) async fn make_due(
 /// What changed since a horizon, and the next one.
 #[derive(Clone, Debug)]
 pub(crate) struct Changes {
-    pub(crate) epoch: String,
     /// Everything below it is committed and visible: the next watermark.
     pub(crate) horizon: i64,
+    /// Transactions at or above it may not be visible yet: how far the horizon trails.
+    pub(crate) trailing: i64,
     pub(crate) changed: Vec<(AccountId, Revision)>,
 }
 
@@ -158,19 +176,20 @@ pub(crate) async fn changes_since(db: &Db, watermark: i64) -> Result<Changes, St
         r#"with changed as (
                select account_id, revision from entitlement_snapshots where changed_xid >= $1
            )
-           select d.epoch::text || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8) as "epoch!",
-                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
+           select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
+                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+                      - pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "trailing!",
                   array(select account_id from changed order by account_id) as "accounts!: Vec<Uuid>",
                   array(select revision from changed order by account_id) as "revisions!: Vec<i64>"
-           from deployment d"#,
+           "#,
         watermark
     )
     .fetch_one(db.pool())
     .await?;
     let ids = row.accounts.into_iter().map(AccountId);
     Ok(Changes {
-        epoch: row.epoch,
         horizon: row.horizon,
+        trailing: row.trailing,
         changed: ids.zip(row.revisions.into_iter().map(Revision)).collect(),
     })
 }
@@ -193,13 +212,32 @@ pub(crate) async fn revisions(
         .collect())
 }
 
-/// The database's name and history. Another primary's timeline makes another epoch.
+/// The database's name and history. Another primary's timeline makes another epoch, where the
+/// server lets us read it.
 pub(crate) async fn epoch(db: &Db) -> Result<String, StorageError> {
+    if db.hides_timeline() {
+        return plain_epoch(db).await;
+    }
     let epoch = sqlx::query_scalar!(
         r#"select epoch::text || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8) as "epoch!"
            from deployment"#
     )
     .fetch_one(db.pool())
-    .await?;
+    .await
+    .map_err(StorageError::from);
+    match epoch {
+        Err(StorageError::Other(_)) => {
+            let epoch = plain_epoch(db).await?;
+            db.timeline_is_hidden();
+            Ok(epoch)
+        }
+        other => other,
+    }
+}
+
+async fn plain_epoch(db: &Db) -> Result<String, StorageError> {
+    let epoch = sqlx::query_scalar!(r#"select epoch::text as "epoch!" from deployment"#)
+        .fetch_one(db.pool())
+        .await?;
     Ok(epoch)
 }

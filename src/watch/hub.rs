@@ -1,6 +1,7 @@
 //! The replica's view of its accounts: a read cache with floors, and a conflating channel per
 //! watched account.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -71,6 +72,11 @@ impl Default for HubOptions {
     }
 }
 
+/// How long a read waits for the database while a copy is at hand.
+const FILL_PATIENCE: Duration = Duration::from_millis(300);
+/// How long after that reads do not wait at all.
+const AWAY_MS: u64 = 500;
+
 /// A cheap handle; clones are one hub.
 #[derive(Clone)]
 pub(crate) struct Hub(Arc<Inner>);
@@ -88,6 +94,8 @@ struct Inner {
     watched: DashMap<AccountId, watch::Sender<Arc<View>>>,
     /// Hints for the other replicas.
     outgoing: mpsc::Sender<(AccountId, Revision)>,
+    /// Milliseconds since `started` until which the database is taken to be away.
+    away_until_ms: AtomicU64,
     /// Milliseconds since `started` at which the last completed sweep began.
     swept_ms: AtomicU64,
     started: MachineInstant,
@@ -119,6 +127,7 @@ impl Hub {
                 .build(),
             watched: DashMap::new(),
             outgoing,
+            away_until_ms: AtomicU64::new(0),
             swept_ms: AtomicU64::new(0),
             started: MachineInstant::now(),
         }));
@@ -141,7 +150,12 @@ impl Hub {
     /// the other replicas.
     pub(crate) fn publish_committed(&self, account: &Account, stored: Stored) {
         self.raise_floor(stored.account, stored.revision);
-        let view = self.view(account.clone(), stored.revision, stored.snapshot);
+        let view = self.view(
+            account.clone(),
+            self.epoch(),
+            stored.revision,
+            stored.snapshot,
+        );
         self.admit(view);
         let (id, revision) = (stored.account, stored.revision);
         if self.0.outgoing.try_send((id, revision)).is_err() {
@@ -170,14 +184,35 @@ impl Hub {
         {
             return Ok((Arc::clone(view), false));
         }
-        match self.fill(account).await {
-            Ok(view) => Ok((view, false)),
-            Err(ReadError::Unavailable) => {
-                let stale = cached.filter(|view| self.may_stand_in(view, freshness));
-                stale.map(|view| (view, true)).ok_or(ReadError::Unavailable)
-            }
-            Err(error) => Err(error),
+        let stale = cached.filter(|view| self.may_stand_in(view, freshness));
+        let Some(stale) = stale else {
+            return Ok((self.fill(account).await?, false));
+        };
+        // A copy is at hand: nobody waits long for a database that does not answer.
+        if self.database_is_away() {
+            return Ok((stale, true));
         }
+        match tokio::time::timeout(FILL_PATIENCE, self.fill(account)).await {
+            Ok(Ok(view)) => Ok((view, false)),
+            Ok(Err(ReadError::Unavailable)) | Err(_) => {
+                self.note_database_away();
+                Ok((stale, true))
+            }
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    fn database_is_away(&self) -> bool {
+        self.now_ms() < self.0.away_until_ms.load(Ordering::Relaxed)
+    }
+
+    fn note_database_away(&self) {
+        let until = self.now_ms() + AWAY_MS;
+        self.0.away_until_ms.store(until, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn satisfies(&self, view: &View, freshness: &Freshness) -> bool {
@@ -215,12 +250,14 @@ impl Hub {
     /// Reads from the database, never settling below what a hint has promised.
     async fn fill(&self, account: &Account) -> Result<Arc<View>, ReadError> {
         for _ in 0..3 {
+            // Named before it is read: a change of history in between makes it no view at all.
+            let epoch = self.epoch();
             let stored = snapshots::read(&self.0.db, account.id).await?;
             let (revision, snapshot) = match stored {
                 Some(stored) => (stored.revision, stored.snapshot),
                 None => (Revision::ZERO, nothing(&self.0.catalog.load())),
             };
-            let view = self.view(account.clone(), revision, snapshot);
+            let view = self.view(account.clone(), epoch, revision, snapshot);
             if self.admit(Arc::clone(&view)) {
                 return Ok(view);
             }
@@ -230,8 +267,13 @@ impl Hub {
         )))
     }
 
-    fn view(&self, account: Account, revision: Revision, snapshot: Snapshot) -> Arc<View> {
-        let epoch = self.epoch();
+    fn view(
+        &self,
+        account: Account,
+        epoch: Arc<str>,
+        revision: Revision,
+        snapshot: Snapshot,
+    ) -> Arc<View> {
         let encoded = (self.0.encode)(&account, &epoch, revision, &snapshot);
         let read_at = MachineInstant::now();
         Arc::new(View {
@@ -249,6 +291,9 @@ impl Hub {
     /// sees the other.
     fn admit(&self, view: Arc<View>) -> bool {
         let id = view.account.id;
+        if view.epoch != self.epoch() {
+            return false;
+        }
         self.0.cache.entry(id).and_upsert_with(|entry| match entry {
             Some(entry) if is_newer(entry.value(), &view) => entry.into_value(),
             Some(_) | None => Arc::clone(&view),
@@ -301,20 +346,31 @@ impl Hub {
             .is_some_and(|sender| sender.borrow().revision < revision)
     }
 
-    /// Reads accounts again and tells their devices.
+    /// Reads accounts again and tells their devices; who has no snapshot (any more) has nothing.
     pub(super) async fn refresh(&self, ids: &[AccountId]) -> Result<(), StorageError> {
-        for stored in snapshots::read_many(&self.0.db, ids).await? {
-            let account = self
-                .0
-                .watched
-                .get(&stored.account)
-                .map(|s| s.borrow().account.clone());
-            if let Some(account) = account {
-                let view = self.view(account, stored.revision, stored.snapshot);
-                self.admit(view);
-            }
+        let epoch = self.epoch();
+        let stored = snapshots::read_many(&self.0.db, ids).await?;
+        let mut stored: HashMap<AccountId, Stored> = stored
+            .into_iter()
+            .map(|stored| (stored.account, stored))
+            .collect();
+        for id in ids {
+            let Some(account) = self.watched_account(*id) else {
+                continue;
+            };
+            let (revision, snapshot) = match stored.remove(id) {
+                Some(stored) => (stored.revision, stored.snapshot),
+                None => (Revision::ZERO, nothing(&self.0.catalog.load())),
+            };
+            self.admit(self.view(account, Arc::clone(&epoch), revision, snapshot));
         }
         Ok(())
+    }
+
+    fn watched_account(&self, id: AccountId) -> Option<Account> {
+        let sender = self.0.watched.get(&id)?;
+        let account = sender.borrow().account.clone();
+        Some(account)
     }
 
     pub(super) fn watched_ids(&self) -> Vec<AccountId> {
@@ -333,15 +389,21 @@ impl Hub {
         self.0.started + Duration::from_millis(self.0.swept_ms.load(Ordering::Acquire))
     }
 
-    /// Another database history: nothing that is cached or was told is comparable any more.
-    pub(super) async fn change_epoch(&self, epoch: String) -> Result<(), StorageError> {
+    /// Nothing that is cached or was told is certain any more: another database history, or a
+    /// replica that has just begun. Everything is forgotten, everybody told again.
+    pub(super) async fn begin_anew(&self, epoch: String) -> Result<(), StorageError> {
         self.0.epoch.store(Arc::new(epoch.into()));
-        self.0.cache.invalidate_all();
         self.0.floors.invalidate_all();
+        self.forget();
         for batch in self.watched_ids().chunks(1_000) {
             self.refresh(batch).await?;
         }
         Ok(())
+    }
+
+    /// Drops every copy: what accounts without a snapshot have depends on the catalog.
+    pub(crate) fn forget(&self) {
+        self.0.cache.invalidate_all();
     }
 
     /// Follows an account: registered before it is read, so that no change falls in between.
@@ -352,6 +414,7 @@ impl Hub {
                 let first = placeholder.unwrap_or_else(|| {
                     self.view(
                         account.clone(),
+                        self.epoch(),
                         Revision::ZERO,
                         nothing(&self.0.catalog.load()),
                     )
@@ -364,11 +427,13 @@ impl Hub {
         let mut subscription = Subscription {
             hub: self.clone(),
             id: account.id,
-            receiver,
+            receiver: Some(receiver),
         };
         let (view, _) = self.read(account, &Freshness::MinimizeLatency).await?;
         self.admit(view);
-        subscription.receiver.mark_changed();
+        if let Some(receiver) = &mut subscription.receiver {
+            receiver.mark_changed();
+        }
         Ok(subscription)
     }
 
@@ -389,22 +454,33 @@ fn is_newer(cached: &View, other: &View) -> bool {
 pub(crate) struct Subscription {
     hub: Hub,
     id: AccountId,
-    pub(super) receiver: watch::Receiver<Arc<View>>,
+    /// Taken only when dropped.
+    receiver: Option<watch::Receiver<Arc<View>>>,
 }
 
 impl Subscription {
     pub(super) fn hub(&self) -> &Hub {
         &self.hub
     }
+
+    /// Waits for a change; `None` when the hub is gone.
+    pub(super) async fn changed(&mut self) -> Option<()> {
+        self.receiver.as_mut()?.changed().await.ok()
+    }
+
+    /// What the account's channel holds now; it counts as seen.
+    pub(super) fn latest(&mut self) -> Option<Arc<View>> {
+        Some(Arc::clone(&self.receiver.as_mut()?.borrow_and_update()))
+    }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         metrics::gauge!("entitled_streams").decrement(1.0);
-        // This receiver still counts: one left means that nobody else listens.
-        self.hub
-            .0
-            .watched
-            .remove_if(&self.id, |_, sender| sender.receiver_count() <= 1);
+        // First the receiver, then the count: of two that go together, the second sees nobody.
+        drop(self.receiver.take());
+        let nobody_left =
+            |_: &AccountId, sender: &mut watch::Sender<Arc<View>>| sender.receiver_count() == 0;
+        self.hub.0.watched.remove_if_mut(&self.id, nobody_left);
     }
 }

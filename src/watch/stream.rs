@@ -37,6 +37,8 @@ struct State {
     subscription: Subscription,
     clock: Clock,
     seen: Option<Seen>,
+    /// The channel's view as it came, before it was evaluated at a later moment.
+    raw: Option<Arc<View>>,
     /// What was told last: revision and the transition that it was evaluated before.
     told: Option<Arc<View>>,
 }
@@ -52,6 +54,7 @@ pub(crate) fn watch(
         subscription,
         clock,
         seen,
+        raw: None,
         told: None,
     };
     unfold(state, |mut state| async move {
@@ -64,7 +67,7 @@ impl State {
     /// `None` only when the hub is gone.
     async fn next(&mut self) -> Option<WatchEvent> {
         if self.told.is_none() {
-            return Some(self.first());
+            return self.first();
         }
         let heartbeat = tokio::time::sleep(HEARTBEAT_EVERY);
         tokio::pin!(heartbeat);
@@ -74,16 +77,16 @@ impl State {
                 .as_ref()
                 .and_then(|view| view.snapshot.next_transition_at);
             tokio::select! {
-                changed = self.subscription.receiver.changed() => {
-                    changed.ok()?;
-                    let view = self.latest();
+                changed = self.subscription.changed() => {
+                    changed?;
+                    let view = self.latest()?;
                     if self.is_news(&view) {
                         self.told = Some(Arc::clone(&view));
                         return Some(WatchEvent::Snapshot(view));
                     }
                 }
                 () = passed(&self.clock, transition) => {
-                    let view = self.latest();
+                    let view = self.latest()?;
                     self.told = Some(Arc::clone(&view));
                     return Some(WatchEvent::Snapshot(view));
                 }
@@ -95,26 +98,29 @@ impl State {
         }
     }
 
-    fn first(&mut self) -> WatchEvent {
-        let view = self.latest();
+    fn first(&mut self) -> Option<WatchEvent> {
+        let view = self.latest()?;
         self.told = Some(Arc::clone(&view));
+        let now = self.clock.now();
         let unchanged = self.seen.take().is_some_and(|seen| {
             seen.epoch == *view.epoch
                 && seen.revision == view.revision
-                && seen.as_of.is_some_and(|as_of| {
-                    nothing_ended_since(&self.subscription, as_of, &self.clock)
-                })
+                && seen
+                    .as_of
+                    .is_some_and(|as_of| nothing_ended(&self.raw, as_of, now))
         });
-        if unchanged {
+        Some(if unchanged {
             WatchEvent::Unchanged
         } else {
             WatchEvent::Snapshot(view)
-        }
+        })
     }
 
-    fn latest(&mut self) -> Arc<View> {
-        let view = Arc::clone(&self.subscription.receiver.borrow_and_update());
-        view.at(self.clock.now(), self.subscription.hub().encoder())
+    /// The channel's view as it reads now.
+    fn latest(&mut self) -> Option<Arc<View>> {
+        let view = self.subscription.latest()?;
+        self.raw = Some(Arc::clone(&view));
+        Some(view.at(self.clock.now(), self.subscription.hub().encoder()))
     }
 
     fn is_news(&self, view: &View) -> bool {
@@ -125,15 +131,11 @@ impl State {
 }
 
 /// The client's copy says the same now as when it was made.
-fn nothing_ended_since(subscription: &Subscription, as_of: Instant, clock: &Clock) -> bool {
-    let view = subscription.receiver.borrow();
-    let until = |source: &crate::domain::entitlement::Source| source.access.until();
-    let mut ends = view
-        .snapshot
-        .entitlements
-        .iter()
-        .flat_map(|e| e.sources.iter().filter_map(until));
-    let now = clock.now();
+fn nothing_ended(view: &Option<Arc<View>>, as_of: Instant, now: Instant) -> bool {
+    let sources = view.iter().flat_map(|view| &view.snapshot.entitlements);
+    let mut ends = sources
+        .flat_map(|entitlement| &entitlement.sources)
+        .filter_map(|source| source.access.until());
     as_of <= now && !ends.any(|end| as_of < end && end <= now)
 }
 

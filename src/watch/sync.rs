@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::hub::Hub;
@@ -15,6 +15,10 @@ use crate::storage::{Db, StorageError, snapshots};
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const BATCH: usize = 1_000;
+/// An open transaction holds the horizon back this long before somebody is told.
+const HORIZON_AGE_MAX: Duration = Duration::from_secs(60);
+/// A database that does not answer must not hold the relay up for ever.
+const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Listens and sweeps until told to stop.
 pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
@@ -26,6 +30,7 @@ pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
 /// Sends hints to the other replicas: what queued up during the previous commit is the next batch.
 pub(crate) async fn relay(
     db: Db,
+    hub: Hub,
     mut queue: mpsc::Receiver<(AccountId, Revision)>,
     stop: CancellationToken,
 ) {
@@ -39,9 +44,10 @@ pub(crate) async fn relay(
         if matches!(received, None | Some(0)) {
             return;
         }
+        let epoch = hub.epoch();
         let hints: Vec<String> = batch
             .iter()
-            .map(|(id, revision)| format!("{}:{revision}", id.0))
+            .map(|(id, revision)| format!("{epoch}/{id}/{revision}"))
             .collect();
         if let Err(error) = send(&db, &mut notifier, &hints).await {
             // Lost hints are healed by the sweep of each replica.
@@ -61,7 +67,9 @@ async fn send(
         Some(notifier) => notifier,
         None => notifier.insert(Notifier::connect(db).await?),
     };
-    notifier.send(hints).await
+    tokio::time::timeout(SEND_TIMEOUT, notifier.send(hints))
+        .await
+        .map_err(|_| StorageError::Unavailable("hints were not sent in time".into()))?
 }
 
 async fn listen(hub: &Hub) {
@@ -82,17 +90,22 @@ async fn listen_until_lost(hub: &Hub) -> Result<(), StorageError> {
     // Hints sent while nobody listened are lost: compare before trusting them again.
     compare_watched(hub).await?;
     loop {
-        let hint = listener.next().await?;
-        if let Some((id, revision)) = parse(&hint)
-            && hub.note(id, revision)
-        {
-            hub.refresh(&[id]).await?;
-        }
+        let hints = listener.next_batch(BATCH).await?;
+        let epoch = hub.epoch();
+        let reached: Vec<_> = hints
+            .iter()
+            .filter_map(|hint| parse(hint, &epoch))
+            .collect();
+        tell(hub, &reached).await?;
     }
 }
 
-fn parse(hint: &str) -> Option<(AccountId, Revision)> {
-    let (id, revision) = hint.split_once(':')?;
+/// `EPOCH/ACCOUNT/REVISION`; a hint of another history says nothing about this one.
+fn parse(hint: &str, epoch: &str) -> Option<(AccountId, Revision)> {
+    let (id, revision) = hint
+        .strip_prefix(epoch)?
+        .strip_prefix('/')?
+        .split_once('/')?;
     Some((
         AccountId(Uuid::parse_str(id).ok()?),
         Revision(revision.parse().ok()?),
@@ -121,10 +134,10 @@ async fn tell(hub: &Hub, changed: &[(AccountId, Revision)]) -> Result<(), Storag
 
 /// Asks what changed since the horizon of the last sweep, whatever the hints said.
 async fn sweep(hub: &Hub) {
-    let mut watermark = None;
+    let mut sweep = Sweep::default();
     loop {
         let began = tokio::time::Instant::now();
-        match sweep_once(hub, &mut watermark).await {
+        match sweep_once(hub, &mut sweep).await {
             Ok(()) => hub.swept(began),
             Err(error) => debug!(%error, "sweep failed"),
         }
@@ -132,16 +145,47 @@ async fn sweep(hub: &Hub) {
     }
 }
 
-async fn sweep_once(hub: &Hub, watermark: &mut Option<i64>) -> Result<(), StorageError> {
-    // The first sweep only takes the horizon: nothing is cached that it could confirm.
-    let changes = snapshots::changes_since(hub.db(), watermark.unwrap_or(i64::MAX)).await?;
-    if *changes.epoch != *hub.epoch() {
-        warn!("the database has another epoch: everything is read again");
-        hub.change_epoch(changes.epoch).await?;
-        *watermark = Some(changes.horizon);
-        return Ok(());
+async fn sweep_once(hub: &Hub, sweep: &mut Sweep) -> Result<(), StorageError> {
+    let changes = snapshots::changes_since(hub.db(), sweep.watermark.unwrap_or(i64::MAX)).await?;
+    // Read last: whatever history the changes were of, a new one is noticed now.
+    let epoch = snapshots::epoch(hub.db()).await?;
+    if sweep.watermark.is_none() || *epoch != *hub.epoch() {
+        sweep.watermark = None;
+        info!(epoch, "everything is read anew");
+        hub.begin_anew(epoch).await?;
+    } else {
+        tell(hub, &changes.changed).await?;
     }
-    tell(hub, &changes.changed).await?;
-    *watermark = Some(changes.horizon);
+    sweep.note_horizon(&changes);
+    sweep.watermark = Some(changes.horizon);
     Ok(())
+}
+
+/// What a replica knows of the database's horizon.
+#[derive(Default)]
+struct Sweep {
+    /// Everything below it has been told; `None` until everything has been read once.
+    watermark: Option<i64>,
+    /// Since when the horizon has stood still while transactions went on.
+    stuck_since: Option<tokio::time::Instant>,
+}
+
+impl Sweep {
+    /// A transaction that stays open holds the horizon back, and every sweep reads more.
+    fn note_horizon(&mut self, changes: &snapshots::Changes) {
+        let stuck = changes.trailing > 0 && self.watermark == Some(changes.horizon);
+        self.stuck_since =
+            stuck.then(|| self.stuck_since.unwrap_or_else(tokio::time::Instant::now));
+        let age = self
+            .stuck_since
+            .map(|since| since.elapsed())
+            .unwrap_or_default();
+        metrics::gauge!("entitled_sweep_horizon_seconds").set(age.as_secs_f64());
+        if age > HORIZON_AGE_MAX {
+            warn!(
+                seconds = age.as_secs(),
+                "a transaction is open for long: end it"
+            );
+        }
+    }
 }

@@ -70,6 +70,22 @@ impl World {
         self.stack.client(subject).await.expect("a client")
     }
 
+    /// A development token of `subject`.
+    pub fn token(&self, subject: &str) -> String {
+        mint(&self.stack.address.secret, subject)
+    }
+
+    /// The same from somebody who does not know the secret.
+    pub fn token_signed_with(&self, secret: &str) -> String {
+        mint(secret, "mallory")
+    }
+
+    pub async fn client_with_token(&self, token: &str) -> Client {
+        Client::connect(&self.stack.address.server, token)
+            .await
+            .expect("a client")
+    }
+
     /// A stream of `subject`, past its first message.
     pub async fn device(&self, subject: &str) -> Device {
         Device::open(self.client(subject).await).await
@@ -85,6 +101,17 @@ impl World {
     pub async fn stop(self) {
         self.stack.stop().await;
     }
+}
+
+fn mint(secret: &str, subject: &str) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let claims = serde_json::json!({
+        "iss": "dev", "aud": "entitled", "sub": subject, "exp": now.as_secs() + 3_600,
+    });
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("signs")
 }
 
 struct TempDir(PathBuf);

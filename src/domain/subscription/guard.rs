@@ -3,6 +3,7 @@
 use super::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
 use super::store_state::{Evidence, Item, StoreState};
 use crate::domain::event::{ApplyReason, Decision, MergeReason, SkipReason};
+use crate::domain::time::Instant;
 
 /// How often a contradicting answer is asked for again before it is believed.
 const CONTRADICTIONS_MAX: u32 = 2;
@@ -13,7 +14,7 @@ pub(crate) struct Known {
     pub(crate) state: StoreState,
     pub(crate) contradictions: u32,
     /// Only a signed proof stands for it since then.
-    pub(crate) unconfirmed_since: Option<crate::domain::time::Instant>,
+    pub(crate) unconfirmed_since: Option<Instant>,
 }
 
 /// Takes or refuses `incoming`; `standing_in` marks a signed proof used while the store is away.
@@ -28,13 +29,17 @@ pub(crate) fn decide(known: Option<&Known>, incoming: &StoreState, standing_in: 
     if known.state.environment != incoming.environment {
         return Decision::Skip(SkipReason::EnvironmentChanged);
     }
-    if incoming.stamp < known.state.stamp {
+    // A successor names what it replaces; their stamps are of two documents and order nothing.
+    let succeeds = incoming.predecessors.contains(&known.state.head);
+    let superseded = known.state.predecessors.contains(&incoming.head);
+    if superseded || (!succeeds && incoming.stamp < known.state.stamp) {
         return Decision::Skip(SkipReason::StaleAnswer);
     }
     if standing_in && known.unconfirmed_since.is_none() && covers(&known.state, incoming) {
         return Decision::MergeOnly(MergeReason::Unchanged);
     }
-    if contradicts(&known.state, incoming) && known.contradictions < CONTRADICTIONS_MAX {
+    if !succeeds && contradicts(&known.state, incoming) && known.contradictions < CONTRADICTIONS_MAX
+    {
         return Decision::Skip(SkipReason::Contradiction);
     }
     match change(&known.state, incoming) {
@@ -58,11 +63,8 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 partial: false,
             } => {
                 for item in &mut state.items {
-                    if item.transaction_id.as_deref() == Some(order_id) && !item.state.is_ended() {
-                        item.state = ItemState::Revoked {
-                            at: *at,
-                            reason: RevocationReason::Refunded,
-                        };
+                    if item.transaction_id.as_deref() == Some(order_id) {
+                        revoke(item, *at);
                     }
                 }
                 for transaction in &mut state.transactions {
@@ -72,20 +74,25 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 }
             }
             Evidence::Void { partial: true, .. } => {}
-            Evidence::OutOfAppPurchase {
-                expired,
-                account_token,
-            } => {
-                if !state.predecessors.contains(expired) && state.head != *expired {
-                    state.predecessors.push(expired.clone());
-                }
-                if state.account_token.is_none() {
-                    state.account_token.clone_from(account_token);
-                }
-            }
         }
     }
     state
+}
+
+/// The order that paid the current period was voided. Google may say `expired` for it: the reason
+/// is the refund all the same.
+fn revoke(item: &mut Item, at: Instant) {
+    let ended = item
+        .state
+        .is_ended()
+        .then(|| item.state.expires_at())
+        .flatten();
+    if !matches!(item.state, ItemState::Revoked { .. }) {
+        item.state = ItemState::Revoked {
+            at: ended.map_or(at, |ended| ended.min(at)),
+            reason: RevocationReason::Refunded,
+        };
+    }
 }
 
 /// An answer that takes back paid time without a refund, a cancellation or another product is

@@ -76,11 +76,6 @@ pub(crate) enum Evidence {
         at: Instant,
         partial: bool,
     },
-    /// Google: a resubscription made in the store names the expired purchase; gone once acknowledged.
-    OutOfAppPurchase {
-        expired: Alias,
-        account_token: Option<String>,
-    },
 }
 
 impl Evidence {
@@ -88,7 +83,6 @@ impl Evidence {
     pub(crate) fn key(&self) -> (&'static str, &str) {
         match self {
             Self::Void { order_id, .. } => ("void", order_id),
-            Self::OutOfAppPurchase { expired, .. } => ("out_of_app_purchase", &expired.value),
         }
     }
 }

@@ -1,0 +1,166 @@
+//! The public listener: health, reflection, gRPC-Web, limits; what a production configuration refuses.
+
+use std::time::Duration;
+
+use entitled::app::{App, Roles};
+use entitled::config::{Config, Mode};
+use entitled::proto::{GetEntitlementsRequest, GetEntitlementsResponse};
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic::transport::Endpoint;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
+
+use crate::support::{World, assert_refused};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_reflection_answer_without_a_credential() {
+    let world = World::start().await;
+    let server = Endpoint::from_shared(world.stack.address.server.clone()).expect("a URL");
+    let channel = server.connect().await.expect("connects");
+    let mut health = HealthClient::new(channel.clone());
+    let service = "entitled.v1.EntitlementService".to_owned();
+    let answer = health
+        .check(HealthCheckRequest { service })
+        .await
+        .expect("serving")
+        .into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
+
+    let mut reflection = ServerReflectionClient::new(channel);
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = reflection
+        .server_reflection_info(tokio_stream::once(list))
+        .await
+        .expect("reflects")
+        .into_inner();
+    let answer = answers.message().await.expect("answers").expect("one");
+    let Some(MessageResponse::ListServicesResponse(ListServiceResponse { service })) =
+        answer.message_response
+    else {
+        panic!("not a list");
+    };
+    assert!(
+        service
+            .iter()
+            .any(|s| s.name == "entitled.v1.EntitlementService")
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_reads_entitlements_by_grpc_web() {
+    let world = World::start().await;
+    let url = format!(
+        "{}/entitled.v1.EntitlementService/GetEntitlements",
+        world.stack.address.server
+    );
+    let token = world.token("alice");
+    let mut body = vec![0, 0, 0, 0, 0];
+    GetEntitlementsRequest::default()
+        .encode(&mut body)
+        .expect("encodes");
+    let answer = reqwest::Client::new()
+        .post(url)
+        .header("content-type", "application/grpc-web+proto")
+        .header("origin", "https://app.example.com")
+        .bearer_auth(token)
+        .body(body)
+        .send()
+        .await
+        .expect("answers");
+    assert!(answer.headers().contains_key("access-control-allow-origin"));
+    let bytes = answer.bytes().await.expect("body");
+    let length = u32::from_be_bytes(bytes[1..5].try_into().expect("four")) as usize;
+    let message = GetEntitlementsResponse::decode(&bytes[5..5 + length]).expect("decodes");
+    assert_eq!(message.snapshot.expect("snapshot").entitlements.len(), 2);
+    let trailers = String::from_utf8_lossy(&bytes[5 + length..]);
+    assert!(trailers.contains("grpc-status:0"), "{trailers}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_or_with_a_foreign_credential_are_refused() {
+    let world = World::start().await;
+    for token in ["", "nonsense", "a.b.c"] {
+        let mut client = world.client_with_token(token).await;
+        let status = client.get().await.expect_err("refused");
+        assert_eq!(status.code(), Code::Unauthenticated, "{token:?}");
+    }
+    let mut stranger = world
+        .client_with_token(&world.token_signed_with("somebody else's secret of 32 bytes"))
+        .await;
+    let status = stranger.get().await.expect_err("refused");
+    assert_refused(&status, Code::Unauthenticated, "TOKEN_INVALID");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oversized_requests_are_refused() {
+    let world = World::start().await;
+    let mut client = world.client("alice").await;
+    let status = client
+        .bind_app_store(&"x".repeat(100_000))
+        .await
+        .expect_err("refused");
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_says_nothing_is_closed() {
+    let world = World::start().await;
+    let address = world
+        .stack
+        .address
+        .server
+        .trim_start_matches("http://")
+        .to_owned();
+    let mut silent = TcpStream::connect(&address).await.expect("connects");
+    let closed = tokio::time::timeout(Duration::from_secs(15), silent.read(&mut [0; 1])).await;
+    assert!(
+        matches!(closed, Ok(Ok(0) | Err(_))),
+        "closed within the limit"
+    );
+
+    let mut greeted = TcpStream::connect(&address).await.expect("connects");
+    greeted
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .expect("writes");
+    let mut answer = [0; 9];
+    greeted
+        .read_exact(&mut answer)
+        .await
+        .expect("settings come back");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn production_refuses_what_is_for_development() {
+    let world = World::start().await;
+    let mut config = Config::load(Some(&world.stack.address.config)).expect("reads");
+    config.mode = Mode::Production;
+    let error = App::start(config, Roles::ALL, None)
+        .await
+        .expect_err("refused")
+        .to_string();
+    for word in [
+        "clock.follow",
+        "shared_secret",
+        "root_certificates",
+        "jwks_url",
+    ] {
+        assert!(error.contains(word), "{word} is not refused: {error}");
+    }
+    world.stop().await;
+}
