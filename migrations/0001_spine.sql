@@ -9,7 +9,9 @@ create table deployment (
     singleton boolean primary key default true check (singleton),
     -- Names this database and its history; changed after a restore, so that revisions of another
     -- history are never compared with this one's.
-    epoch uuid not null default gen_random_uuid()
+    epoch uuid not null default gen_random_uuid(),
+    -- Set by the first server that starts: simulated stores must never meet a real database.
+    mode text check (mode in ('production', 'development'))
 );
 insert into deployment default values;
 

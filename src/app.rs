@@ -23,7 +23,7 @@ use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
 use crate::providers::google_play::GooglePlay;
 use crate::providers::registry::Stores;
-use crate::storage::{Db, snapshots, work};
+use crate::storage::{Db, deployment, snapshots, work};
 use crate::watch::{Hub, HubOptions};
 use crate::{grpc, jobs, telemetry, watch, webhooks};
 
@@ -141,8 +141,9 @@ impl App {
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
             error!("some work did not end in time; it is done again after the next start");
+            self.tasks.shutdown().await;
         }
-        self.core.db.close().await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.core.db.close()).await;
     }
 
     /// Runs until a role fails.
@@ -216,6 +217,14 @@ pub(crate) async fn build_core(
         .context("the database cannot be reached")?
     {
         bail!("the database is not migrated; run `entitled migrate` first");
+    }
+    let mode = match config.mode {
+        Mode::Production => "production",
+        Mode::Development => "development",
+    };
+    let kept = deployment::claim_mode(&db, mode).await?;
+    if kept != mode {
+        bail!("this is a {kept} server's database; a {mode} configuration must not touch it");
     }
     let clock = match clock {
         Some(clock) => clock,

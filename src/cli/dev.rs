@@ -23,12 +23,25 @@ pub(crate) struct DevArgs {
     #[arg(long)]
     reset: bool,
     /// First of four ports: gRPC, webhooks, admin, simulated stores
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1024..=65532))]
     port: u16,
     /// Catalog to use instead of the example's
     #[arg(long)]
     catalog: Option<PathBuf>,
 }
+
+/// The stack's database in its private cluster.
+const DATABASE: &str = "entitled";
+/// What a stack keeps in its directory besides the cluster.
+const KEPT: [&str; 7] = [
+    "stack.json",
+    "stores",
+    "entitled.toml",
+    "catalog.toml",
+    "token-secret",
+    "apple-root.der",
+    "apple-key.p8",
+];
 
 /// Postgres as found: the named database, or a private cluster.
 struct Database {
@@ -39,19 +52,19 @@ struct Database {
 pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let dir = std::path::absolute(&args.dir)?;
     let dir = if args.ephemeral {
-        std::env::temp_dir().join(format!("entitled-dev-{}", std::process::id()))
+        std::env::temp_dir().join(format!("entitled-dev-{}", uuid::Uuid::new_v4()))
     } else {
         dir
     };
-    if args.reset {
-        reset(&dir)?;
-    }
     let catalog = match &args.catalog {
         Some(file) => std::fs::read_to_string(file)
             .with_context(|| format!("{} cannot be read", file.display()))?,
         None => EXAMPLE_CATALOG.to_owned(),
     };
     check_ports(args.port)?;
+    if args.reset {
+        reset(&dir).await?;
+    }
     println!("starting Postgres, simulated stores and the server…");
     let database = open_database(&dir, args.ephemeral).await?;
     let options = StackOptions {
@@ -78,22 +91,32 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes only what `dev` wrote there.
-fn reset(dir: &Path) -> anyhow::Result<()> {
-    if !dir.exists() {
-        return Ok(());
+/// Forgets everything: the database, and of the directory only what `dev` keeps there.
+async fn reset(dir: &Path) -> anyhow::Result<()> {
+    if std::env::var_os("DATABASE_URL").is_none() && dir.join("postgres").exists() {
+        // Starting it takes its lock: a stack that runs is not pulled from under its users.
+        let cluster = Cluster::start(DataDir::Persistent(dir.to_owned())).await?;
+        cluster.drop_database(DATABASE).await?;
+        cluster.stop().await?;
     }
-    let ours = dir.join("stack.json").exists() || dir.join("postgres").exists();
-    anyhow::ensure!(
-        ours,
-        "{} was not made by `entitled dev`; not removed",
-        dir.display()
-    );
-    std::fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))
+    for name in KEPT {
+        let path = dir.join(name);
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{} cannot be removed", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_ports(first: u16) -> anyhow::Result<()> {
-    for port in first..first.saturating_add(4) {
+    for port in first..first + 4 {
         std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).with_context(
             || {
                 format!(
@@ -115,11 +138,11 @@ async fn open_database(dir: &Path, ephemeral: bool) -> anyhow::Result<Database> 
         DataDir::Persistent(dir.to_owned())
     };
     let cluster = Cluster::start(data).await?;
-    if !cluster.has_database("entitled").await? {
-        cluster.create_database("entitled", None).await?;
+    if !cluster.has_database(DATABASE).await? {
+        cluster.create_database(DATABASE, None).await?;
     }
     Ok(Database {
-        url: cluster.url("entitled"),
+        url: cluster.url(DATABASE),
         cluster: Some(cluster),
     })
 }

@@ -28,7 +28,7 @@ pub(crate) enum InspectCommand {
         #[command(flatten)]
         document: DocumentArgs,
         /// The push's bearer token, to be verified too
-        #[arg(long)]
+        #[arg(long, env = "ENTITLED_BEARER", hide_env_values = true)]
         bearer: Option<String>,
     },
 }
@@ -57,8 +57,11 @@ impl DocumentArgs {
     }
 
     /// Verifying needs no configuration: without one, Apple's own root is trusted.
-    fn config(&self) -> Option<Config> {
-        self.config.load().ok()
+    fn config(&self) -> anyhow::Result<Option<Config>> {
+        match self.config.is_named() {
+            true => self.config.load().map(Some),
+            false => Ok(self.config.load().ok()),
+        }
     }
 }
 
@@ -76,7 +79,7 @@ pub(super) async fn run(command: InspectCommand) -> anyhow::Result<ExitCode> {
 
 async fn apple_jws(document: &DocumentArgs) -> anyhow::Result<bool> {
     let text = String::from_utf8(document.read()?).context("the document is not text")?;
-    let config = document.config();
+    let config = document.config()?;
     let catalog = config.as_ref().and_then(configured_catalog);
     let app_store = config.as_ref().and_then(|config| config.app_store.as_ref());
     let roots = app_store::roots(app_store)?;
@@ -100,7 +103,7 @@ async fn apple_jws(document: &DocumentArgs) -> anyhow::Result<bool> {
 
 async fn rtdn(document: &DocumentArgs, bearer: Option<&str>) -> anyhow::Result<bool> {
     let body = document.read()?;
-    let config = document.config();
+    let config = document.config()?;
     let catalog = config.as_ref().and_then(configured_catalog);
     let google_play = config
         .as_ref()

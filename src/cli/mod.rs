@@ -92,7 +92,7 @@ enum CatalogCommand {
 #[derive(Args, Clone)]
 pub(crate) struct ConfigArgs {
     /// Configuration file (TOML); environment variables such as ENTITLED__DATABASE__URL override it.
-    /// Default: the `dev` stack in .entitled, if there is one
+    /// Commands of operators default to the `dev` stack in .entitled
     #[arg(long, env = "ENTITLED_CONFIG")]
     config: Option<PathBuf>,
 }

@@ -27,23 +27,35 @@ pub(super) const WORKER: Roles = Roles {
 };
 
 impl ConfigArgs {
-    /// The configuration: the named file, the `dev` stack's, or the environment alone.
-    pub(super) fn load(&self) -> anyhow::Result<Config> {
-        let file = match &self.config {
-            Some(file) => Some(file.clone()),
-            None => StackAddress::read(DEFAULT_DIR.as_ref())
-                .ok()
-                .map(|stack| stack.config),
-        };
-        Config::load(file.as_deref())
+    /// A server's configuration: the named file and the environment, never a guess.
+    pub(super) fn load_named(&self) -> anyhow::Result<Config> {
+        Config::load(self.config.as_deref())
             .map_err(anyhow::Error::msg)
-            .context("give --config FILE, or start the development stack with `entitled dev`")
+            .context("give --config FILE")
+    }
+
+    pub(super) fn is_named(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// A command's configuration: the named file, or else the `dev` stack's, and says so.
+    pub(super) fn load(&self) -> anyhow::Result<Config> {
+        if self.config.is_some() {
+            return self.load_named();
+        }
+        let Ok(stack) = StackAddress::read(DEFAULT_DIR.as_ref()) else {
+            return self
+                .load_named()
+                .context("or start the development stack with `entitled dev`");
+        };
+        eprintln!("using the development stack's {}", stack.config.display());
+        Config::load(Some(&stack.config)).map_err(anyhow::Error::msg)
     }
 }
 
 /// Runs roles until told to stop. One JSON line on standard output says where they listen.
 pub(super) async fn run(args: ConfigArgs, roles: Roles) -> anyhow::Result<()> {
-    let mut app = App::start(args.load()?, roles, None).await?;
+    let mut app = App::start(args.load_named()?, roles, None).await?;
     let addresses = serde_json::json!({
         "grpc": app.grpc_url(), "webhooks": app.webhooks_url(), "admin": app.admin_url(),
     });
@@ -59,7 +71,7 @@ pub(super) async fn run(args: ConfigArgs, roles: Roles) -> anyhow::Result<()> {
 }
 
 pub(super) async fn migrate(args: ConfigArgs) -> anyhow::Result<()> {
-    let config = args.load()?;
+    let config = args.load_named()?;
     let db = Db::open(config.database.url.expose_secret(), 1)?;
     db.migrate().await?;
     println!("the database is at this version's schema");

@@ -77,6 +77,12 @@ impl GooglePlayConfig {
             ),
         }
         problems.extend(check_url("base_url", &self.base_url, production));
+        if production && self.base_url != API_URL {
+            problems.push(format!(
+                "google_play: base_url is for tests; in production only {API_URL} tells what is \
+                 true. Remove it."
+            ));
+        }
         if let Some(uri) = &self.token_uri {
             problems.extend(check_url("token_uri", uri, production));
         }

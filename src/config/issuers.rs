@@ -175,6 +175,9 @@ impl IssuerConfig {
             None => {
                 self.check_issuer(&mut problems);
                 self.check_audience_rule(&mut problems);
+                if production {
+                    self.check_https(&mut problems);
+                }
             }
         }
         let name = &self.name;
@@ -182,6 +185,14 @@ impl IssuerConfig {
             .into_iter()
             .map(|problem| format!("issuers: `{name}`: {problem}"))
             .collect()
+    }
+
+    /// Whoever holds a loopback port must not be able to vouch for users.
+    fn check_https(&self, problems: &mut Vec<String>) {
+        let plain = |url: Option<&str>| url.is_some_and(|url| url.starts_with("http://"));
+        if plain(self.issuer_value()) || plain(self.jwks_url.as_deref()) {
+            problems.push("http is for development; production issuers use https.".to_owned());
+        }
     }
 
     fn check_general(&self, problems: &mut Vec<String>) {

@@ -181,6 +181,36 @@ impl Default for WorkerConfig {
     }
 }
 
+impl AccessConfig {
+    fn validate(&self) -> Vec<String> {
+        let ranges = [
+            (
+                "renewal_leniency_minutes",
+                self.renewal_leniency_minutes,
+                0..=24 * 60,
+            ),
+            (
+                "outage_leniency_hours",
+                self.outage_leniency_hours,
+                0..=7 * 24,
+            ),
+            ("recheck_max_hours", self.recheck_max_hours, 1..=7 * 24),
+        ];
+        let outside = ranges
+            .into_iter()
+            .filter(|(_, value, range)| !range.contains(value));
+        outside
+            .map(|(name, value, range)| {
+                format!(
+                    "access.{name} is {value}; give {} to {}",
+                    range.start(),
+                    range.end()
+                )
+            })
+            .collect()
+    }
+}
+
 /// `[clock]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -229,6 +259,10 @@ impl Config {
         }
         if production && self.clock.follow.is_some() {
             problems.push("clock.follow: production time comes from the system".into());
+        }
+        problems.extend(self.access.validate());
+        if self.database.connections_max < 4 {
+            problems.push("database.connections_max: at least 4".into());
         }
         if self.grpc.tls_certificate.is_some() != self.grpc.tls_key.is_some() {
             problems.push("grpc: give tls_certificate and tls_key together".into());

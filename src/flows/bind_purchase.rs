@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
-use super::reconcile::{Reconciled, reconcile_one, stand_in_during_backoff};
+use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
 use super::{Core, settle};
 use crate::domain::catalog::Catalog;
 use crate::domain::event::SignalSource;
@@ -71,6 +71,9 @@ pub(crate) async fn bind_purchase(
     if let Some(outcome) = decided_already(core, account, &proven).await? {
         return Ok(outcome);
     }
+    if core.limits.is_known_missing(&proven.alias) {
+        return Err(BindError::NotFound);
+    }
     let (chain, claim) = open_claim(core, account, &proven).await?;
     failpoint::at("after_claim_opened");
     let deadline = MachineInstant::now() + core.tuning.wait_max;
@@ -79,7 +82,10 @@ pub(crate) async fn bind_purchase(
         Verdict::Won => outcome_of(core, chain, Outcome::Bound).await,
         Verdict::Confirmed => outcome_of(core, chain, Outcome::AlreadyYours).await,
         Verdict::OwnedByAnother => Err(BindError::OwnedByAnother),
-        Verdict::NotFound => Err(BindError::NotFound),
+        Verdict::NotFound => {
+            core.limits.note_missing(&proven.alias);
+            Err(BindError::NotFound)
+        }
     }
 }
 
@@ -94,9 +100,15 @@ async fn verify(core: &Core, account: &Account, proof: &Proof) -> Result<Proven,
         .take(account.id)
         .map_err(BindError::TooMany)?;
     let answer_at = MachineInstant::now() + BARE_ID_ANSWER_MIN;
-    let proven = tokio::time::timeout_at(answer_at, core.stores.verify_proof(proof, &catalog, now));
-    let proven = proven.await.unwrap_or(Err(ProofError::Unavailable));
+    let look_up = async {
+        if !may_look_up(core, proof.provider()).await? {
+            return Err(BindError::Proof(ProofError::Insufficient));
+        }
+        Ok(core.stores.verify_proof(proof, &catalog, now).await?)
+    };
+    let proven = tokio::time::timeout_at(answer_at, look_up).await;
     tokio::time::sleep_until(answer_at).await;
+    let proven = proven.unwrap_or(Err(BindError::Proof(ProofError::Unavailable)));
     match proven {
         Ok(proven) if names(&proven, account) => Ok(proven),
         // Whether the id exists, or is another's, is not the caller's to know.

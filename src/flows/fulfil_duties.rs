@@ -1,7 +1,5 @@
 //! Duties: what the stores must be told, at least once, after the commit that made it true.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use tracing::{error, info, warn};
 
@@ -11,8 +9,6 @@ use crate::storage::duties::{self, Due};
 use crate::storage::{StorageError, ledger};
 
 const BATCH: i64 = 4;
-/// A duty that failed, or whose worker died, is tried again after this, then after twice this…
-const LEASE: Duration = Duration::from_secs(40);
 /// Past its deadline by this, a duty is moot.
 const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
 /// Late enough to be worth waking somebody.
@@ -20,7 +16,9 @@ const ALARM_BEFORE: TimeDelta = TimeDelta::hours(24);
 
 /// Executes open duties; tells how many were taken.
 pub(crate) async fn fulfil_duties(core: &Core) -> Result<usize, StorageError> {
-    let due = duties::take(&core.db, BATCH, LEASE).await?;
+    // A duty that failed, or whose worker died, is tried again after this, then after twice this…
+    let lease = core.tuning.lease + core.tuning.fetch_timeout;
+    let due = duties::take(&core.db, BATCH, lease).await?;
     for duty in &due {
         fulfil(core, duty).await?;
     }

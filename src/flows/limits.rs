@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use crate::domain::chain::Alias;
 use crate::domain::ids::{AccountId, ChainId};
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -44,11 +45,21 @@ pub(crate) struct Limits {
     /// Bare ids are guessable: few tries.
     pub(crate) bare_id: Limit,
     pub(crate) refresh: Limit,
+    /// Purchases that their store did not know a moment ago: junk is not asked for twice.
+    missing: Cache<Alias, ()>,
     /// Refusals that have left their events today.
     refusals: Cache<(ChainId, AccountId), ()>,
 }
 
 impl Limits {
+    pub(crate) fn is_known_missing(&self, alias: &Alias) -> bool {
+        self.missing.contains_key(alias)
+    }
+
+    pub(crate) fn note_missing(&self, alias: &Alias) {
+        self.missing.insert(alias.clone(), ());
+    }
+
     /// Whether this account's claim on that chain is refused for the first time in a day: a
     /// stubborn claimant does not fill the owner's timeline.
     pub(crate) fn is_first_refusal(&self, chain: ChainId, claimant: AccountId) -> bool {
@@ -63,6 +74,10 @@ impl Default for Limits {
             bind: Limit::per_minute(60),
             bare_id: Limit::per_minute(10),
             refresh: Limit::per_minute(10),
+            missing: Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(WINDOW)
+                .build(),
             refusals: Cache::builder()
                 .max_capacity(100_000)
                 .time_to_live(Duration::from_secs(24 * 60 * 60))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::Core;
 use crate::domain::provider::Provider;
@@ -124,7 +124,7 @@ pub(crate) async fn receive(
                 Rejection::Forged(_) => (ReceiveError::Forged, "forged"),
                 Rejection::Unavailable(_) => (ReceiveError::Unavailable, "unavailable"),
             };
-            warn!(provider = provider.as_str(), %rejection, "a notification was turned away");
+            debug!(provider = provider.as_str(), %rejection, "a notification was turned away");
             metrics::counter!("entitled_notifications_rejected_total",
             "provider" => provider.as_str(), "why" => word)
             .increment(1);

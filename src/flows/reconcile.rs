@@ -11,6 +11,7 @@ use super::Core;
 use super::settle::{self, Settlement, Work};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::ChainId;
+use crate::domain::provider::Provider;
 use crate::domain::reconcile::{Answer, awaits_renewal};
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
@@ -26,6 +27,8 @@ const STAND_IN_AGE_MAX: TimeDelta = TimeDelta::hours(24);
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// A purchase made a moment ago may not be readable yet.
 const JUST_MADE_PAUSE: Duration = Duration::from_millis(700);
+/// A complete read is two calls at either store, more where there are many refunds.
+const CALLS_PER_FETCH: f64 = 2.0;
 /// How long a chain waits for the shared budget.
 const BUDGET_PAUSE: Duration = Duration::from_millis(500);
 
@@ -133,7 +136,15 @@ async fn within_budget(core: &Core, claimed: &Claimed) -> Result<bool, StorageEr
         SignalSource::Notification | SignalSource::Refresh => per_second,
         SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => per_second * 3.0,
     };
-    budget::take(&core.db, claimed.head.provider, per_second, reserve).await
+    let provider = claimed.head.provider;
+    budget::take(&core.db, provider, CALLS_PER_FETCH, per_second, reserve).await
+}
+
+/// Whether a look-up that nobody is known to have paid for may be made: it comes after all others.
+pub(crate) async fn may_look_up(core: &Core, provider: Provider) -> Result<bool, StorageError> {
+    let per_second = core.tuning.store_calls_per_second;
+    Ok(core.breakers.of(provider).allows()
+        && budget::take(&core.db, provider, 1.0, per_second, per_second * 5.0).await?)
 }
 
 type Fetched = Result<(Answer, Vec<RawAnswer>), FetchError>;

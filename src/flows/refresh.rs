@@ -50,7 +50,9 @@ async fn synced(
 ) -> Result<bool, StorageError> {
     loop {
         let settled = core.settled.notified();
-        let reconciled = reconcile_one(core, chain).await;
+        let reconciled = tokio::time::timeout_at(deadline, reconcile_one(core, chain))
+            .await
+            .unwrap_or(Reconciled::NotOurs);
         if chains::progress(&core.db, chain, core.clock.now())
             .await?
             .synced_seq

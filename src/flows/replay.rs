@@ -41,7 +41,7 @@ pub(crate) async fn replay(core: &Core, account: AccountId) -> anyhow::Result<Ve
 
 /// Folds the recorded steps over the same pure function that decided them.
 pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<Replayed> {
-    let recorded = events::of_chain(&core.db, chain).await?;
+    let (recorded, stored) = read(core, chain).await?;
     let mut catalogs = HashMap::new();
     let mut book = Book::default();
     let mut differences = Vec::new();
@@ -73,7 +73,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
             }
         }
     }
-    differences.extend(compare(core, chain, &book).await?);
+    differences.extend(compare(&stored, &book));
     Ok(Replayed {
         chain,
         steps: recorded.len(),
@@ -157,19 +157,27 @@ async fn reread(
     })
 }
 
-async fn compare(core: &Core, chain: ChainId, book: &Book) -> Result<Vec<String>, StorageError> {
+/// Steps and outcome as of one moment: under the chain's lock no settle comes between the two.
+async fn read(core: &Core, chain: ChainId) -> Result<(Vec<Recorded>, Book), StorageError> {
     let mut tx = core.db.begin().await?;
-    let stored = chains::lock(&mut tx, &[chain]).await?.pop();
-    let known = ledger::known(&mut tx, chain).await?;
+    let locked = chains::lock(&mut tx, &[chain]).await?.pop();
+    let stored = Book {
+        owner: locked.as_ref().and_then(|locked| locked.owner),
+        known: ledger::known(&mut tx, chain).await?,
+        store_away: locked.is_some_and(|locked| locked.store_away),
+    };
+    let recorded = events::of_chain(&core.db, chain).await?;
     tx.rollback().await?;
+    Ok((recorded, stored))
+}
+
+fn compare(stored: &Book, replayed: &Book) -> Vec<String> {
     let mut differences = Vec::new();
-    if known != book.known {
+    if stored.known != replayed.known {
         differences.push("the ledger holds another state than replay arrives at".to_owned());
     }
-    if let Some(stored) = stored
-        && stored.owner != book.owner
-    {
+    if stored.owner != replayed.owner {
         differences.push("the chain has another owner than replay arrives at".to_owned());
     }
-    Ok(differences)
+    differences
 }

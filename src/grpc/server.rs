@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic_web::GrpcWebLayer;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::debug;
 
 use super::auth::Authenticator;
@@ -25,6 +26,13 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Sockets that have not said anything yet.
 const SILENT_SOCKETS_MAX: usize = 4_096;
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Connections are renewed after this, and up to half as long again: not all at once.
+const CONNECTION_AGE_MIN: Duration = Duration::from_secs(60 * 60);
+/// How long a browser may remember that a call is allowed.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(60 * 60);
+/// What has not ended by then, once told to, is cut.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Limits of the public listener.
 #[derive(Clone, Copy, Debug)]
@@ -91,15 +99,20 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .transpose()?;
     let mut server = Server::builder();
     if let Some(identity) = identity {
-        server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+        let tls = ServerTlsConfig::new()
+            .identity(identity)
+            .timeout(FIRST_BYTE_WITHIN);
+        server = server.tls_config(tls)?;
     }
     // Browsers: gRPC-Web needs cross-origin calls and its trailers exposed. No cookies are used,
     // so any origin may call; the credential is the bearer token.
     let cors = CorsLayer::new()
         .allow_origin(Any)
-        .allow_headers(Any)
+        // `*` does not cover `authorization`, the one header that every call needs.
+        .allow_headers(AllowHeaders::mirror_request())
         .allow_methods(Any)
-        .expose_headers(Any);
+        .expose_headers(Any)
+        .max_age(PREFLIGHT_AGE);
     let router = server
         .accept_http1(true)
         .timeout(limits.request_timeout)
@@ -109,22 +122,34 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .max_connection_age(Duration::from_secs(60 * 60))
-        .max_connection_age_grace(Duration::from_secs(60))
+        // Without a grace: the age alone says GOAWAY and lets what runs end; a grace would cut it.
+        .max_connection_age(CONNECTION_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5)))
         .tcp_nodelay(true)
         .layer(cors)
         .layer(GrpcWebLayer::new())
         .add_service(health_service)
         .add_service(service)
         .add_optional_service(reflection);
-    let drained = async move {
-        stop.cancelled().await;
-        // Streams end by themselves on the same token; unary calls get a moment.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    let drained = {
+        let stop = stop.clone();
+        async move {
+            stop.cancelled().await;
+            health
+                .set_not_serving::<EntitlementServiceServer<Service>>()
+                .await;
+            // Streams end by themselves on the same token; unary calls get a moment.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     };
-    router
-        .serve_with_incoming_shutdown(incoming(listener), drained)
-        .await?;
+    // Health and reflection streams would hold the door open for ever.
+    let overdue = async move {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    tokio::select! {
+        served = router.serve_with_incoming_shutdown(incoming(listener), drained) => served?,
+        () = overdue => {}
+    }
     Ok(())
 }
 
@@ -153,8 +178,8 @@ fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::
             let ready = ready.clone();
             tokio::spawn(async move {
                 let _permit = permit;
-                let first = tokio::time::timeout(FIRST_BYTE_WITHIN, socket.peek(&mut [0])).await;
-                if matches!(first, Ok(Ok(1))) {
+                let greeted = tokio::time::timeout(FIRST_BYTE_WITHIN, greeting(&socket)).await;
+                if matches!(greeted, Ok(true)) {
                     let _ = socket.set_nodelay(true);
                     let _ = ready.send(Ok(socket)).await;
                 }
@@ -162,4 +187,18 @@ fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::
         }
     });
     ReceiverStream::new(sockets)
+}
+
+/// Returns once a socket has sent a whole HTTP/2 preface, or the start of anything else (TLS,
+/// HTTP/1): a part of a preface would be waited for without limit further in.
+async fn greeting(socket: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        match socket.peek(&mut seen).await {
+            Ok(0) | Err(_) => return false,
+            Ok(n) if n == PREFACE.len() || seen[..n] != PREFACE[..n] => return true,
+            Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
 }

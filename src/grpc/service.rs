@@ -8,7 +8,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use super::auth::{Authenticator, Caller, CallerKind};
+use super::auth::{self, Authenticator, Caller, CallerKind};
 use super::status::{self, Reason};
 use super::streams::{self, StreamLimits};
 use super::{convert, wire};
@@ -99,7 +99,9 @@ impl Service {
         match self.subject(caller, named).await? {
             Subject::Known(account) => Ok(account),
             Subject::Unknown => match named.split_once(':') {
-                Some((issuer, subject)) if self.authenticator.knows_issuer(issuer) => {
+                Some((issuer, subject))
+                    if self.authenticator.knows_issuer(issuer) && auth::is_subject(subject) =>
+                {
                     account_of(&self.core, issuer, subject)
                         .await
                         .map_err(status::from_storage)
@@ -160,9 +162,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
     ) -> Result<Response<wire::BindPurchaseResponse>, Status> {
         let caller = self.caller(request.metadata()).await?;
         let request = request.into_inner();
-        let account = self.bind_subject(&caller, &request.account).await?;
         let proof = convert::proof(request.proof)
             .map_err(|field| status::bad_request(field, "is required"))?;
+        let account = self.bind_subject(&caller, &request.account).await?;
         let outcome = bind_purchase(&self.core, &account, &proof)
             .await
             .map_err(status::from_bind)?;

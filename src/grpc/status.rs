@@ -18,6 +18,7 @@ use crate::watch::ReadError;
 
 const DOMAIN: &str = "entitled.v1";
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
+const INTERNAL_RETRY: Duration = Duration::from_secs(60);
 
 /// Every reason of ours but the credentials' own (`auth`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +187,11 @@ pub(super) fn from_storage(cause: StorageError) -> Status {
         ),
         cause @ (StorageError::Corrupt(_) | StorageError::Other(_)) => {
             error!(%cause, "a call failed");
-            status(Reason::Internal, "an error on our side; it has been logged")
+            keep_and_retry(
+                Reason::Internal,
+                "an error on our side; it has been logged",
+                INTERNAL_RETRY,
+            )
         }
     }
 }

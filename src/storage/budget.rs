@@ -3,30 +3,32 @@
 use super::{Db, StorageError};
 use crate::domain::provider::Provider;
 
-/// Takes one call from the bucket unless fewer than `reserve` would be left.
+/// Takes `calls` from the bucket unless fewer than `reserve` would be left.
 ///
 /// `per_second` refills it by the database's clock, up to one second's worth times ten.
 pub(crate) async fn take(
     db: &Db,
     provider: Provider,
+    calls: f64,
     per_second: f64,
     reserve: f64,
 ) -> Result<bool, StorageError> {
     let burst = per_second * 10.0;
     let taken = sqlx::query_scalar!(
         r#"insert into store_budgets as b (provider, tokens, refilled_at)
-           values ($1, $3::float8 - 1, clock_timestamp())
+           values ($1, $3::float8 - $5, clock_timestamp())
            on conflict (provider) do update
            set tokens = least($3, b.tokens
-                   + $2 * extract(epoch from clock_timestamp() - b.refilled_at)::float8) - 1,
+                   + $2 * extract(epoch from clock_timestamp() - b.refilled_at)::float8) - $5,
                refilled_at = clock_timestamp()
            where least($3, b.tokens
-                   + $2 * extract(epoch from clock_timestamp() - b.refilled_at)::float8) - 1 >= $4
+                   + $2 * extract(epoch from clock_timestamp() - b.refilled_at)::float8) - $5 >= $4
            returning true as "taken!""#,
         provider.as_str(),
         per_second,
         burst,
-        reserve
+        reserve,
+        calls
     )
     .fetch_optional(db.pool())
     .await?;

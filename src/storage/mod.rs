@@ -7,6 +7,7 @@ pub(crate) mod chains;
 pub(crate) mod claims;
 pub mod cluster;
 mod db;
+pub(crate) mod deployment;
 pub(crate) mod duties;
 pub(crate) mod events;
 pub(crate) mod evidence;

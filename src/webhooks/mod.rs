@@ -1,6 +1,5 @@
 //! The axum sidecar that takes the stores' notifications. Nothing is thought about them here.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +9,29 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
+use tracing::debug;
 
 use crate::domain::provider::Provider;
 use crate::flows::Core;
 use crate::flows::receive_notification::{Ingress, ReceiveError, receive};
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Header and body together; a store's own patience is 10 s and more.
+/// From the head's last byte to the answer; a store's own patience is 10 s and more.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Stores keep few connections; a flood waits in the kernel.
+const CONNECTIONS_MAX: usize = 1_024;
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Clone)]
 struct Door {
@@ -47,11 +56,52 @@ pub(crate) async fn serve(
             REQUEST_TIMEOUT,
         ))
         .layer(CatchPanicLayer::new())
-        .with_state(Door { core, ingress })
-        .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+        .with_state(Door { core, ingress });
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &connections) => accepted,
+            () = stop.cancelled() => break,
+        };
+        let Some((socket, permit)) = accepted else {
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT);
+        builder.http2().timer(TokioTimer::new());
+        let connection = builder
+            .serve_connection(TokioIo::new(socket), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A connection that is cut is the store's to open again.
+            let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
+            drop(permit);
+        });
+    }
+    let _ = tokio::time::timeout(REQUEST_TIMEOUT, graceful.shutdown()).await;
+    Ok(())
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((socket, _)) => Some((socket, permit)),
+        Err(error) => {
+            debug!(%error, "accept failed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
 }
 
 async fn app_store(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {

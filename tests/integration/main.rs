@@ -8,7 +8,22 @@
     unreachable_pub
 )]
 
+mod books;
+mod process;
+mod scene;
 mod support;
 
+mod access_end;
+mod calls;
+mod contract;
+mod convergence;
 mod doors;
+mod fail_closed;
+mod failing;
+mod guesses;
+mod invariants;
+mod lifecycle;
+mod ownership;
+mod processes;
 mod spine;
+mod watch;

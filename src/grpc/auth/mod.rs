@@ -12,6 +12,7 @@ mod strict;
 mod tests;
 mod verify;
 
+pub(crate) use self::presets::is_subject;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};

@@ -20,6 +20,11 @@ const APPLE_KEYS: &str = "https://appleid.apple.com/auth/keys";
 /// Longer subjects exist at no provider; OpenID itself stops at 255.
 const SUBJECT_BYTES_MAX: usize = 255;
 
+/// Whether a text can be a subject: short, and nothing that hides.
+pub(crate) fn is_subject(text: &str) -> bool {
+    (1..=SUBJECT_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+}
+
 /// A configured issuer, ready to judge its tokens.
 pub(super) struct Issuer {
     pub(super) name: Arc<str>,
@@ -250,9 +255,9 @@ impl Rules {
 
     fn subject(&self, token: &Token<'_>) -> Result<Arc<str>, Cause> {
         let subject = token.text(&self.subject_claim).ok_or(Cause::Subject)?;
-        let sound =
-            (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.contains(char::is_control);
-        sound.then(|| subject.into()).ok_or(Cause::Subject)
+        is_subject(subject)
+            .then(|| subject.into())
+            .ok_or(Cause::Subject)
     }
 
     fn kind(&self, token: &Token<'_>) -> CallerKind {

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use chrono::TimeDelta;
 
 use super::super::report::{Measured, Miss, Origin, Shown, Words};
-use super::super::scene::{ALICE, Scene, is_off, is_on};
+use super::super::scene::{ALICE, Mark, Scene, in_words, is_off, is_on};
 use super::app_store::expect_bound;
-use crate::proto::{BindOutcome, InactiveReason};
+use crate::proto::{BindOutcome, EntitlementSnapshot, InactiveReason};
 use crate::sandbox::{AppStoreBuy, AppStorePurchase, Outage, Store};
 
 /// How far before the end the clock is set; from there it runs by itself.
@@ -84,7 +84,9 @@ pub(crate) async fn end(scene: &mut Scene<'_>) -> Result<Shown, Miss> {
         return Err(Miss::new("no notification was sent", "one was"));
     }
     sandbox.set_outage(Store::AppStore, None);
-    let mut shown = Shown::lines(scene.lines());
+    let [phone, tablet] = scene.lines();
+    let confirmed = ask_again(scene, mark).await?;
+    let mut shown = Shown::lines([phone, tablet, confirmed]);
     shown.measured = Some(Measured::new(
         "end of the paid month",
         Origin::Clock,
@@ -92,4 +94,25 @@ pub(crate) async fn end(scene: &mut Scene<'_>) -> Result<Shown, Miss> {
         &told,
     ));
     Ok(shown)
+}
+
+/// The store answers again: what the server concluded by itself is what the store says.
+async fn ask_again(scene: &mut Scene<'_>, mark: Mark) -> Result<String, Miss> {
+    let refreshed = scene.app.refresh().await?;
+    if refreshed.pending != 0 {
+        return Err(Miss::new(
+            "Apple has been asked again",
+            "it still has to be",
+        ));
+    }
+    let latest = refreshed.snapshot.unwrap_or_default();
+    if is_on(&latest) {
+        return Err(Miss::new(
+            "Apple agrees that the month is over",
+            in_words(&latest),
+        ));
+    }
+    let caught_up = |snapshot: &EntitlementSnapshot| snapshot.revision >= latest.revision;
+    scene.both_hear(mark, &in_words(&latest), caught_up).await?;
+    Ok("afterwards Apple can be asked again, and agrees".to_owned())
 }

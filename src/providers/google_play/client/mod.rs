@@ -192,6 +192,9 @@ fn judge(name: &'static str, answer: Answer) -> Attempt {
     }
 }
 
+/// A pause that an answer asks for is believed up to an hour.
+const PAUSE_SECONDS_MAX: u64 = 3_600;
+
 fn wants_patience(error: &FetchError) -> bool {
     matches!(error, FetchError::Away { retry_after: Some(pause), .. } if *pause > RETRY_AFTER_MAX)
 }
@@ -203,7 +206,7 @@ fn away(name: &str, status: u16, headers: &HeaderMap) -> FetchError {
         .and_then(|value| value.to_str().ok());
     let retry_after = seconds
         .and_then(|seconds| seconds.trim().parse().ok())
-        .map(Duration::from_secs);
+        .map(|seconds: u64| Duration::from_secs(seconds.min(PAUSE_SECONDS_MAX)));
     FetchError::Away {
         cause: format!("{name}: status {status}"),
         retry_after,

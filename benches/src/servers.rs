@@ -1,0 +1,178 @@
+//! The two servers as processes of their own: the real one, and the bare tonic that it is held
+//! against. Each prints one JSON line with its addresses and ends when its standard input does.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use entitled::app::{App, Roles};
+use entitled::clock::Clock;
+use entitled::config::Config;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use crate::raw::RawCodec;
+
+#[derive(Args)]
+pub(crate) struct OursArgs {
+    #[arg(long)]
+    config: PathBuf,
+    #[arg(long, value_enum)]
+    roles: Part,
+}
+
+/// Which part of the server a process plays.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Part {
+    /// API, webhooks and worker.
+    All,
+    /// The API alone.
+    Serve,
+    /// Webhooks and worker.
+    Ingest,
+}
+
+impl Part {
+    fn roles(self) -> Roles {
+        match self {
+            Self::All => Roles::ALL,
+            Self::Serve => Roles {
+                serve: true,
+                webhooks: false,
+                worker: false,
+            },
+            Self::Ingest => Roles {
+                serve: false,
+                webhooks: true,
+                worker: true,
+            },
+        }
+    }
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// The server as `entitled start` runs it, on the machine's clock.
+pub(crate) async fn ours(args: OursArgs) -> anyhow::Result<()> {
+    let config = Config::load(Some(&args.config)).map_err(anyhow::Error::msg)?;
+    let app = App::start(config, args.roles.roles(), Some(Clock::System)).await?;
+    announce(&json!({ "grpc": app.grpc_url(), "webhooks": app.webhooks_url() }));
+    input_ends().await;
+    app.stop().await;
+    Ok(())
+}
+
+#[derive(Args)]
+pub(crate) struct EchoArgs {
+    /// Answers to give in turn, each behind its length as four bytes, big-endian
+    #[arg(long)]
+    answers: PathBuf,
+}
+
+/// Bare tonic with its defaults: reads request and headers, gives prepared bytes back.
+pub(crate) async fn echo(args: EchoArgs) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let echo = Echo {
+        answers: unpack(std::fs::read(args.answers)?.into()).into(),
+        next: Arc::default(),
+    };
+    announce(&json!({ "grpc": format!("http://{address}") }));
+    // Without this, Nagle's algorithm and delayed acknowledgements cost the echo 40 ms a request.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Server::builder()
+        .add_service(echo)
+        .serve_with_incoming_shutdown(incoming, input_ends())
+        .await?;
+    Ok(())
+}
+
+pub(crate) fn pack(answers: &[Bytes]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for answer in answers {
+        packed.extend_from_slice(
+            &u32::try_from(answer.len())
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
+        packed.extend_from_slice(answer);
+    }
+    packed
+}
+
+fn unpack(mut packed: Bytes) -> Vec<Bytes> {
+    use bytes::Buf as _;
+    let mut answers = Vec::new();
+    while packed.remaining() >= 4 {
+        let length = packed.get_u32() as usize;
+        answers.push(packed.split_to(length));
+    }
+    answers
+}
+
+#[expect(clippy::print_stdout, reason = "the parent reads this line")]
+fn announce(addresses: &serde_json::Value) {
+    println!("{addresses}");
+}
+
+/// The parent holds the other end; whatever ends it closes the pipe.
+async fn input_ends() {
+    let mut rest = Vec::new();
+    let _ = tokio::io::stdin().read_to_end(&mut rest).await;
+}
+
+#[derive(Clone)]
+struct Echo {
+    answers: Arc<[Bytes]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl NamedService for Echo {
+    const NAME: &'static str = "entitled.v1.EntitlementService";
+}
+
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move { Ok(Grpc::new(RawCodec).unary(echo, request).await) })
+    }
+}
+
+impl UnaryService<Bytes> for Echo {
+    type Response = Bytes;
+    type Future = Ready<Result<Response<Bytes>, Status>>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        // Touched, not judged: the headers have been decoded, as for the other server.
+        if !request.metadata().contains_key("authorization") {
+            return ready(Err(Status::unauthenticated("no credential")));
+        }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let answer = self.answers.get(turn % self.answers.len().max(1)).cloned();
+        ready(Ok(Response::new(answer.unwrap_or_default())))
+    }
+}

@@ -1,0 +1,115 @@
+//! What both benches stand on: a private Postgres, simulated stores in this process, servers in
+//! processes of their own.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use entitled::app::Roles;
+use entitled::cli::stack::{Stack, StackOptions};
+use entitled::storage::cluster::{Cluster, DataDir};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::child::ServerProcess;
+use crate::machine::Pinning;
+use crate::servers::Part;
+
+const DATABASE: &str = "bench";
+const NO_ROLES: Roles = Roles {
+    serve: false,
+    webhooks: false,
+    worker: false,
+};
+
+/// Stores and database; ends with everything it started.
+pub(crate) struct World {
+    /// Simulated stores and their configuration; the server in it plays no role.
+    pub(crate) stack: Stack,
+    pub(crate) pinning: Pinning,
+    cluster: Cluster,
+    dir: TempDir,
+}
+
+impl World {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let pinning = Pinning::detect();
+        pinning.unpin()?;
+        let cluster = Cluster::start(DataDir::Ephemeral).await?;
+        record_commit_times(&cluster).await?;
+        cluster.create_database(DATABASE, None).await?;
+        pinning.pin_load()?;
+        let dir = std::env::temp_dir().join(format!("entitled-bench-{}", std::process::id()));
+        let dir = TempDir(dir);
+        // Stores and servers read the machine's clock, as they would in production.
+        let options = StackOptions {
+            roles: NO_ROLES,
+            ..StackOptions::new(dir.0.clone(), cluster.url(DATABASE), Utc::now())
+        };
+        let stack = Stack::start(options).await?;
+        // The stores must not wait for the server between two changes.
+        stack
+            .sandbox
+            .set_idle_hook(|| Box::pin(std::future::ready(())));
+        Ok(Self {
+            stack,
+            pinning,
+            cluster,
+            dir,
+        })
+    }
+
+    /// A server process with these roles.
+    pub(crate) async fn serve(&self, part: Part) -> anyhow::Result<ServerProcess> {
+        let config = self
+            .stack
+            .address
+            .config
+            .to_str()
+            .context("a readable path")?
+            .to_owned();
+        let arguments = [
+            "server-ours".into(),
+            "--roles".into(),
+            part.name(),
+            "--config".into(),
+            config,
+        ];
+        ServerProcess::spawn(self.pinning, &arguments).await
+    }
+
+    /// A file of the run, gone with it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.0.join(name)
+    }
+
+    /// A connection of the bench's own, beside the server's.
+    pub(crate) async fn database(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&self.cluster.url(DATABASE)).await?)
+    }
+
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stack.stop().await;
+        self.cluster.stop().await?;
+        Ok(())
+    }
+}
+
+/// Postgres then knows when each transaction was committed; takes effect with a restart.
+async fn record_commit_times(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(&cluster.url("postgres")).await?;
+    sqlx::raw_sql("alter system set track_commit_timestamp = on")
+        .execute(&mut connection)
+        .await?;
+    connection.close().await?;
+    cluster.pause().await?;
+    cluster.resume().await?;
+    Ok(())
+}
+
+struct TempDir(PathBuf);
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

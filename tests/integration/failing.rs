@@ -1,0 +1,7 @@
+//! Failing well: what is forged is refused, what is away is waited for, and nothing is lost.
+
+mod database;
+mod doors;
+mod forged;
+mod stores;
+mod unreadable;

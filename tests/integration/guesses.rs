@@ -1,0 +1,140 @@
+//! I4 against guessers: a bare transaction id is no proof, and its answer tells nothing.
+
+use std::collections::BTreeSet;
+
+use entitled::proto::BindOutcome;
+use entitled::sandbox::Store;
+use futures::future::join_all;
+use tonic::Code;
+
+use crate::scene::YEARLY;
+use crate::support::{World, assert_refused};
+
+const ACCOUNTS: usize = 100;
+
+const GUESSES_EACH: usize = 100;
+
+/// Bare ids that an account may try in a minute.
+const TRIES: usize = 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
+    let world = World::start().await;
+    let (alice, carol) = (world.person("alice").await, world.person("carol").await);
+    // Bound, unclaimed, and carrying the token of somebody who has not claimed it yet.
+    let bound = world
+        .buy_apple("alice", YEARLY, Some(&alice.store_token))
+        .await;
+    let unclaimed = world.buy_apple("nobody", YEARLY, None).await;
+    world.hold().await;
+    let awaited = world
+        .buy_apple("carol", YEARLY, Some(&carol.store_token))
+        .await;
+    let real = [&bound, &unclaimed, &awaited].map(|bought| bought.transaction_id.clone());
+
+    let guessers = world.people("guesser", ACCOUNTS).await;
+    let asked = world.asked(Store::AppStore);
+    let guesses = guessers.iter().enumerate().map(|(number, guesser)| {
+        let ids = guesses(number, &real);
+        async move {
+            let mut reasons = BTreeSet::new();
+            let answers = join_all(ids.iter().map(|id| guesser.bind_bare_id(id))).await;
+            for answer in answers {
+                reasons.insert(crate::support::reason(&answer.expect_err("a guess")));
+            }
+            reasons
+        }
+    });
+    let reasons: BTreeSet<String> = join_all(guesses).await.into_iter().flatten().collect();
+    assert_eq!(
+        reasons,
+        BTreeSet::from(["PROOF_INSUFFICIENT", "RATE_LIMITED"].map(str::to_owned))
+    );
+    // An id is looked up in production and in sandbox at most.
+    let asked = world.asked(Store::AppStore) - asked;
+    assert!(
+        asked <= (ACCOUNTS * TRIES * 2) as u64,
+        "{asked} calls to the store"
+    );
+
+    world.settled().await;
+    let bound_to_guessers = "select count(*) from purchase_chains c
+        join account_identities i on i.account_id = c.owner_account_id where i.subject like 'guesser%'";
+    assert_eq!(world.count(bound_to_guessers).await, 0);
+    assert_eq!(
+        world.count("select count(*) from ownership_claims").await,
+        0,
+        "no guess became a claim"
+    );
+    assert_eq!(
+        world.count("select count(*) from purchase_chains").await,
+        2,
+        "no guess became a chain"
+    );
+    // The same bare id binds for the account that the store's record names.
+    let outcome = carol
+        .bind_bare_id(&awaited.transaction_id)
+        .await
+        .expect("carol's")
+        .outcome();
+    assert_eq!(outcome, BindOutcome::Bound);
+    world.stop().await;
+}
+
+/// Real ids first, then their neighbours, then what else looks like one.
+fn guesses(number: usize, real: &[String; 3]) -> Vec<String> {
+    let mut ids = real.to_vec();
+    for id in real {
+        let id: u64 = id.parse().expect("digits");
+        let offset = 1 + number as u64 * 16;
+        ids.extend(
+            (0..16)
+                .flat_map(|step| [id + offset + step, id - offset - step])
+                .map(|id| id.to_string()),
+        );
+    }
+    ids.push("0".into());
+    ids.truncate(GUESSES_EACH);
+    assert_eq!(ids.len(), GUESSES_EACH);
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_a_foreign_id_is_answered_like_one_that_does_not_exist() {
+    let world = World::start().await;
+    let (alice, mallory) = (world.person("alice").await, world.person("mallory").await);
+    let bound = world
+        .buy_apple("alice", YEARLY, Some(&alice.store_token))
+        .await;
+    let unclaimed = world.buy_apple("nobody", YEARLY, None).await;
+    world.settled().await;
+    let ids = [
+        &bound.transaction_id,
+        &unclaimed.transaction_id,
+        "570009999999999",
+        "no number",
+    ];
+    let mut answers = Vec::new();
+    for id in ids {
+        let began = std::time::Instant::now();
+        let refused = mallory.bind_bare_id(id).await.expect_err("not mallory's");
+        assert_refused(&refused, Code::FailedPrecondition, "PROOF_INSUFFICIENT");
+        // Timing tells nothing either: an answer that is ready sooner waits.
+        assert!(
+            began.elapsed().as_millis() >= 1_400,
+            "{id} was answered early"
+        );
+        answers.push((
+            refused.code(),
+            refused.message().to_owned(),
+            refused.details().to_vec(),
+        ));
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    let traces =
+        "select count(*) from subscription_events e join account_identities i using (account_id)
+        where i.subject = 'mallory'";
+    assert_eq!(world.count(traces).await, 0);
+    world.stop().await;
+}

@@ -1,0 +1,220 @@
+//! Separate processes of the server on a stack's configuration. None outlives its test.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use entitled::app::Roles;
+use entitled::sandbox::Webhooks;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use crate::support::World;
+
+/// Migrations apart, a process is ready within a second; a loaded machine is slower.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a purchase is kept by a worker that died: short, so that tests see it end.
+const LEASE_SECONDS: &str = "2";
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// No role of the server runs in the test's own process.
+pub(crate) const NOBODY: Roles = Roles {
+    serve: false,
+    webhooks: false,
+    worker: false,
+};
+
+/// Where a process listens; it says so in one line of JSON.
+#[derive(Debug, Deserialize)]
+struct Address {
+    grpc: Option<String>,
+    webhooks: Option<String>,
+    admin: String,
+}
+
+/// A running `entitled`.
+pub(crate) struct Process {
+    child: Child,
+    keeper: Keeper,
+    address: Address,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `entitled ROLE` with some environment variables, and returns once it listens.
+    pub(crate) async fn start(world: &World, role: &str, variables: &[(&str, &str)]) -> Self {
+        let config = &world.stack.address.config;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = config.with_file_name(format!("{role}-{number}.log"));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_entitled"))
+            .args([role, "--config"])
+            .arg(config)
+            .env("ENTITLED__WORKER__LEASE_SECONDS", LEASE_SECONDS)
+            .env("ENTITLED__WORKER__BACKOFF_MAX_SECONDS", "1")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a log"))
+            .spawn()
+            .expect("the binary runs");
+        let keeper = Keeper::of(child.id());
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let line = tokio::task::spawn_blocking(move || output.lines().next());
+        let line = tokio::time::timeout(READY_WITHIN, line).await;
+        let line = line
+            .ok()
+            .and_then(|line| line.expect("reads"))
+            .and_then(Result::ok);
+        let address = line.and_then(|line| serde_json::from_str(&line).ok());
+        let mut process = Self {
+            child,
+            keeper,
+            address: Address {
+                grpc: None,
+                webhooks: None,
+                admin: String::new(),
+            },
+            log,
+        };
+        match address {
+            Some(address) => process.address = address,
+            None => panic!("`entitled {role}` is not ready:\n{}", process.log()),
+        }
+        process
+    }
+
+    /// Sends the world's clients and stores to the doors that this process has.
+    pub(crate) fn serves(&self, world: &mut World) {
+        if let Some(grpc) = &self.address.grpc {
+            world.stack.address.server.clone_from(grpc);
+        }
+        if let Some(url) = &self.address.webhooks {
+            let webhooks = Webhooks {
+                app_store: Some(format!("{url}/webhooks/app-store")),
+                google_play: Some(format!("{url}/webhooks/google-play")),
+            };
+            world.stack.sandbox.set_webhooks(webhooks).expect("set");
+        }
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                self.keeper.release();
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// `STOP`, `CONT`, `KILL` or `TERM`, to this process alone.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.expect("kill runs").success(), "no process {pid}");
+    }
+
+    /// Waits until the process stands still.
+    pub(crate) async fn stopped(&self) {
+        let pid = self.child.id().to_string();
+        eventually("the process stops", async || {
+            let state = Command::new("ps")
+                .args(["-o", "state=", "-p", &pid])
+                .output()
+                .expect("ps runs");
+            state.stdout.first() == Some(&b'T')
+        })
+        .await;
+    }
+
+    /// The sum of a counter over all its labels; 0 before it was first counted.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
+        let answer = client
+            .get(format!("{}/metrics", self.address.admin))
+            .send()
+            .await
+            .expect("an answer");
+        let text = answer.text().await.expect("text");
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{'))
+                .then(|| value.parse::<u64>().expect("a count"))
+        });
+        values.sum()
+    }
+
+    /// The end of what it logged.
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.keeper.release();
+        // Ends stopped processes too; one that has ended already is only reaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Kills a process if the test's own ends without doing so: its end of a pipe closes then.
+struct Keeper {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl Keeper {
+    fn of(pid: u32) -> Self {
+        let mut shell = Command::new("/bin/sh")
+            .args([
+                "-c",
+                r#"read word || kill -KILL "$1""#,
+                "keeper",
+                &pid.to_string(),
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let pipe = shell.stdin.take();
+        Self { shell, pipe }
+    }
+
+    /// The process is reaped by us: its number may soon be another's.
+    fn release(&mut self) {
+        use std::io::Write as _;
+        if let Some(mut pipe) = self.pipe.take() {
+            let _ = pipe.write_all(b"released\n");
+            let _ = self.shell.wait();
+        }
+    }
+}
+
+/// Waits for what can only be seen by looking again.
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        sleep(LOOK_AGAIN).await;
+    }
+}

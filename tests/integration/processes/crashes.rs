@@ -1,0 +1,177 @@
+//! A process that dies at each step of the pipeline, and one that carries on.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use entitled::proto::{BindOutcome, ClientAction};
+use entitled::sandbox::{DeliveryState, Endpoint, Store};
+
+use super::{buy, came_to, let_time_pass, once, store_token};
+use crate::process::{NOBODY, Process};
+use crate::support::World;
+
+const SIGABRT: i32 = 6;
+const PACKAGE: &str = "com.example.app";
+
+/// A world whose only server dies at `place`, and the store token of its customer.
+async fn doomed_at(place: &str) -> (World, Process, String) {
+    let mut world = World::with(|options| options.roles = NOBODY).await;
+    let_time_pass(&world);
+    let doomed = Process::start(&world, "start", &[("ENTITLED_CRASH_AT", place)]).await;
+    doomed.serves(&mut world);
+    let token = store_token(&world, "alice").await;
+    (world, doomed, token)
+}
+
+/// The process died where it was told to; another one takes its place.
+async fn replaced(world: &mut World, doomed: &mut Process) -> Process {
+    assert_eq!(doomed.ended().await.signal(), Some(SIGABRT));
+    let healthy = Process::start(world, "start", &[]).await;
+    healthy.serves(world);
+    healthy
+}
+
+/// A purchase is told to a server that dies at `place`. Returns once all came to what it should.
+async fn a_notification_survives(place: &str, store: Store) -> World {
+    let (mut world, mut doomed, token) = doomed_at(place).await;
+    buy(&world, store, "alice", Some(&token)).await;
+    let healthy = replaced(&mut world, &mut doomed).await;
+    let mut phone = world.device("alice").await;
+    phone.until_active("pro_access").await;
+    assert_eq!(phone.latest.revision, 1);
+    // Told again, as the stores do: it changes nothing.
+    for notification in world.stack.sandbox.notifications() {
+        let told = world
+            .stack
+            .sandbox
+            .deliver(&notification.id)
+            .await
+            .expect("told again");
+        assert_eq!(told.state, DeliveryState::Delivered, "{:?}", told.attempts);
+    }
+    came_to(&world, &once(store, 1)).await;
+    assert_eq!(phone.latest.revision, 1);
+    drop(healthy);
+    world
+}
+
+fn acknowledgements(world: &World) -> u64 {
+    let calls = world.stack.sandbox.store_calls();
+    calls
+        .get(&Endpoint::GoogleAcknowledge)
+        .copied()
+        .unwrap_or_default()
+}
+
+macro_rules! survives {
+    ($($name:ident = $place:literal, $store:ident;)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                a_notification_survives($place, Store::$store).await.stop().await;
+            }
+        )+
+    };
+}
+
+survives! {
+    after_the_raw_row_apple = "after_raw_insert", AppStore;
+    after_the_raw_row_google = "after_raw_insert", GooglePlay;
+    before_the_rows_are_resolved_apple = "before_resolve_commit", AppStore;
+    before_the_rows_are_resolved_google = "before_resolve_commit", GooglePlay;
+    with_the_chain_claimed_apple = "after_claim", AppStore;
+    with_the_chain_claimed_google = "after_claim", GooglePlay;
+    with_the_answer_in_hand_apple = "after_fetch", AppStore;
+    with_the_answer_in_hand_google = "after_fetch", GooglePlay;
+    before_the_settle_commits_apple = "before_commit", AppStore;
+    before_the_settle_commits_google = "before_commit", GooglePlay;
+    after_the_settle_committed_apple = "after_commit", AppStore;
+    after_the_settle_committed_google = "after_commit", GooglePlay;
+}
+
+/// The row was durable before the store was answered: it needs no second delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_notification_needs_no_redelivery() {
+    let (mut world, mut doomed, token) = doomed_at("after_raw_insert").await;
+    buy(&world, Store::AppStore, "alice", Some(&token)).await;
+    let _healthy = replaced(&mut world, &mut doomed).await;
+    let told = world.stack.sandbox.notifications().remove(0);
+    assert_eq!(told.attempts.len(), 1, "Apple comes back in an hour");
+    assert_eq!(
+        told.attempts[0].status, None,
+        "the server died before it answered"
+    );
+    let mut phone = world.device("alice").await;
+    phone.until_active("pro_access").await;
+    came_to(&world, &once(Store::AppStore, 1)).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_was_not_sent_is_sent() {
+    let world = a_notification_survives("before_acknowledge", Store::GooglePlay).await;
+    assert_eq!(acknowledgements(&world), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_was_sent_but_not_noted_is_harmless() {
+    let world = a_notification_survives("after_acknowledge", Store::GooglePlay).await;
+    assert_eq!(acknowledgements(&world), 2, "at least once");
+    world.stop().await;
+}
+
+/// Only the claim knows of it: no hint in the purchase, no notification, no second bind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_outlives_the_process_that_took_it() {
+    for store in [Store::AppStore, Store::GooglePlay] {
+        let (mut world, mut doomed, _) = doomed_at("after_claim_opened").await;
+        world
+            .stack
+            .sandbox
+            .hold_deliveries(true)
+            .await
+            .expect("held");
+        let proof = buy(&world, store, "alice", None).await;
+        let mut app = world.client("alice").await;
+        match store {
+            Store::AppStore => app.bind_app_store(&proof).await,
+            Store::GooglePlay => app.bind_google_play(PACKAGE, &proof).await,
+        }
+        .expect_err("the server died");
+        let _healthy = replaced(&mut world, &mut doomed).await;
+        let mut phone = world.device("alice").await;
+        phone.until_active("pro_access").await;
+        came_to(&world, &once(store, 0)).await;
+        world.stop().await;
+    }
+}
+
+/// The app hears nothing of a bind that was written; it asks again and may finish.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bind_that_was_written_but_not_answered_is_repeated_safely() {
+    let (mut world, mut doomed, _) = doomed_at("after_commit").await;
+    world
+        .stack
+        .sandbox
+        .hold_deliveries(true)
+        .await
+        .expect("held");
+    let proof = buy(&world, Store::AppStore, "alice", None).await;
+    world
+        .client("alice")
+        .await
+        .bind_app_store(&proof)
+        .await
+        .expect_err("the server died");
+    let _healthy = replaced(&mut world, &mut doomed).await;
+    let again = world
+        .client("alice")
+        .await
+        .bind_app_store(&proof)
+        .await
+        .expect("bound");
+    assert_eq!(again.outcome(), BindOutcome::AlreadyYours);
+    assert_eq!(again.client_action(), ClientAction::Finish);
+    came_to(&world, &once(Store::AppStore, 0)).await;
+    world.stop().await;
+}

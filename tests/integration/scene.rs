@@ -1,0 +1,411 @@
+//! What the tests of the promises do over and over: people who buy, signals that are held, lost and
+//! repeated, further replicas, and a look into the tables.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use entitled::app::{App, Roles};
+use entitled::cli::client::Client;
+use entitled::config::Config;
+use entitled::proto::consistency::Requirement;
+use entitled::proto::purchase_proof::Proof;
+use entitled::proto::{
+    AccessReason, AppStoreProof, BindPurchaseResponse, Consistency, EntitlementSnapshot,
+    GetEntitlementsRequest, InactiveReason, PurchaseProof, RevisionToken, SubscriptionStatus,
+    app_store_proof,
+};
+use entitled::sandbox::{
+    AppStoreBuy, AppStorePurchase, Endpoint, GooglePlayBuy, GooglePlayPurchase, IdentityToken,
+    Period, PushToken, Sandbox, Store, Webhooks,
+};
+use serde_json::Value;
+use sqlx::{PgPool, Row as _};
+use tonic::Status;
+
+use crate::support::{World, entitlement};
+
+pub const MONTHLY: &str = "com.example.premium.monthly";
+pub const YEARLY: &str = "com.example.premium.yearly";
+pub const EXPORT: &str = "com.example.export";
+pub const PACKAGE: &str = "com.example.app";
+
+/// A replica that only answers: what it tells, others have committed.
+pub const READER: Roles = Roles {
+    serve: true,
+    webhooks: false,
+    worker: false,
+};
+
+/// A user of the app with the token that their purchases carry.
+#[derive(Clone)]
+pub struct Person {
+    pub name: String,
+    pub client: Client,
+    pub store_token: String,
+    pub account: String,
+}
+
+impl Person {
+    pub async fn now(&self) -> EntitlementSnapshot {
+        now(&self.client).await
+    }
+
+    pub async fn bind_apple(
+        &self,
+        signed_transaction: &str,
+    ) -> Result<BindPurchaseResponse, Status> {
+        self.client.clone().bind_app_store(signed_transaction).await
+    }
+
+    pub async fn bind_google(&self, token: &str) -> Result<BindPurchaseResponse, Status> {
+        self.client.clone().bind_google_play(PACKAGE, token).await
+    }
+
+    pub async fn bind_bare_id(&self, transaction_id: &str) -> Result<BindPurchaseResponse, Status> {
+        self.client.clone().bind(bare_id(transaction_id)).await
+    }
+}
+
+/// What the database says now.
+pub async fn now(client: &Client) -> EntitlementSnapshot {
+    read(client, Requirement::FullyConsistent(true)).await
+}
+
+/// What a reader gets that has seen `epoch` and `revision`.
+pub async fn at_least(client: &Client, epoch: &str, revision: i64) -> EntitlementSnapshot {
+    read(
+        client,
+        Requirement::AtLeast(RevisionToken {
+            epoch: epoch.to_owned(),
+            revision,
+        }),
+    )
+    .await
+}
+
+async fn read(client: &Client, requirement: Requirement) -> EntitlementSnapshot {
+    let consistency = Some(Consistency {
+        requirement: Some(requirement),
+    });
+    let request = GetEntitlementsRequest {
+        consistency,
+        account: String::new(),
+    };
+    let answer = client
+        .clone()
+        .inner
+        .get_entitlements(request)
+        .await
+        .expect("an answer");
+    answer.into_inner().snapshot.expect("a snapshot")
+}
+
+/// A transaction id without a signature.
+pub fn bare_id(transaction_id: &str) -> Proof {
+    let proof = app_store_proof::Proof::TransactionId(transaction_id.to_owned());
+    Proof::AppStore(AppStoreProof { proof: Some(proof) })
+}
+
+pub fn google_token(token: &str) -> Proof {
+    Proof::GooglePlay(entitled::proto::GooglePlayProof {
+        package_name: PACKAGE.into(),
+        purchase_token: token.into(),
+    })
+}
+
+pub fn proof(proof: Proof) -> Option<PurchaseProof> {
+    Some(PurchaseProof { proof: Some(proof) })
+}
+
+pub fn payload_of(jws: &str) -> Value {
+    let payload = jws.split('.').nth(1).expect("a payload");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64")).expect("JSON")
+}
+
+/// Access, why (not), and whether it renews.
+pub fn pro(snapshot: &EntitlementSnapshot) -> (bool, AccessReason, InactiveReason, bool) {
+    let pro = entitlement(snapshot, "pro_access");
+    (
+        pro.active,
+        pro.reason(),
+        pro.inactive_reason(),
+        pro.will_renew,
+    )
+}
+
+pub fn on(reason: AccessReason, will_renew: bool) -> (bool, AccessReason, InactiveReason, bool) {
+    (true, reason, InactiveReason::Unspecified, will_renew)
+}
+
+pub fn off(reason: InactiveReason) -> (bool, AccessReason, InactiveReason, bool) {
+    (false, AccessReason::Unspecified, reason, false)
+}
+
+pub fn status(snapshot: &EntitlementSnapshot) -> SubscriptionStatus {
+    snapshot.subscriptions[0].status()
+}
+
+pub fn access_until(snapshot: &EntitlementSnapshot) -> i64 {
+    entitlement(snapshot, "pro_access")
+        .access_until
+        .expect("an end")
+        .seconds
+}
+
+pub fn period(text: &str) -> Period {
+    text.parse().expect("a period")
+}
+
+pub fn seconds(at: DateTime<Utc>) -> i64 {
+    at.timestamp()
+}
+
+/// The stores.
+impl World {
+    pub fn stores(&self) -> &Sandbox {
+        &self.stack.sandbox
+    }
+
+    pub async fn buy_apple(
+        &self,
+        buyer: &str,
+        product: &str,
+        token: Option<&str>,
+    ) -> AppStorePurchase {
+        let buy = AppStoreBuy {
+            customer: buyer.into(),
+            product_id: product.into(),
+            app_account_token: token.map(|token| token.parse().expect("a UUID")),
+            trial: None,
+        };
+        self.stores().buy_app_store(&buy).await.expect("bought")
+    }
+
+    pub async fn buy_google(
+        &self,
+        buyer: &str,
+        plan: &str,
+        token: Option<&str>,
+    ) -> GooglePlayPurchase {
+        self.stores()
+            .buy_google_play(&google_buy(buyer, plan, token))
+            .await
+            .expect("bought")
+    }
+
+    /// Ids of everything that the stores have said, oldest first.
+    pub fn said(&self) -> Vec<String> {
+        self.stores()
+            .notifications()
+            .into_iter()
+            .map(|notification| notification.id)
+            .collect()
+    }
+
+    pub async fn deliver(&self, id: &str) {
+        self.stores().deliver(id).await.expect("delivered");
+    }
+
+    /// From now on the stores speak and nobody hears them.
+    pub async fn hold(&self) {
+        self.stores().hold_deliveries(true).await.expect("held");
+    }
+
+    /// How often a store has been asked; access tokens and key sets do not count.
+    pub fn asked(&self, store: Store) -> u64 {
+        let calls = self.stores().store_calls();
+        let of_store = calls.iter().filter(|(endpoint, _)| match store {
+            Store::AppStore => matches!(
+                endpoint,
+                Endpoint::AppleTransaction | Endpoint::AppleStatuses | Endpoint::AppleRefunds
+            ),
+            Store::GooglePlay => matches!(
+                endpoint,
+                Endpoint::GoogleSubscription
+                    | Endpoint::GoogleProduct
+                    | Endpoint::GoogleAcknowledge
+                    | Endpoint::GoogleOrder
+            ),
+        });
+        of_store.map(|(_, calls)| calls).sum()
+    }
+
+    /// A notification that the stores did not plan, sent as they would; the HTTP status.
+    pub async fn post(&self, store: Store, body: String) -> u16 {
+        let url = self.stack.app.webhooks_url().expect("webhooks");
+        let client = reqwest::Client::new();
+        let request = match store {
+            Store::AppStore => client.post(format!("{url}/webhooks/app-store")),
+            Store::GooglePlay => {
+                let bearer = self
+                    .stores()
+                    .push_token(&PushToken::default())
+                    .expect("a token");
+                client
+                    .post(format!("{url}/webhooks/google-play"))
+                    .bearer_auth(bearer)
+            }
+        };
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
+        request.send().await.expect("an answer").status().as_u16()
+    }
+}
+
+pub fn google_buy(buyer: &str, plan: &str, token: Option<&str>) -> GooglePlayBuy {
+    let subscription = plan.starts_with("premium");
+    GooglePlayBuy {
+        customer: buyer.into(),
+        product_id: if subscription { "premium" } else { plan }.into(),
+        base_plan_id: subscription.then(|| plan.to_owned()),
+        obfuscated_account_id: token.map(str::to_owned),
+        ..Default::default()
+    }
+}
+
+/// People and replicas.
+impl World {
+    /// A token that may name accounts.
+    pub fn service_token(&self) -> String {
+        let mut token = IdentityToken::of("backend");
+        token
+            .claims
+            .insert("scope".into(), "entitled.service".into());
+        self.stores().identity_token(&token).expect("a token")
+    }
+
+    pub async fn person(&self, name: &str) -> Person {
+        let client = self.client(name).await;
+        let account = now(&client).await.account.expect("an account");
+        Person {
+            name: name.into(),
+            client,
+            store_token: account.store_token,
+            account: account.id,
+        }
+    }
+
+    pub async fn people(&self, prefix: &str, count: usize) -> Vec<Person> {
+        let mut people = Vec::with_capacity(count);
+        for number in 0..count {
+            people.push(self.person(&format!("{prefix}{number}")).await);
+        }
+        people
+    }
+
+    /// A further server on the same database, stores and clock, on ports of its own.
+    pub async fn replica(&self, roles: Roles, change: impl FnOnce(&mut Config)) -> App {
+        let mut config = Config::load(Some(&self.stack.address.config)).expect("a configuration");
+        change(&mut config);
+        App::start(config, roles, Some(self.stack.clock.clone().into()))
+            .await
+            .expect("a replica")
+    }
+
+    /// The same deployment after a restart with another configuration: the old server is gone
+    /// before the new one works.
+    pub async fn restart(&mut self, change: impl FnOnce(&mut Config)) {
+        let meanwhile = self.replica(READER, |_| {}).await;
+        std::mem::replace(&mut self.stack.app, meanwhile)
+            .stop()
+            .await;
+        let started = self.replica(Roles::ALL, change).await;
+        std::mem::replace(&mut self.stack.app, started).stop().await;
+        let app = &self.stack.app;
+        self.stack.address.server = app.grpc_url().expect("gRPC");
+        let url = app.webhooks_url().expect("webhooks");
+        let webhooks = Webhooks {
+            app_store: Some(format!("{url}/webhooks/app-store")),
+            google_play: Some(format!("{url}/webhooks/google-play")),
+        };
+        self.stores().set_webhooks(webhooks).expect("told");
+        let probe = app.idle_probe();
+        self.stores().set_idle_hook(move || {
+            let probe = probe.clone();
+            Box::pin(async move {
+                probe.idle(std::time::Duration::from_secs(10)).await;
+            })
+        });
+    }
+
+    /// Writes a catalog beside the configuration.
+    pub fn catalog_file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.stack.address.config.with_file_name(name);
+        std::fs::write(&file, text).expect("written");
+        file
+    }
+
+    /// Runs the program as an operator would; what it prints.
+    pub async fn command(&self, arguments: &[&str]) -> String {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_entitled"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.stack.address.config)
+            .output()
+            .await
+            .expect("the program runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {printed}{complaint}"
+        );
+        printed
+    }
+}
+
+/// The tables.
+impl World {
+    pub async fn tables(&self) -> PgPool {
+        PgPool::connect(&self.database_url)
+            .await
+            .expect("the test's database")
+    }
+
+    pub async fn count(&self, query: &'static str) -> i64 {
+        let pool = self.tables().await;
+        let count = sqlx::query(query)
+            .fetch_one(&pool)
+            .await
+            .expect(query)
+            .get(0);
+        pool.close().await;
+        count
+    }
+
+    /// One row as text, for comparing before with after.
+    pub async fn row(&self, query: &'static str) -> String {
+        let pool = self.tables().await;
+        let row = sqlx::query(query)
+            .fetch_one(&pool)
+            .await
+            .expect(query)
+            .get(0);
+        pool.close().await;
+        row
+    }
+
+    pub async fn refuses(&self, statement: &'static str) -> String {
+        let pool = self.tables().await;
+        let refused = sqlx::query(statement).execute(&pool).await;
+        pool.close().await;
+        refused.expect_err(statement).to_string()
+    }
+}
+
+/// Counts over all tables that a signal has an effect in; the same before and after a repetition.
+pub const EFFECTS: &str = "
+    select jsonb_build_object(
+        'chains', (select count(*) from purchase_chains),
+        'transactions', (select count(*) from transactions),
+        'duties', (select jsonb_agg(jsonb_build_array(transaction_id, kind, attempts) order by id) from duties),
+        'claims', (select count(*) from ownership_claims where verdict = 'won'),
+        'owners', (select count(*) from ownership_changes),
+        'raw', (select count(*) from raw_notifications),
+        'evidence', (select count(*) from chain_evidence),
+        'events', (select count(*) from subscription_events),
+        'revisions', (select jsonb_agg(jsonb_build_array(account_id, revision) order by account_id)
+                      from entitlement_snapshots))::text";
