@@ -394,10 +394,19 @@ mod tests {
            issuer = "https://id.example.com"
            audience = ["api"]
            algorithms = ["PS256", "ES384"]"#,
-        r#"preset = "oidc"
-           issuer = "http://localhost:8080"
-           audience = ["api"]"#,
     ];
+
+    #[test]
+    fn plain_http_is_for_development() {
+        let text = r#"
+            name = "app"
+            preset = "oidc"
+            issuer = "http://localhost:8080"
+            audience = ["api"]"#;
+        let config: IssuerConfig = toml::from_str(text).expect("parses");
+        assert_eq!(config.validate(false), Vec::<String>::new());
+        assert_eq!(config.validate(true).len(), 1);
+    }
 
     #[test]
     fn every_preset_has_a_valid_shape_in_production() {
