@@ -211,9 +211,9 @@ create index subscription_events_chain on subscription_events (chain_id, id);
 create index subscription_events_account on subscription_events (account_id, id);
 create function refuse_change() returns trigger language plpgsql as
     $$ begin raise exception '% is append-only', tg_table_name; end $$;
-create trigger subscription_events_append_only before update or delete on subscription_events
+create trigger subscription_events_append_only before update or delete or truncate on subscription_events
     for each statement execute function refuse_change();
-create trigger store_answers_append_only before update or delete on store_answers
+create trigger store_answers_append_only before update or delete or truncate on store_answers
     for each statement execute function refuse_change();
 
 -- Outside effects, at least once each, unique by effect.

@@ -69,6 +69,7 @@ pub(crate) async fn follow(core: &Core) -> Result<(), StorageError> {
             info!(version = catalog.version().0, "catalog taken up");
             core.catalog.store(Arc::new(catalog));
             core.hub.forget();
+            spread(core).await?;
         }
         Err(CatalogError::Storage(error)) => return Err(error),
         Err(error) => error!(%error, "a newer catalog cannot be read; the former stays"),

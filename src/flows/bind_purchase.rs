@@ -58,11 +58,17 @@ pub(crate) enum BindError {
 }
 
 /// Binds a purchase to `account`. Safe to repeat; a chain in sync costs no call to the store.
+///
+/// `patience` is the caller's own deadline, if it has one: an undecided claim is answered before.
 pub(crate) async fn bind_purchase(
     core: &Arc<Core>,
     account: &Account,
     proof: &Proof,
+    patience: Option<Duration>,
 ) -> Result<Outcome, BindError> {
+    let wait_max = core.tuning.wait_max;
+    let wait = patience.map_or(wait_max, |patience| patience.min(wait_max));
+    let deadline = MachineInstant::now() + wait;
     core.limits
         .bind
         .take(account.id)
@@ -76,7 +82,6 @@ pub(crate) async fn bind_purchase(
     }
     let (chain, claim) = open_claim(core, account, &proven).await?;
     failpoint::at("after_claim_opened");
-    let deadline = MachineInstant::now() + core.tuning.wait_max;
     let verdict = decided(core, account, chain, claim, deadline).await?;
     match verdict {
         Verdict::Won => outcome_of(core, chain, Outcome::Bound).await,

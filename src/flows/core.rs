@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use moka::sync::Cache;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,12 @@ use crate::domain::ids::{AccountId, Revision};
 use crate::domain::reconcile::Policy;
 use crate::providers::registry::Stores;
 use crate::storage::Db;
+use crate::storage::accounts::Account;
 use crate::watch::{Hub, relay};
+
+/// Longer than a database outage that reads outlive.
+const ACCOUNTS_REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
+const ACCOUNTS_REMEMBERED_MAX: u64 = 200_000;
 
 /// Machine-time settings of the pipeline.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) tuning: Tuning,
     pub(crate) limits: Limits,
     pub(super) breakers: Breakers,
+    /// (issuer, subject) → account.
+    pub(super) accounts: Cache<(String, String), Account>,
     /// Rings when a raw row was kept here.
     pub(crate) received: Notify,
     /// Rings when chains became dirty here.
@@ -98,6 +106,10 @@ impl Core {
             tuning,
             limits: Limits::default(),
             breakers: Breakers::default(),
+            accounts: Cache::builder()
+                .max_capacity(ACCOUNTS_REMEMBERED_MAX)
+                .time_to_live(ACCOUNTS_REMEMBERED_FOR)
+                .build(),
             received: Notify::new(),
             work: Notify::new(),
             duties: Notify::new(),

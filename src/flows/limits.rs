@@ -10,6 +10,8 @@ use crate::domain::chain::Alias;
 use crate::domain::ids::{AccountId, ChainId};
 
 const WINDOW: Duration = Duration::from_secs(60);
+/// Long enough to blunt a flood of junk, short enough for a store that was slow to know a purchase.
+const MISSING_FOR: Duration = Duration::from_secs(10);
 
 /// Counts per account within a window that starts with its first call.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Default for Limits {
             refresh: Limit::per_minute(10),
             missing: Cache::builder()
                 .max_capacity(100_000)
-                .time_to_live(WINDOW)
+                .time_to_live(MISSING_FOR)
                 .build(),
             refusals: Cache::builder()
                 .max_capacity(100_000)

@@ -31,13 +31,20 @@ pub(crate) async fn read_entitlements(
     })
 }
 
-/// The account of an identity; made by its first authenticated call.
+/// The account of an identity; made by its first authenticated call. Remembered for a while: a user
+/// with a fresh token is known while the database is away, too.
 pub(crate) async fn account_of(
     core: &Core,
     issuer: &str,
     subject: &str,
 ) -> Result<Account, StorageError> {
-    accounts::find_or_create(&core.db, issuer, subject, core.clock.now()).await
+    let key = (issuer.to_owned(), subject.to_owned());
+    if let Some(account) = core.accounts.get(&key) {
+        return Ok(account);
+    }
+    let account = accounts::find_or_create(&core.db, issuer, subject, core.clock.now()).await?;
+    core.accounts.insert(key, account.clone());
+    Ok(account)
 }
 
 /// The account that a service or operator names: our id, or `issuer:subject`.

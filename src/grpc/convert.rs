@@ -4,6 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 use prost_types::{Duration, Timestamp};
+use tonic::metadata::MetadataMap;
 
 use super::wire;
 use crate::domain::catalog;
@@ -201,6 +202,26 @@ pub(super) fn outcome(outcome: Outcome) -> wire::BindOutcome {
     }
 }
 
+/// What an answer needs to arrive before the caller hangs up.
+const ANSWER_MARGIN: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// How long the caller waits (`grpc-timeout`), less what the answer needs on its way.
+pub(super) fn patience(metadata: &MetadataMap) -> Option<std::time::Duration> {
+    let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let unit = timeout.chars().last()?;
+    let count: u32 = timeout.strip_suffix(unit)?.parse().ok()?;
+    let unit = match unit {
+        'H' => std::time::Duration::from_secs(3_600),
+        'M' => std::time::Duration::from_secs(60),
+        'S' => std::time::Duration::from_secs(1),
+        'm' => std::time::Duration::from_millis(1),
+        'u' => std::time::Duration::from_micros(1),
+        'n' => std::time::Duration::from_nanos(1),
+        _ => return None,
+    };
+    Some((unit * count).saturating_sub(ANSWER_MARGIN))
+}
+
 /// `Err` names the field that is missing.
 pub(super) fn proof(proof: Option<wire::PurchaseProof>) -> Result<Proof, &'static str> {
     use wire::{app_store_proof, purchase_proof};
@@ -262,5 +283,27 @@ pub(super) fn wire_store(provider: Provider) -> wire::Store {
     match provider {
         Provider::AppStore => wire::Store::AppStore,
         Provider::GooglePlay => wire::Store::GooglePlay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_deadline_is_read_as_grpc_writes_it() {
+        let patience_of = |timeout: &'static str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", timeout.parse().unwrap());
+            patience(&metadata).map(|patience| patience.as_millis())
+        };
+        assert_eq!(patience_of("3S"), Some(2_750));
+        assert_eq!(patience_of("3000m"), Some(2_750));
+        assert_eq!(patience_of("100m"), Some(0));
+        assert_eq!(patience_of("1M"), Some(59_750));
+        for nonsense in ["", "S", "3", "3s", "-3S", "99999999999S"] {
+            assert_eq!(patience_of(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(patience(&MetadataMap::new()), None);
     }
 }

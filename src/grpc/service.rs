@@ -161,11 +161,12 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         request: Request<wire::BindPurchaseRequest>,
     ) -> Result<Response<wire::BindPurchaseResponse>, Status> {
         let caller = self.caller(request.metadata()).await?;
+        let patience = convert::patience(request.metadata());
         let request = request.into_inner();
         let proof = convert::proof(request.proof)
             .map_err(|field| status::bad_request(field, "is required"))?;
         let account = self.bind_subject(&caller, &request.account).await?;
-        let outcome = bind_purchase(&self.core, &account, &proof)
+        let outcome = bind_purchase(&self.core, &account, &proof, patience)
             .await
             .map_err(status::from_bind)?;
         let read = self.read(&account, &Freshness::Full).await?;

@@ -45,6 +45,16 @@ pub(super) fn find(user: Option<&User>) -> Result<Binaries, ClusterError> {
         .ok_or_else(|| ClusterError::NotInstalled(searched(named.is_some())))
 }
 
+/// The binaries of a distribution that was unpacked somewhere below `directory`.
+#[cfg(feature = "pg-download")]
+pub(super) fn below(directory: &Path, user: Option<&User>) -> Option<Binaries> {
+    let versions = fs::read_dir(directory).into_iter().flatten().flatten();
+    std::iter::once(directory.to_owned())
+        .chain(versions.map(|entry| entry.path()))
+        .find_map(|root| complete(&root.join("bin"), user))
+        .map(|directory| Binaries { directory })
+}
+
 /// The real directory of `place`'s server, if `initdb` is there as well. Links are followed, since
 /// the server looks for its other files next to itself.
 fn complete(place: &Path, user: Option<&User>) -> Option<PathBuf> {

@@ -9,6 +9,8 @@
 //! supervisor then stops the server and removes what was temporary.
 
 mod binaries;
+#[cfg(feature = "pg-download")]
+mod download;
 mod place;
 mod supervisor;
 #[cfg(test)]
@@ -52,7 +54,8 @@ pub enum ClusterError {
     /// No directory with `initdb` and `postgres` was found.
     #[error(
         "PostgreSQL is needed: `apt install postgresql`, `brew install postgresql@17`, \
-         or set DATABASE_URL to a running server\n\
+         or set DATABASE_URL to a running server,\n\
+         or build with `--features pg-download`, which fetches it once\n\
          looked for `initdb` and `postgres` in {0}"
     )]
     NotInstalled(String),
@@ -124,9 +127,9 @@ impl Cluster {
     /// [`ClusterError::NotInstalled`] without binaries, [`ClusterError::InUse`] when another run
     /// holds a persistent directory, [`ClusterError::NotStarted`] when Postgres gives up.
     pub async fn start(data: DataDir) -> Result<Self, ClusterError> {
+        let user = place::server_user()?;
+        let binaries = find_or_fetch(user.as_ref()).await?;
         let prepared = tokio::task::spawn_blocking(move || {
-            let user = place::server_user()?;
-            let binaries = binaries::find(user.as_ref())?;
             let place = place::prepare(&data, user)?;
             let root = place.root.clone();
             Supervisor::spawn(&binaries, place).map(|supervisor| (root, supervisor))
@@ -270,6 +273,19 @@ impl Cluster {
             .execute(&mut connection)
             .await?;
         Ok(connection.close().await?)
+    }
+}
+
+#[cfg(not(feature = "pg-download"))]
+async fn find_or_fetch(user: Option<&place::User>) -> Result<binaries::Binaries, ClusterError> {
+    binaries::find(user)
+}
+
+#[cfg(feature = "pg-download")]
+async fn find_or_fetch(user: Option<&place::User>) -> Result<binaries::Binaries, ClusterError> {
+    match binaries::find(user) {
+        Err(ClusterError::NotInstalled(_)) => download::fetch(user).await,
+        found => found,
     }
 }
 

@@ -33,6 +33,8 @@ async fn out_of_order_is_harmless<S: Shop>() {
     S::bind(&world, "alice", &bought.proof)
         .await
         .expect("bound");
+    // The store is told of its owner before three days pass in a moment.
+    world.settled().await;
     sandbox
         .advance("P3M".parse().expect("a period"))
         .await
@@ -123,6 +125,7 @@ async fn expiry_closes_without_a_word<S: Shop>() {
         .hold_deliveries(true)
         .await
         .expect("nothing is heard from now on");
+    world.settled().await;
     let end = truth(&world, "alice").expires_at.expect("a period");
     sandbox
         .advance_to(end - TimeDelta::seconds(90))

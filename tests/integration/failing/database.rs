@@ -75,7 +75,9 @@ async fn ten_seconds_without_postgres_lose_nothing() {
     alice.until_active("pro_access").await;
     bob.until_active("pro_access").await;
     world.settled().await;
-    world.client("alice").await.get().await.expect("warm");
+    // Its credential and its account are known from before.
+    let mut warm = world.client("alice").await;
+    warm.get().await.expect("warm");
 
     cluster.pause().await.expect("paused");
     let gone = Instant::now();
@@ -88,7 +90,7 @@ async fn ten_seconds_without_postgres_lose_nothing() {
             .expect("refunded");
         sandbox.refund_google_play(&google).await.expect("refunded");
     };
-    tokio::join!(refunds, reads_during_the_outage(&world, gone));
+    tokio::join!(refunds, reads_during_the_outage(&world, &mut warm, gone));
     let refused = undelivered(&world);
     assert_eq!(
         refused.len(),
@@ -143,11 +145,8 @@ async fn ten_seconds_without_postgres_lose_nothing() {
 }
 
 /// Default reads go on, marked once they cannot be confirmed; stricter ones are told so.
-async fn reads_during_the_outage(world: &World, gone: Instant) {
-    let mut app = world.client("alice").await;
-    let status = read_now(&mut app)
-        .await
-        .expect_err("certainty cannot be had");
+async fn reads_during_the_outage(world: &World, app: &mut Client, gone: Instant) {
+    let status = read_now(app).await.expect_err("certainty cannot be had");
     assert_database_away(&status);
     let early = app.get().await.expect("from the cache");
     assert!(is_active(&early.snapshot.expect("snapshot"), "pro_access"));
