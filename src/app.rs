@@ -290,6 +290,8 @@ fn tuning(worker: WorkerConfig) -> Tuning {
     Tuning {
         lease: Duration::from_secs(worker.lease_seconds.into()),
         backoff_max: Duration::from_secs(worker.backoff_max_seconds.into()),
+        app_store_calls_per_second: worker.app_store_calls_per_second.into(),
+        google_play_calls_per_second: worker.google_play_calls_per_second.into(),
         ..Tuning::default()
     }
 }

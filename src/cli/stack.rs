@@ -33,6 +33,8 @@ pub const DEFAULT_DIR: &str = ".entitled";
 pub const DEV_ISSUER: &str = "dev";
 /// Short name of the simulated identity provider.
 pub const IDENTITY_ISSUER: &str = "app";
+/// Calls per second that the simulated stores take.
+const SIMULATED_CALLS: i64 = 1_000;
 /// How long `advance` waits for the server between two moments.
 const IDLE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -314,6 +316,14 @@ fn config_text(
         ("catalog", path("catalog.toml")),
         ("database", table([("url", text(&options.database_url))])),
         ("grpc", listen(0)),
+        (
+            "worker",
+            // The simulated stores have no quota.
+            table([
+                ("app_store_calls_per_second", Value::from(SIMULATED_CALLS)),
+                ("google_play_calls_per_second", Value::from(SIMULATED_CALLS)),
+            ]),
+        ),
         ("webhooks", listen(1)),
         ("admin", listen(2)),
         (

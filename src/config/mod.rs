@@ -170,6 +170,11 @@ pub struct WorkerConfig {
     pub lease_seconds: u32,
     /// The longest pause before a store that cannot be asked is asked again; default 300.
     pub backoff_max_seconds: u32,
+    /// Calls to the App Store per second, over all replicas; default 20: Apple allows 10 of the
+    /// refund history, which is every other one.
+    pub app_store_calls_per_second: u32,
+    /// Calls to Google Play per second, over all replicas; default 40: Google allows 3,000 a minute.
+    pub google_play_calls_per_second: u32,
 }
 
 impl Default for WorkerConfig {
@@ -177,6 +182,8 @@ impl Default for WorkerConfig {
         Self {
             lease_seconds: 30,
             backoff_max_seconds: 300,
+            app_store_calls_per_second: 20,
+            google_play_calls_per_second: 40,
         }
     }
 }
@@ -261,6 +268,11 @@ impl Config {
             problems.push("clock.follow: production time comes from the system".into());
         }
         problems.extend(self.access.validate());
+        if self.worker.app_store_calls_per_second == 0
+            || self.worker.google_play_calls_per_second == 0
+        {
+            problems.push("worker: without calls per second no purchase can be confirmed".into());
+        }
         if self.database.connections_max < 4 {
             problems.push("database.connections_max: at least 4".into());
         }

@@ -13,6 +13,7 @@ use super::limits::Limits;
 use crate::clock::Clock;
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{AccountId, Revision};
+use crate::domain::provider::Provider;
 use crate::domain::reconcile::Policy;
 use crate::providers::registry::Stores;
 use crate::storage::Db;
@@ -35,10 +36,22 @@ pub(crate) struct Tuning {
     pub(crate) wait_max: Duration,
     /// The longest pause after failures (default 5 min).
     pub(crate) backoff_max: Duration,
-    /// Calls per second to each store, over all replicas (default 40: Apple allows 50).
-    pub(crate) store_calls_per_second: f64,
+    /// Calls per second, over all replicas (default 20: Apple's refund history allows 10 a second
+    /// and is every other call).
+    pub(crate) app_store_calls_per_second: f64,
+    /// The same for Google (default 40: 3,000 a minute are allowed).
+    pub(crate) google_play_calls_per_second: f64,
     /// How many chains one worker reconciles at once (default 16).
     pub(crate) concurrency: usize,
+}
+
+impl Tuning {
+    pub(super) fn calls_per_second(&self, provider: Provider) -> f64 {
+        match provider {
+            Provider::AppStore => self.app_store_calls_per_second,
+            Provider::GooglePlay => self.google_play_calls_per_second,
+        }
+    }
 }
 
 impl Default for Tuning {
@@ -48,7 +61,8 @@ impl Default for Tuning {
             fetch_timeout: Duration::from_secs(6),
             wait_max: Duration::from_secs(10),
             backoff_max: Duration::from_secs(300),
-            store_calls_per_second: 40.0,
+            app_store_calls_per_second: 20.0,
+            google_play_calls_per_second: 40.0,
             concurrency: 16,
         }
     }

@@ -130,19 +130,19 @@ async fn reconcile(core: &Core, claimed: &Claimed) -> Result<Reconciled, Storage
 
 /// Binds first, then signals, then the schedule: each leaves more of the bucket to the former.
 async fn within_budget(core: &Core, claimed: &Claimed) -> Result<bool, StorageError> {
-    let per_second = core.tuning.store_calls_per_second;
+    let provider = claimed.head.provider;
+    let per_second = core.tuning.calls_per_second(provider);
     let reserve = match claimed.source {
         SignalSource::Proof | SignalSource::Operator => 0.0,
         SignalSource::Notification | SignalSource::Refresh => per_second,
         SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => per_second * 3.0,
     };
-    let provider = claimed.head.provider;
     budget::take(&core.db, provider, CALLS_PER_FETCH, per_second, reserve).await
 }
 
 /// Whether a look-up that nobody is known to have paid for may be made: it comes after all others.
 pub(crate) async fn may_look_up(core: &Core, provider: Provider) -> Result<bool, StorageError> {
-    let per_second = core.tuning.store_calls_per_second;
+    let per_second = core.tuning.calls_per_second(provider);
     Ok(core.breakers.of(provider).allows()
         && budget::take(&core.db, provider, 1.0, per_second, per_second * 5.0).await?)
 }
