@@ -28,6 +28,7 @@ mod period;
 mod server;
 mod setup;
 mod state;
+mod superwall;
 #[cfg(test)]
 mod tests;
 mod traffic;

@@ -262,6 +262,7 @@ impl Turn<'_> {
             self.send(payload::record(
                 &id, kind, subtype, purchase, self.now, body,
             ));
+            self.superwall_about_app_store(&chain, &signal);
         }
         let id = chain.original_transaction_id.clone();
         for transaction in &chain.transactions {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::period::Period;
-pub(super) use notification::SUBSCRIPTION as PUSH_SUBSCRIPTION;
+pub(super) use notification::{SUBSCRIPTION as PUSH_SUBSCRIPTION, Signal};
 pub(super) use purchase::{Content, Purchase, SubscriptionState};
 
 /// A purchase to be made at Google Play.

@@ -16,7 +16,7 @@ pub(in crate::sandbox) const SUBSCRIPTION: &str =
 
 /// Subscription notification types that the simulator sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum SubscriptionEvent {
+pub(in crate::sandbox) enum SubscriptionEvent {
     Recovered,
     Renewed,
     Canceled,
@@ -60,7 +60,7 @@ impl SubscriptionEvent {
 
 /// Something that Google tells about a purchase.
 #[derive(Clone, Debug)]
-pub(super) enum Signal {
+pub(in crate::sandbox) enum Signal {
     Subscription(SubscriptionEvent),
     /// A one-time product was bought.
     Purchased,

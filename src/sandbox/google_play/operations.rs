@@ -248,6 +248,7 @@ impl Turn<'_> {
             let notification =
                 notification::about(&purchase, &signal, self.setup, id, stamp, self.now);
             self.send(notification);
+            self.superwall_about_google_play(&purchase, &signal);
         }
         let next = purchase.next_due(&self.setup.timing);
         let token = purchase.token.clone();
