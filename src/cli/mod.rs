@@ -11,6 +11,7 @@ mod demo;
 mod dev;
 mod inspect;
 mod operator;
+mod sandbox;
 mod server;
 pub mod stack;
 mod token;
@@ -39,6 +40,11 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Keep simulated stores and a server running for app developers
     Dev(dev::DevArgs),
+    /// Run the store simulator: Apple's and Google's side of your billing, on a clock you move
+    ///
+    /// By itself it plays both stores for any server, ours or yours: it writes addresses, trust
+    /// roots and credentials into a directory and prints how to point a server at them.
+    Sandbox(Box<sandbox::SandboxArgs>),
     /// Run everything in one process: API, webhooks and worker
     Start(ConfigArgs),
     /// Run the gRPC API
@@ -124,7 +130,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(_) | Command::Serve(_) | Command::Webhooks(_) | Command::Worker(_) => {
             (LogFormat::Json, "info")
         }
-        Command::Dev(_) => (LogFormat::Text, "warn"),
+        Command::Dev(_) | Command::Sandbox(_) => (LogFormat::Text, "warn"),
         Command::Demo(_)
         | Command::Migrate(_)
         | Command::Catalog(_)
@@ -145,6 +151,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => return demo::run(args).await,
         Command::Dev(args) => dev::run(args).await?,
+        Command::Sandbox(args) => return sandbox::run(*args).await,
         Command::Start(args) => server::run(args, crate::app::Roles::ALL).await?,
         Command::Serve(args) => server::run(args, server::SERVE).await?,
         Command::Webhooks(args) => server::run(args, server::WEBHOOKS).await?,

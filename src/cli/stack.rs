@@ -212,7 +212,7 @@ async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Res
 }
 
 /// What the simulated stores sell: the catalog's products under their store names.
-fn store_setup(catalog: &Catalog, environment: Environment) -> anyhow::Result<StoreSetup> {
+pub(super) fn store_setup(catalog: &Catalog, environment: Environment) -> anyhow::Result<StoreSetup> {
     let mut app_store = Vec::new();
     let mut google_play = Vec::new();
     for (id, product) in catalog.products() {
@@ -414,7 +414,7 @@ fn kept_secret(dir: &Path) -> anyhow::Result<String> {
     Ok(secret)
 }
 
-fn make_dir(dir: &Path) -> anyhow::Result<()> {
+pub(super) fn make_dir(dir: &Path) -> anyhow::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -422,7 +422,7 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be made", dir.display()))
 }
 
-fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut options = std::fs::OpenOptions::new();
     let mut file = options
