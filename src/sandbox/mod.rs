@@ -24,6 +24,7 @@ mod inner;
 mod jws;
 mod keys;
 mod manifest;
+mod outcome;
 mod period;
 mod server;
 mod setup;
@@ -48,11 +49,15 @@ use agenda::Due;
 pub use app_store::{AppStoreBuy, AppStorePurchase, Billing};
 pub use delivery::{Attempt, AttemptResult, DeliveryState, NotificationRecord, Store, Webhooks};
 pub use error::SandboxError;
-pub use google_play::{GooglePlayBuy, GooglePlayPurchase};
+pub use google_play::{
+    AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase, Offer,
+    PriceChangeMode, ReplacementMode,
+};
 pub use identity::{IdentityToken, PushToken};
 use inner::Inner;
 pub use jws::Algorithm;
 pub use manifest::{IdentityManifest, Manifest, PushManifest};
+pub use outcome::Outcome;
 pub use period::{InvalidPeriod, Period};
 pub use setup::{
     AppStoreKind, AppStoreProduct, Environment, GooglePlayKind, GooglePlayProduct, Options,
@@ -174,6 +179,11 @@ impl Sandbox {
 
 /// Google Play's customers, and Google's staff.
 impl Sandbox {
+    /// Takes an action; what it causes has been told when this returns.
+    pub async fn google_play(&self, action: GooglePlayAction) -> Result<Outcome, SandboxError> {
+        self.inner.act(|turn| turn.google_play(action)).await
+    }
+
     /// A customer buys something; its notification has been sent when this returns.
     pub async fn buy_google_play(
         &self,

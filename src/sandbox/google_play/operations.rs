@@ -3,15 +3,54 @@
 use super::super::agenda::Due;
 use super::super::app_store::Billing;
 use super::super::error::SandboxError;
+use super::super::outcome::Outcome;
 use super::super::setup::GooglePlayProduct;
 use super::super::state::Turn;
 use super::notification::{self, Signal, SubscriptionEvent};
 use super::purchase::{
     Cancellation, Content, Order, OutOfApp, Purchase, Subscription, SubscriptionState,
 };
-use super::{GooglePlayBuy, GooglePlayPurchase};
+use super::{GooglePlayAction, GooglePlayBuy, GooglePlayPurchase};
 
 impl Turn<'_> {
+    /// Takes an action.
+    pub(in crate::sandbox) fn google_play(
+        &mut self,
+        action: GooglePlayAction,
+    ) -> Result<Outcome, SandboxError> {
+        let done = |()| Outcome::Done {};
+        match action {
+            GooglePlayAction::Buy(buy) => self.google_play_buy(&buy).map(Outcome::GooglePlay),
+            GooglePlayAction::Cancel { purchase_token, .. } => {
+                self.google_play_cancel(&purchase_token).map(done)
+            }
+            GooglePlayAction::Restore { purchase_token } => {
+                self.google_play_restore(&purchase_token).map(done)
+            }
+            GooglePlayAction::SetBilling {
+                purchase_token,
+                billing,
+            } => self
+                .google_play_set_billing(&purchase_token, billing)
+                .map(done),
+            GooglePlayAction::Refund { purchase_token, .. } => {
+                self.google_play_refund(&purchase_token).map(done)
+            }
+            GooglePlayAction::SettlePending { .. }
+            | GooglePlayAction::Pause { .. }
+            | GooglePlayAction::Resume { .. }
+            | GooglePlayAction::TopUp { .. }
+            | GooglePlayAction::ChargeBack { .. }
+            | GooglePlayAction::ChangePrice { .. }
+            | GooglePlayAction::AnswerPrice { .. }
+            | GooglePlayAction::RemoveItem { .. }
+            | GooglePlayAction::AddItems { .. }
+            | GooglePlayAction::StepUpConsent { .. } => {
+                Err(SandboxError::Refused("not played yet"))
+            }
+        }
+    }
+
     /// A customer buys something.
     pub(in crate::sandbox) fn google_play_buy(
         &mut self,
