@@ -96,7 +96,7 @@ async fn one(stores: &Sandbox, channel: Channel, number: usize) -> anyhow::Resul
             customer,
             product_id: "com.example.premium.yearly".into(),
             app_account_token: account.store_token.parse().ok(),
-            trial: None,
+            ..AppStoreBuy::default()
         };
         let bought = stores.buy_app_store(&buy).await?;
         client.bind_app_store(&bought.signed_transaction).await?;

@@ -46,12 +46,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use agenda::Due;
-pub use app_store::{AppStoreBuy, AppStorePurchase, Billing};
+pub use app_store::{
+    AppStoreAction, AppStoreBuy, AppStorePurchase, Billing, BillingPlan, ExtendReason,
+    ExternalPurchaseKind, Offer as AppStoreOffer, OfferKind, OfferPayment, RefundReason,
+};
 pub use delivery::{Attempt, AttemptResult, DeliveryState, NotificationRecord, Store, Webhooks};
 pub use error::SandboxError;
 pub use google_play::{
-    AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase, Offer,
-    PriceChangeMode, ReplacementMode,
+    AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase,
+    Offer as GooglePlayOffer, PriceChangeMode, ReplacementMode,
 };
 pub use identity::{IdentityToken, PushToken};
 use inner::Inner;
@@ -131,6 +134,11 @@ impl Sandbox {
 
 /// The App Store's customers, and Apple's staff.
 impl Sandbox {
+    /// Does one thing at the App Store; what it had to tell has been sent when this returns.
+    pub async fn app_store(&self, action: AppStoreAction) -> Result<Outcome, SandboxError> {
+        self.inner.act(|turn| turn.app_store(action)).await
+    }
+
     /// A customer buys something; its notification has been sent when this returns.
     pub async fn buy_app_store(&self, buy: &AppStoreBuy) -> Result<AppStorePurchase, SandboxError> {
         self.inner.act(|turn| turn.app_store_buy(buy)).await

@@ -1,5 +1,6 @@
 //! What an action at a store hands back to whoever took it.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::app_store::AppStorePurchase;
@@ -20,6 +21,18 @@ pub enum Outcome {
         /// The order whose money is asked back.
         order_id: String,
     },
+    /// An App Store subscription's period now ends later.
+    Extended {
+        /// The new end of the period.
+        effective_date: DateTime<Utc>,
+        /// Names the purchase event whose period it is.
+        web_order_line_item_id: String,
+    },
+    /// Apple told about a token for purchases outside the App Store.
+    ExternalPurchase {
+        /// Names the token in reports to Apple.
+        external_purchase_id: String,
+    },
     /// Done, and nothing to hand back.
     Done {},
 }
@@ -29,7 +42,11 @@ impl Outcome {
     pub fn google_play(self) -> Option<GooglePlayPurchase> {
         match self {
             Self::GooglePlay(purchase) => Some(purchase),
-            Self::AppStore(_) | Self::RefundReview { .. } | Self::Done {} => None,
+            Self::AppStore(_)
+            | Self::RefundReview { .. }
+            | Self::Extended { .. }
+            | Self::ExternalPurchase { .. }
+            | Self::Done {} => None,
         }
     }
 
@@ -37,7 +54,11 @@ impl Outcome {
     pub fn app_store(self) -> Option<AppStorePurchase> {
         match self {
             Self::AppStore(purchase) => Some(purchase),
-            Self::GooglePlay(_) | Self::RefundReview { .. } | Self::Done {} => None,
+            Self::GooglePlay(_)
+            | Self::RefundReview { .. }
+            | Self::Extended { .. }
+            | Self::ExternalPurchase { .. }
+            | Self::Done {} => None,
         }
     }
 }

@@ -18,6 +18,7 @@ async fn an_app_store_trial_becomes_paid_is_canceled_taken_back_and_expires() {
         product_id: MONTHLY.into(),
         app_account_token: alice.store_token.parse().ok(),
         trial: Some(period("P7D")),
+        ..AppStoreBuy::default()
     };
     let bought = world.stores().buy_app_store(&trial).await.expect("bought");
     let id = &bought.original_transaction_id;

@@ -273,6 +273,7 @@ async fn i4_a_provisional_claim_yields_to_the_account_that_the_store_names() {
         product_id: YEARLY.into(),
         app_account_token: None,
         trial: Some(period("P7D")),
+        ..AppStoreBuy::default()
     };
     let first = world.stores().buy_app_store(&trial).await.expect("bought");
     let bound = bob

@@ -32,7 +32,7 @@ async fn buy(world: &World, store: Store, customer: &str, account: Option<&str>)
                 customer: customer.into(),
                 product_id: "com.example.premium.yearly".into(),
                 app_account_token: account.map(|token| token.parse().expect("a UUID")),
-                trial: None,
+                ..AppStoreBuy::default()
             };
             world
                 .stack

@@ -178,7 +178,7 @@ impl World {
             customer: buyer.into(),
             product_id: product.into(),
             app_account_token: token.map(|token| token.parse().expect("a UUID")),
-            trial: None,
+            ..AppStoreBuy::default()
         };
         self.stores().buy_app_store(&buy).await.expect("bought")
     }

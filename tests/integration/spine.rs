@@ -23,7 +23,7 @@ async fn an_app_store_purchase_becomes_access_renews_and_is_refunded() {
             customer: "alice".into(),
             product_id: "com.example.premium.yearly".into(),
             app_account_token: token.parse().ok(),
-            trial: None,
+            ..AppStoreBuy::default()
         })
         .await
         .expect("bought");

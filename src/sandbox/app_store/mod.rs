@@ -1,5 +1,6 @@
 //! The simulated App Store: what customers own, what happens to it, and what Apple says about it.
 
+mod action;
 pub(super) mod api;
 mod auth;
 mod lifecycle;
@@ -10,28 +11,16 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::period::Period;
+pub use action::{
+    AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, Offer, OfferKind,
+    OfferPayment, RefundReason,
+};
 pub(super) use lifecycle::Chain;
 
-/// A purchase to be made at the App Store.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct AppStoreBuy {
-    /// The Apple account that buys; any name.
-    pub customer: String,
-    /// What is bought.
-    pub product_id: String,
-    /// The UUID that the app hands to StoreKit.
-    #[serde(default)]
-    pub app_account_token: Option<Uuid>,
-    /// Length of a free trial to begin with; subscriptions only.
-    #[serde(default)]
-    pub trial: Option<Period>,
-}
-
 /// What the buyer's device holds after a purchase.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppStorePurchase {
     /// Id of this transaction.
     pub transaction_id: String,

@@ -10,7 +10,7 @@ async fn a_year_of_renewals_then_a_cancellation() {
         customer: "alice".to_owned(),
         product_id: MONTHLY.to_owned(),
         app_account_token: Some(account),
-        trial: None,
+        ..AppStoreBuy::default()
     };
     let bought = rig.sandbox.buy_app_store(&buy).await.unwrap();
     let transaction = payload(&bought.signed_transaction);
@@ -138,6 +138,7 @@ async fn a_trial_converts_and_plans_change_by_rank() {
         product_id: MONTHLY.to_owned(),
         trial: Some(Period::weeks(1)),
         app_account_token: None,
+        ..AppStoreBuy::default()
     };
     let bought = rig.sandbox.buy_app_store(&buy).await.unwrap();
     let trial = payload(&bought.signed_transaction);

@@ -28,7 +28,7 @@ impl Shop for AppStore {
             customer: customer.into(),
             product_id: product_id.into(),
             app_account_token: account.map(|token| token.parse().expect("a UUID")),
-            trial: None,
+            ..AppStoreBuy::default()
         };
         let bought = world
             .stack

@@ -26,7 +26,7 @@ pub(super) async fn buy_yearly(
         customer: customer.into(),
         product_id: "com.example.premium.yearly".into(),
         app_account_token: account_token.map(|token| token.parse().expect("a UUID")),
-        trial: None,
+        ..AppStoreBuy::default()
     };
     world
         .stack

@@ -26,7 +26,7 @@ pub(crate) async fn buy(scene: &mut Scene<'_>) -> Result<(Shown, AppStorePurchas
             customer: ALICE.to_owned(),
             product_id: YEARLY.to_owned(),
             app_account_token: scene.store_token().parse().ok(),
-            trial: None,
+            ..AppStoreBuy::default()
         })
         .await?;
     let asked = SystemTime::now();

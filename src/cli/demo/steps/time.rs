@@ -29,7 +29,7 @@ pub(crate) async fn come_back(scene: &mut Scene<'_>) -> Result<(Shown, AppStoreP
             customer: ALICE.to_owned(),
             product_id: "com.example.premium.monthly".to_owned(),
             app_account_token: scene.store_token().parse().ok(),
-            trial: None,
+            ..AppStoreBuy::default()
         })
         .await?;
     sandbox
