@@ -330,7 +330,7 @@ impl Stores {
         if !answer.status.is_success() {
             bail!(
                 "the store refused: {}",
-                value["error"].as_str().unwrap_or("no reason given")
+                value["detail"].as_str().unwrap_or("no reason given")
             );
         }
         Ok(value)

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 
+use super::changes::Changes;
 use super::error::SandboxError;
 use super::setup::Environment;
 
@@ -29,6 +30,7 @@ pub enum Store {
 
 /// Where each store sends its notifications.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Webhooks {
     /// URL for App Store Server Notifications V2.
     pub app_store: Option<String>,
@@ -181,6 +183,8 @@ pub(super) struct Outbox {
     notifications: Vec<Notification>,
     pub(super) webhooks: Webhooks,
     holding: bool,
+    #[serde(skip)]
+    changes: Changes,
 }
 
 impl Outbox {
@@ -201,7 +205,17 @@ impl Outbox {
         }
         let planned = (notification.number, notification.next_attempt);
         self.notifications.push(notification);
+        self.changes.note(planned.0);
         planned
+    }
+
+    pub(super) fn holding(&self) -> bool {
+        self.holding
+    }
+
+    /// What has become of the notifications, for watchers.
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Notification> {
@@ -223,6 +237,7 @@ impl Outbox {
             if notification.record.state == DeliveryState::Held {
                 notification.record.state = DeliveryState::Pending;
                 notification.next_attempt = Some(now);
+                self.changes.note(notification.number);
                 released.push(notification.number);
             }
         }
@@ -261,7 +276,9 @@ impl Outbox {
     }
 
     fn get_mut(&mut self, number: u64) -> Option<&mut Notification> {
-        self.notifications.get_mut(usize::try_from(number).ok()?)
+        let notification = self.notifications.get_mut(usize::try_from(number).ok()?)?;
+        self.changes.note(number);
+        Some(notification)
     }
 }
 

@@ -28,7 +28,7 @@ const LIFETIME_SECONDS: i64 = 3_600;
 
 /// A user's token to be issued.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct IdentityToken {
     /// The user.
     pub subject: String,

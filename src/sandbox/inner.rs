@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::clockwork::IdleHook;
+use super::control::Journey;
 use super::error::SandboxError;
 use super::google_play::oauth::Tokens;
 use super::keys::{IdentityKeys, Keys};
@@ -33,6 +34,12 @@ pub(super) struct Inner {
     /// Told whenever the agenda may have changed.
     pub(super) planned: Notify,
     pub(super) idle_hook: Mutex<Option<IdleHook>>,
+    /// Told whenever anything may have changed, time included.
+    pub(super) changed: watch::Sender<()>,
+    /// Where the clock is being moved to.
+    pub(super) journey: watch::Sender<Option<Journey>>,
+    /// Whether only this machine reaches the listener.
+    pub(super) loopback_only: bool,
 }
 
 impl Inner {
@@ -47,6 +54,7 @@ impl Inner {
         world.save(self.dir.as_deref())?;
         drop(world);
         self.planned.notify_one();
+        self.changed.send_replace(());
         Ok(value)
     }
 

@@ -11,8 +11,10 @@
 mod agenda;
 mod app_store;
 mod certs;
+mod changes;
 mod clockwork;
 mod control;
+mod customers;
 mod delivery;
 mod disk;
 mod error;
@@ -25,6 +27,7 @@ mod jws;
 mod keys;
 mod manifest;
 mod outcome;
+mod page;
 mod period;
 mod server;
 mod setup;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::error::SandboxError;
@@ -46,6 +46,9 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         playing: tokio::sync::Mutex::new(()),
         planned: Notify::new(),
         idle_hook: Mutex::new(None),
+        changed: watch::Sender::new(()),
+        journey: watch::Sender::new(None),
+        loopback_only: address.ip().is_loopback(),
     })
 }
 
@@ -55,8 +58,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
         .nest("/google", google_play::api::routes())
         .nest("/identity", identity::routes())
         .with_state(Arc::clone(&sandbox.inner));
-    let control = control::routes().with_state(sandbox.clone());
-    stores.nest("/control", control)
+    stores.merge(control::routes(sandbox))
 }
 
 /// Serves until told to stop, and a little longer for requests under way.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agenda::{Agenda, Due};
 use super::app_store::AppStore;
+use super::customers::Customers;
 use super::delivery::{Notification, Outbox};
 use super::disk;
 use super::error::SandboxError;
@@ -28,6 +29,8 @@ pub(super) struct World {
     pub(super) app_store: AppStore,
     pub(super) google_play: GooglePlay,
     pub(super) outbox: Outbox,
+    #[serde(default)]
+    pub(super) customers: Customers,
     #[serde(skip)]
     pub(super) agenda: Agenda,
 }
@@ -49,6 +52,7 @@ impl World {
             app_store: AppStore::default(),
             google_play: GooglePlay::default(),
             outbox: Outbox::default(),
+            customers: Customers::default(),
             agenda: Agenda::default(),
         });
         world.plan_all(setup);

@@ -8,7 +8,7 @@ use super::super::period::Period;
 
 /// One action at Google Play.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GooglePlayAction {
     /// A customer buys something.
     Buy(GooglePlayBuy),
@@ -129,6 +129,7 @@ const fn yes() -> bool {
 
 /// A purchase to be made at Google Play.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GooglePlayBuy {
     /// The Google account that buys; any name.
     pub customer: String,
@@ -172,6 +173,7 @@ pub struct GooglePlayBuy {
 
 /// An item that comes with a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AddOn {
     /// The product.
     pub product_id: String,
@@ -182,6 +184,7 @@ pub struct AddOn {
 
 /// An introductory price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Offer {
     /// Offer id as configured at the store.
     pub id: String,
@@ -231,6 +234,7 @@ pub enum PriceChangeMode {
 
 /// A customer's answer to why the subscription was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CancelSurvey {
     /// The answer that was picked.
     pub reason: CancelReason,

@@ -3,12 +3,12 @@
 use super::*;
 
 impl Rig {
-    async fn control(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(super) async fn control(&self, path: &str, body: Value) -> (u16, Value) {
         let url = format!("{}{path}", self.sandbox.manifest().control_url);
         answer_of(self.http.post(url).json(&body)).await
     }
 
-    async fn look(&self, path: &str) -> Value {
+    pub(super) async fn look(&self, path: &str) -> Value {
         let url = format!("{}{path}", self.sandbox.manifest().control_url);
         answer_of(self.http.get(url)).await.1
     }

@@ -4,6 +4,7 @@
 mod app_store;
 mod attacks;
 mod control;
+mod control_api;
 mod deliveries;
 mod google_play;
 mod persistence;

@@ -1,0 +1,46 @@
+//! What lies between the stores and a server under test, over HTTP: outages and calls.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::super::Sandbox;
+use super::super::delivery::{Store, Webhooks};
+use super::super::traffic::{Endpoint, Outage};
+use super::body::Body;
+use super::{Done, done};
+
+/// An outage to begin, or with none given, to end.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WishedOutage {
+    store: Store,
+    #[serde(default)]
+    outage: Option<Outage>,
+}
+
+pub(super) async fn outage(
+    State(sandbox): State<Sandbox>,
+    Body(wish): Body<WishedOutage>,
+) -> StatusCode {
+    sandbox.set_outage(wish.store, wish.outage);
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn calls(State(sandbox): State<Sandbox>) -> Json<BTreeMap<Endpoint, u64>> {
+    Json(sandbox.store_calls())
+}
+
+pub(super) async fn set_webhooks(
+    State(sandbox): State<Sandbox>,
+    Body(webhooks): Body<Webhooks>,
+) -> Done {
+    done(sandbox.set_webhooks(webhooks))
+}
+
+pub(super) async fn webhooks(State(sandbox): State<Sandbox>) -> Json<Webhooks> {
+    Json(sandbox.inner.read(|world, _| world.outbox.webhooks.clone()))
+}
