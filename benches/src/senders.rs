@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use chrono::Utc;
-use entitled::sandbox::{PushToken, Sandbox, Store};
+use entitled::sandbox::{PushToken, Sandbox, Source};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -59,9 +59,10 @@ pub(crate) async fn change_all(
                 .purchase
                 .as_deref()
                 .context("a notification about no purchase")?;
-            let (path, bearer) = match told.store {
-                Store::AppStore => ("app-store", None),
-                Store::GooglePlay => ("google-play", Some(format!("Bearer {push}"))),
+            let (path, bearer) = match told.source {
+                Source::AppStore => ("app-store", None),
+                Source::GooglePlay => ("google-play", Some(format!("Bearer {push}"))),
+                Source::Superwall => bail!("nobody listens to Superwall here"),
             };
             let user = *by_purchase
                 .get(purchase)

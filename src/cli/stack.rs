@@ -150,6 +150,7 @@ impl Stack {
             sandbox.set_webhooks(Webhooks {
                 app_store: Some(format!("{url}/webhooks/app-store")),
                 google_play: Some(format!("{url}/webhooks/google-play")),
+                ..Default::default()
             })?;
         }
         let probe = app.idle_probe();
@@ -212,7 +213,10 @@ async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Res
 }
 
 /// What the simulated stores sell: the catalog's products under their store names.
-pub(super) fn store_setup(catalog: &Catalog, environment: Environment) -> anyhow::Result<StoreSetup> {
+pub(super) fn store_setup(
+    catalog: &Catalog,
+    environment: Environment,
+) -> anyhow::Result<StoreSetup> {
     let mut app_store = Vec::new();
     let mut google_play = Vec::new();
     for (id, product) in catalog.products() {
@@ -250,6 +254,7 @@ pub(super) fn store_setup(catalog: &Catalog, environment: Environment) -> anyhow
         app_store,
         google_play,
         timing: Default::default(),
+        deliveries: Default::default(),
     })
 }
 

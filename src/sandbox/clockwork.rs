@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
 use super::agenda::Due;
-use super::delivery::{self, Letter, NotificationRecord, Store};
+use super::delivery::{self, Letter, NotificationRecord, Policy, Source};
 use super::error::SandboxError;
 use super::identity::PushToken;
 use super::inner::Inner;
@@ -115,32 +116,44 @@ impl Inner {
 
     /// One attempt to deliver a notification, noted with its outcome.
     async fn attempt(&self, number: u64, by_hand: bool) -> Result<(), SandboxError> {
-        let (letter, now) = self.read(|world, now| (world.outbox.letter(number), now));
-        let Some(letter) = letter else {
+        let letter = self.read(|world, now| {
+            let policy = self.policy(world.outbox.get(number)?.record.source);
+            Some((world.outbox.letter(number, policy)?, now))
+        });
+        let Some((letter, now)) = letter else {
             // The URL has been taken away; there is nothing left to do.
             return self.change(|turn| {
                 turn.world.agenda.set(Due::Delivery(number), None);
                 Ok(())
             });
         };
-        let bearer = self.bearer(&letter)?;
-        let attempt = delivery::send(&self.client, letter, bearer, now).await;
+        let policy = self.policy(letter.source);
+        let proofs = self.proofs(&letter)?;
+        let attempt = delivery::send(&self.client, letter, proofs, now).await;
         self.change(|turn| {
-            let environment = turn.setup.environment;
-            let next = turn
-                .world
-                .outbox
-                .note(number, attempt, environment, by_hand);
+            let next = turn.world.outbox.note(number, attempt, policy, by_hand);
             turn.world.agenda.set(Due::Delivery(number), next);
             Ok(())
         })
     }
 
-    /// Pub/Sub signs in anew for every push; Apple's documents carry their proof inside.
-    fn bearer(&self, letter: &Letter) -> Result<Option<String>, SandboxError> {
-        match letter.store {
-            Store::AppStore => Ok(None),
-            Store::GooglePlay => self.push_token(&PushToken::default()).map(Some),
+    fn policy(&self, source: Source) -> Policy {
+        Policy::new(source, self.setup.environment, self.setup.deliveries)
+    }
+
+    /// The headers that prove who sends.
+    fn proofs(&self, letter: &Letter) -> Result<HeaderMap, SandboxError> {
+        match letter.source {
+            // Apple's documents carry their proof inside.
+            Source::AppStore => Ok(HeaderMap::new()),
+            // Pub/Sub signs in anew for every push.
+            Source::GooglePlay => {
+                let token = self.push_token(&PushToken::default())?;
+                let bearer = HeaderValue::from_str(&format!("Bearer {token}"))
+                    .map_err(|error| SandboxError::Key(error.to_string()))?;
+                Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+            }
+            Source::Superwall => self.superwall_proofs(letter),
         }
     }
 }

@@ -53,7 +53,10 @@ pub use app_store::{
     AppStoreAction, AppStoreBuy, AppStorePurchase, Billing, BillingPlan, ExtendReason,
     ExternalPurchaseKind, Offer as AppStoreOffer, OfferKind, OfferPayment, RefundReason,
 };
-pub use delivery::{Attempt, AttemptResult, DeliveryState, NotificationRecord, Store, Webhooks};
+pub use delivery::{
+    Attempt, AttemptResult, DeliveryRules, DeliveryState, NotificationRecord, PubSubRules, Source,
+    Store, Webhooks,
+};
 pub use error::SandboxError;
 pub use google_play::{
     AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase,

@@ -33,7 +33,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
     let world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
     options.clock.advance_to(world.time);
     Ok(Inner {
-        client: delivery::client(options.setup.timing.delivery_timeout_seconds)?,
+        client: delivery::client()?,
         setup: options.setup,
         dir: options.dir,
         clock: options.clock,

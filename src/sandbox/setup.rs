@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::delivery::DeliveryRules;
 use super::period::Period;
 use crate::clock::VirtualClock;
 
@@ -59,6 +60,9 @@ pub struct StoreSetup {
     /// How far store events are from the period ends they belong to.
     #[serde(default)]
     pub timing: Timing,
+    /// How notifications are delivered.
+    #[serde(default)]
+    pub deliveries: DeliveryRules,
 }
 
 impl StoreSetup {
@@ -254,8 +258,6 @@ pub struct Timing {
     pub google_renewal_lag_seconds: u32,
     /// Google's EXPIRED follows the end of the period, or a cancellation in hold, by this.
     pub google_expiry_lag_seconds: u32,
-    /// How long a delivery waits for the server's answer, in seconds of machine time.
-    pub delivery_timeout_seconds: u32,
 }
 
 impl Default for Timing {
@@ -265,7 +267,6 @@ impl Default for Timing {
             apple_expiry_lag_seconds: 30,
             google_renewal_lag_seconds: 0,
             google_expiry_lag_seconds: 3,
-            delivery_timeout_seconds: 10,
         }
     }
 }

@@ -81,6 +81,10 @@ pub enum Outage {
 pub(super) enum Refusal {
     Unavailable,
     RateLimited,
+    /// The customer is not found yet: trying again is right.
+    AccountNotFound,
+    /// The purchase is not found yet: trying again is right.
+    PurchaseNotFound,
 }
 
 /// Counters and outages of all endpoints.

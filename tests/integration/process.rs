@@ -98,6 +98,7 @@ impl Process {
             let webhooks = Webhooks {
                 app_store: Some(format!("{url}/webhooks/app-store")),
                 google_play: Some(format!("{url}/webhooks/google-play")),
+                ..Default::default()
             };
             world.stack.sandbox.set_webhooks(webhooks).expect("set");
         }

@@ -320,6 +320,7 @@ impl World {
         let webhooks = Webhooks {
             app_store: Some(format!("{url}/webhooks/app-store")),
             google_play: Some(format!("{url}/webhooks/google-play")),
+            ..Default::default()
         };
         self.stores().set_webhooks(webhooks).expect("told");
         let probe = app.idle_probe();

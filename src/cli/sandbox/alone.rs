@@ -133,6 +133,7 @@ pub(super) async fn run(args: AloneArgs) -> anyhow::Result<()> {
         sandbox.set_webhooks(Webhooks {
             app_store: args.app_store_webhook.clone(),
             google_play: args.google_play_webhook.clone(),
+            ..Default::default()
         })?;
     }
     let manifest = sandbox.manifest();

@@ -12,7 +12,6 @@ use axum::routing::{get, post};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::super::delivery::AttemptResult;
 use super::super::error::SandboxError;
 use super::super::inner::Inner;
 use super::super::jws::machine_seconds;
@@ -54,6 +53,13 @@ impl From<Refusal> for AppleError {
         match refusal {
             Refusal::Unavailable => Self::Unavailable,
             Refusal::RateLimited => Self::RateLimited,
+            Refusal::AccountNotFound => {
+                Self::Code(4_040_002, "Account not found. Please try again.")
+            }
+            Refusal::PurchaseNotFound => Self::Code(
+                4_040_006,
+                "Original transaction id not found. Please try again.",
+            ),
         }
     }
 }
@@ -311,7 +317,7 @@ async fn test_status(
             .map(|attempt| {
                 json!({
                     "attemptDate": attempt.at.timestamp_millis(),
-                    "sendAttemptResult": attempt_result(attempt.result),
+                    "sendAttemptResult": attempt.result,
                 })
             })
             .collect();
@@ -319,13 +325,4 @@ async fn test_status(
             json!({"signedPayload": body["signedPayload"], "sendAttempts": attempts}),
         ))
     })
-}
-
-fn attempt_result(result: AttemptResult) -> &'static str {
-    match result {
-        AttemptResult::Success => "SUCCESS",
-        AttemptResult::TimedOut => "TIMED_OUT",
-        AttemptResult::SocketIssue => "SOCKET_ISSUE",
-        AttemptResult::UnsuccessfulHttpResponseCode => "UNSUCCESSFUL_HTTP_RESPONSE_CODE",
-    }
 }

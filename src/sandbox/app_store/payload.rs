@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::delivery::{DeliveryState, Notification, NotificationRecord, Store};
+use super::super::delivery::{DeliveryState, Notification, NotificationRecord, Source};
 use super::super::error::SandboxError;
 use super::super::keys::Keys;
 use super::super::setup::{AppStoreKind, Environment, StoreSetup, storefront};
@@ -270,7 +270,7 @@ pub(super) fn record(
 ) -> Notification {
     Notification::new(NotificationRecord {
         id: id.to_owned(),
-        store: Store::AppStore,
+        source: Source::AppStore,
         notification_type: kind.to_owned(),
         subtype: subtype.map(ToOwned::to_owned),
         purchase,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::Sandbox;
-use super::super::delivery::{Attempt, DeliveryState, Notification, NotificationRecord, Store};
+use super::super::delivery::{Attempt, DeliveryState, Notification, NotificationRecord, Source, Store};
 use super::super::error::SandboxError;
 use super::super::state::World;
 use super::body::{Body, Params};
@@ -24,7 +24,7 @@ pub(super) struct Summary {
     /// Position among all notifications; later ones have higher numbers.
     pub(super) number: u64,
     id: String,
-    store: Store,
+    source: Source,
     notification_type: String,
     subtype: Option<String>,
     purchase: Option<String>,
@@ -42,7 +42,7 @@ impl Summary {
         Self {
             number: notification.number,
             id: record.id.clone(),
-            store: record.store,
+            source: record.source,
             notification_type: record.notification_type.clone(),
             subtype: record.subtype.clone(),
             purchase: record.purchase.clone(),
@@ -72,7 +72,7 @@ pub(super) struct Filter {
     after: Option<u64>,
     /// Only earlier ones than this number, newest first.
     before: Option<u64>,
-    source: Option<Store>,
+    source: Option<Source>,
     customer: Option<String>,
     purchase: Option<String>,
     state: Option<DeliveryState>,
@@ -85,7 +85,7 @@ impl Filter {
         let same = |wanted: &Option<String>, value: Option<&str>| {
             wanted.is_none() || wanted.as_deref() == value
         };
-        self.source.is_none_or(|source| source == record.store)
+        self.source.is_none_or(|source| source == record.source)
             && self.state.is_none_or(|state| state == record.state)
             && same(&self.purchase, record.purchase.as_deref())
             && (self.customer.is_none() || same(&self.customer, customer(record, world)))

@@ -125,6 +125,7 @@ impl From<Refusal> for GoogleError {
                 "rateLimitExceeded",
                 "Quota exceeded.",
             ),
+            Refusal::AccountNotFound | Refusal::PurchaseNotFound => NOT_FOUND,
         }
     }
 }

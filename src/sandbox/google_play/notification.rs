@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::delivery::{DeliveryState, Notification, NotificationRecord, Store};
+use super::super::delivery::{DeliveryState, Notification, NotificationRecord, Source};
 use super::super::setup::StoreSetup;
 use super::purchase::Purchase;
 
@@ -179,7 +179,7 @@ fn record(
 ) -> Notification {
     Notification::new(NotificationRecord {
         id,
-        store: Store::GooglePlay,
+        source: Source::GooglePlay,
         notification_type: kind.to_owned(),
         subtype: None,
         purchase,

@@ -1,5 +1,7 @@
 //! Superwall as the stores' listener: what happens at either store becomes one of its webhooks.
 
+mod proofs;
+
 use super::app_store::{self, Chain};
 use super::google_play::{self, Purchase};
 use super::state::Turn;

@@ -68,6 +68,7 @@ fn setup(environment: Environment) -> StoreSetup {
             GooglePlayProduct::consumable("coins"),
         ],
         timing: Timing::default(),
+        deliveries: DeliveryRules::default(),
     }
 }
 
@@ -121,6 +122,7 @@ impl Rig {
         let webhooks = Webhooks {
             app_store: Some(format!("{url}/apple")),
             google_play: Some(format!("{url}/google")),
+            superwall: None,
         };
         sandbox.set_webhooks(webhooks.clone()).unwrap();
         Self {

@@ -196,7 +196,7 @@ impl Shop for GooglePlay {
 fn latest(world: &World, store: Store) -> String {
     let all = world.stack.sandbox.notifications();
     all.into_iter()
-        .rfind(|record| record.store == store)
+        .rfind(|record| record.source == store)
         .expect("a notification")
         .body
 }

@@ -60,7 +60,7 @@ impl Sender {
 pub(super) fn unheard(world: &World, store: Store) -> String {
     let all = world.stack.sandbox.notifications();
     all.into_iter()
-        .rfind(|record| record.store == store)
+        .rfind(|record| record.source == store)
         .expect("a notification")
         .body
 }
