@@ -11,6 +11,7 @@ use super::control::Journey;
 use super::error::SandboxError;
 use super::google_play::oauth::Tokens;
 use super::keys::{IdentityKeys, Keys};
+use super::limits::Limits;
 use super::setup::StoreSetup;
 use super::state::{Turn, World, whole_millis};
 use super::traffic::Traffic;
@@ -25,6 +26,7 @@ pub(super) struct Inner {
     pub(super) identity: Mutex<IdentityKeys>,
     pub(super) world: Mutex<World>,
     pub(super) traffic: Traffic,
+    pub(super) limits: Limits,
     pub(super) google_tokens: Tokens,
     /// Where the simulator is reached, without a slash at the end.
     pub(super) base_url: String,

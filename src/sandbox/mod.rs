@@ -25,6 +25,7 @@ mod ids;
 mod inner;
 mod jws;
 mod keys;
+mod limits;
 mod manifest;
 mod outcome;
 mod page;
@@ -59,8 +60,8 @@ pub use delivery::{
 };
 pub use error::SandboxError;
 pub use google_play::{
-    AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase,
-    Offer as GooglePlayOffer, PriceChangeMode, ReplacementMode,
+    AddOn, CancelReason, CancelSurvey, ConsoleAccess, GooglePlayAction, GooglePlayBuy,
+    GooglePlayPurchase, Offer as GooglePlayOffer, PriceChangeMode, ReplacementMode,
 };
 pub use identity::{IdentityToken, PushToken};
 use inner::Inner;
@@ -246,6 +247,11 @@ impl Sandbox {
         })
     }
 
+    /// Changes what the service account may do at the Developer API.
+    pub fn set_google_access(&self, access: ConsoleAccess) {
+        self.inner.google_tokens.set_access(access);
+    }
+
     /// Ends all bearer tokens for the Developer API before their time.
     pub fn revoke_google_access_tokens(&self) {
         self.inner.google_tokens.revoke_all();
@@ -336,6 +342,12 @@ impl Sandbox {
     /// Makes a store's API fail, or work again.
     pub fn set_outage(&self, store: Store, outage: Option<Outage>) {
         self.inner.traffic.set_outage(store, outage);
+    }
+
+    /// Has the stores refuse calls beyond their published rates, or answer them all (the default).
+    /// Rates run on machine time.
+    pub fn enforce_rate_limits(&self, on: bool) {
+        self.inner.limits.watch(on);
     }
 
     /// How often each endpoint has been called, refused calls included.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::SandboxError;
 use super::inner::Inner;
+use super::limits::Limits;
 use super::setup::Options;
 use super::state::World;
 use super::traffic::Traffic;
@@ -41,6 +42,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         identity: Mutex::new(identity),
         world: Mutex::new(world),
         traffic: Traffic::new(),
+        limits: Limits::default(),
         google_tokens: google_play::oauth::Tokens::default(),
         base_url: format!("http://{}", SocketAddr::new(host, address.port())),
         playing: tokio::sync::Mutex::new(()),

@@ -30,14 +30,26 @@ pub enum Endpoint {
     GoogleToken,
     /// Google: purchases.subscriptionsv2.get.
     GoogleSubscription,
-    /// Google: purchases.productsv2.getproductpurchasev2.
+    /// Google: purchases.subscriptionsv2.cancel and purchases.subscriptions.cancel.
+    GoogleCancel,
+    /// Google: purchases.subscriptionsv2.defer and purchases.subscriptions.defer.
+    GoogleDefer,
+    /// Google: purchases.subscriptionsv2.revoke.
+    GoogleRevoke,
+    /// Google: purchases.productsv2.getproductpurchasev2 and purchases.products.get.
     GoogleProduct,
     /// Google: purchases.subscriptions.acknowledge and purchases.products.acknowledge.
     GoogleAcknowledge,
     /// Google: purchases.products.consume.
     GoogleConsume,
-    /// Google: orders.get.
+    /// Google: orders.get and orders.batchget.
     GoogleOrder,
+    /// Google: orders.refund.
+    GoogleRefund,
+    /// Google: orders.reviewrefund.
+    GoogleReviewRefund,
+    /// Google: purchases.voidedpurchases.list.
+    GoogleVoided,
     /// Google: the public keys of push tokens.
     GoogleKeys,
     /// The identity provider's public keys.
@@ -55,10 +67,16 @@ impl Endpoint {
             | Self::AppleTestStatus => Some(Store::AppStore),
             Self::GoogleToken
             | Self::GoogleSubscription
+            | Self::GoogleCancel
+            | Self::GoogleDefer
+            | Self::GoogleRevoke
             | Self::GoogleProduct
             | Self::GoogleAcknowledge
             | Self::GoogleConsume
-            | Self::GoogleOrder => Some(Store::GooglePlay),
+            | Self::GoogleOrder
+            | Self::GoogleRefund
+            | Self::GoogleReviewRefund
+            | Self::GoogleVoided => Some(Store::GooglePlay),
             Self::GoogleKeys | Self::IdentityKeys => None,
         }
     }

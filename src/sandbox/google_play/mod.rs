@@ -6,6 +6,7 @@ mod lifecycle;
 mod notification;
 pub(super) mod oauth;
 mod operations;
+mod product_v1;
 mod purchase;
 mod resource;
 
@@ -18,6 +19,7 @@ pub use action::{
     PriceChangeMode, ReplacementMode,
 };
 pub(super) use notification::{SUBSCRIPTION as PUSH_SUBSCRIPTION, Signal};
+pub use oauth::ConsoleAccess;
 pub(super) use purchase::{Content, Purchase, SubscriptionState};
 
 /// Everything that Google knows.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,16 +14,32 @@ use super::super::jws::{Opened, SigningKey};
 const AUDIENCE: &str = "https://oauth2.googleapis.com/token";
 const SCOPE: &str = "https://www.googleapis.com/auth/androidpublisher";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const LIFETIME_SECONDS: u64 = 3_600;
+const LIFETIME_SECONDS: i64 = 3_600;
 /// How far a caller's clock may be off.
 const SKEW_SECONDS: i64 = 60;
 
 /// The service account that may ask.
 pub(in crate::sandbox) const EMAIL: &str = "entitled@entitled-sandbox.iam.gserviceaccount.com";
 
-/// Bearer tokens given out, with the machine time at which they end.
+/// What the service account may do, as granted in the Play Console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleAccess {
+    /// Look, and manage orders and subscriptions.
+    #[default]
+    Full,
+    /// Look only.
+    ViewOnly,
+    /// Nothing: the account has not been invited.
+    None,
+}
+
+/// Bearer tokens given out, with the machine time at which they end, and what they open.
 #[derive(Default)]
-pub(in crate::sandbox) struct Tokens(Mutex<BTreeMap<String, Instant>>);
+pub(in crate::sandbox) struct Tokens {
+    ends: Mutex<BTreeMap<String, Instant>>,
+    access: Mutex<ConsoleAccess>,
+}
 
 impl Tokens {
     /// Answers a token request; `Err` holds the body of a refusal.
@@ -37,16 +54,21 @@ impl Tokens {
         if form.get("grant_type").map(String::as_str) != Some(GRANT) {
             return Err(refuse("unsupported_grant_type", "Invalid grant_type."));
         }
-        let assertion = form.get("assertion").and_then(|text| Opened::parse(text));
-        let Some(assertion) = assertion.filter(|assertion| assertion.signed_by(key)) else {
+        let Some(assertion) = form.get("assertion") else {
+            return Err(refuse(
+                "invalid_request",
+                "Missing required parameter: assertion",
+            ));
+        };
+        let assertion = Opened::parse(assertion).filter(|assertion| assertion.signed_by(key));
+        let Some(assertion) = assertion else {
             return Err(refuse("invalid_grant", "Invalid JWT Signature."));
         };
-        if !claims_hold(&assertion.claims, own_url, now_seconds) {
-            return Err(refuse("invalid_grant", "Invalid JWT."));
-        }
+        check(&assertion.claims, own_url, now_seconds)
+            .map_err(|(error, why)| refuse(error, why))?;
         let token = format!("ya29.{}", Uuid::new_v4().simple());
-        let end = Instant::now() + Duration::from_secs(LIFETIME_SECONDS);
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = Instant::now() + Duration::from_secs(LIFETIME_SECONDS.unsigned_abs());
+        let mut tokens = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|_, end| *end > Instant::now());
         tokens.insert(token.clone(), end);
         Ok(json!({
@@ -58,33 +80,63 @@ impl Tokens {
 
     /// Whether the header carries a token that was given out and still holds.
     pub(super) fn admits(&self, authorization: Option<&str>) -> bool {
-        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         authorization
             .and_then(|value| value.strip_prefix("Bearer "))
             .and_then(|token| tokens.get(token))
             .is_some_and(|end| *end > Instant::now())
     }
 
+    pub(super) fn access(&self) -> ConsoleAccess {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what the account may do.
+    pub(in crate::sandbox) fn set_access(&self, access: ConsoleAccess) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
     /// Ends all tokens, as when the account's key is revoked.
     pub(in crate::sandbox) fn revoke_all(&self) {
-        self.0
+        self.ends
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
     }
 }
 
-fn claims_hold(claims: &Value, own_url: &str, now: i64) -> bool {
-    let (Some(issued), Some(expires)) = (claims["iat"].as_i64(), claims["exp"].as_i64()) else {
-        return false;
-    };
-    let scope = claims["scope"].as_str().unwrap_or_default();
-    claims["iss"] == EMAIL
-        && (claims["aud"] == AUDIENCE || claims["aud"] == own_url)
-        && scope.split(' ').any(|scope| scope == SCOPE)
-        && issued <= now + SKEW_SECONDS
-        && expires > now - SKEW_SECONDS
-        && expires - issued <= i64::try_from(LIFETIME_SECONDS).unwrap_or(i64::MAX)
+/// What is wrong with an assertion's claims: `error` and `error_description`.
+fn check(claims: &Value, own_url: &str, now: i64) -> Result<(), (&'static str, &'static str)> {
+    if claims["iss"] != EMAIL {
+        return Err(("invalid_grant", "Invalid grant: account not found"));
+    }
+    if claims["aud"] != AUDIENCE && claims["aud"] != own_url {
+        return Err((
+            "invalid_grant",
+            "Invalid JWT: Failed audience check. The right audience is \
+             https://oauth2.googleapis.com/token",
+        ));
+    }
+    let times = (claims["iat"].as_i64(), claims["exp"].as_i64());
+    let timely = matches!(times, (Some(issued), Some(expires))
+        if issued <= now + SKEW_SECONDS
+            && expires > now - SKEW_SECONDS
+            && expires - issued <= LIFETIME_SECONDS);
+    if !timely {
+        return Err((
+            "invalid_grant",
+            "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable \
+             timeframe. Check your iat and exp values in the JWT claim.",
+        ));
+    }
+    let scopes = claims["scope"].as_str().unwrap_or_default();
+    match scopes.split(' ').any(|scope| scope == SCOPE) {
+        true => Ok(()),
+        false => Err((
+            "invalid_scope",
+            "Invalid OAuth scope or ID token audience provided.",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +179,12 @@ mod tests {
             let mut claims = claims();
             claims[name] = value;
             let refusal = ask(key.token(&claims).unwrap()).unwrap_err();
-            assert_eq!(refusal["error"], "invalid_grant", "{name}");
+            let error = match name {
+                "scope" => "invalid_scope",
+                _ => "invalid_grant",
+            };
+            assert_eq!(refusal["error"], error, "{name}");
+            assert!(refusal["error_description"].is_string());
         }
         assert!(ask(stranger.token(&claims()).unwrap()).is_err());
         assert!(!tokens.admits(Some("Bearer ya29.guess")));

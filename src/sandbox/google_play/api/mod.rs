@@ -1,0 +1,81 @@
+//! The Google Play Developer API over HTTP, with the token endpoint and key set beside it.
+
+mod admission;
+mod error;
+mod keys;
+mod orders;
+mod products;
+mod request;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::routing::{get, post};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use super::super::inner::Inner;
+use super::super::state::World;
+use super::purchase::Purchase;
+use error::{GoogleError, INVALID_TOKEN, MISMATCH, NO_METHOD, NOT_FOUND, SUBSCRIPTION_GONE};
+
+/// A purchase can be read this long after it has expired.
+const READABLE_DAYS: i64 = 60;
+/// Shorter texts cannot be a purchase token.
+const TOKEN_CHARS_MIN: usize = 20;
+
+pub(in crate::sandbox) fn routes() -> Router<Arc<Inner>> {
+    let app = "/androidpublisher/v3/applications/{package}";
+    let purchases = |path: &str| format!("{app}/purchases/{path}");
+    Router::new()
+        .route("/token", post(keys::token))
+        .route("/oauth2/v3/certs", get(keys::jwks))
+        .route(
+            &purchases("subscriptionsv2/tokens/{token}"),
+            get(subscriptions::get),
+        )
+        .route(
+            &purchases("subscriptions/{subscription}/tokens/{token}"),
+            post(subscriptions::post_v1),
+        )
+        .route(
+            &purchases("productsv2/tokens/{token}"),
+            get(products::get_v2),
+        )
+        .route(
+            &purchases("products/{product}/tokens/{token}"),
+            get(products::get_v1).post(products::post_v1),
+        )
+        .route(&format!("{app}/orders/{{order}}"), get(orders::get))
+        .route(&format!("{app}/orders:batchGet"), get(orders::batch_get))
+        .fallback(|| async { NO_METHOD })
+}
+
+type Answer = Result<Json<Value>, GoogleError>;
+
+/// The purchase, if the package is ours and the token is known and still readable.
+fn find<'a>(
+    world: &'a World,
+    inner: &Inner,
+    package: &str,
+    token: &str,
+    now: DateTime<Utc>,
+) -> Result<&'a Purchase, GoogleError> {
+    if token.len() < TOKEN_CHARS_MIN {
+        return Err(INVALID_TOKEN);
+    }
+    let purchase = world.google_play.purchases.get(token).ok_or(NOT_FOUND)?;
+    if package != inner.setup.package_name {
+        return Err(MISMATCH);
+    }
+    let readable = TimeDelta::days(READABLE_DAYS);
+    let expired = purchase.subscription().map(|s| s.expiry);
+    match expired {
+        Some(expiry) if !purchase.entitles(now) && expiry + readable < now => {
+            Err(SUBSCRIPTION_GONE)
+        }
+        _ => Ok(purchase),
+    }
+}
