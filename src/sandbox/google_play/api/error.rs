@@ -193,6 +193,7 @@ impl From<Refusal> for GoogleError {
                 "The service is currently unavailable.",
             ),
             Refusal::RateLimited => RATE_LIMITED,
+            Refusal::AccountNotFound | Refusal::PurchaseNotFound => NOT_FOUND,
         }
     }
 }
