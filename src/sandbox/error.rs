@@ -52,3 +52,9 @@ impl From<aws_lc_rs::error::KeyRejected> for SandboxError {
         Self::Key(error.to_string())
     }
 }
+
+impl From<der::Error> for SandboxError {
+    fn from(error: der::Error) -> Self {
+        Self::Key(error.to_string())
+    }
+}

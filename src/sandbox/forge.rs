@@ -14,6 +14,7 @@ use super::certs::{
     AppleChain, Authority, DEVELOPER_OID, INTERMEDIATE_OID, Leaf, Profile, RECEIPT_SIGNING_OID,
     header,
 };
+use super::ecdsa::{Curve, EcKey};
 use super::error::SandboxError;
 use super::jws::{Algorithm, SigningKey, compact, encode};
 
@@ -52,18 +53,28 @@ fn chained(leaf: &Leaf, chain: &[&[u8]], payload: &Value) -> Result<String, Sand
     signed(leaf, &header("ES256", chain), payload)
 }
 
+/// An authority below `issuer`, with a key of its own.
+fn authority(issuer: &Authority, profile: &Profile) -> Result<Authority, SandboxError> {
+    issuer.issue_authority(profile, EcKey::random(Curve::P384)?)
+}
+
+/// An end certificate below `issuer`, with a key of its own.
+fn leaf_of(issuer: &Authority, profile: &Profile) -> Result<Leaf, SandboxError> {
+    issuer.issue_leaf(profile, EcKey::random(Curve::P256)?)
+}
+
 fn forgery(name: &'static str, jws: String) -> Forgery {
     Forgery { name, jws }
 }
 
 /// Chains of an attacker who copied every name, extension and marker of the genuine one.
 fn foreign_chains(genuine: &AppleChain, payload: &Value) -> Forged {
-    let stranger = AppleChain::generate()?;
+    let stranger = genuine.stranger()?;
     let x5c = stranger.x5c();
     let [leaf, intermediate, _] = x5c;
     let root = genuine.root.der.as_slice();
-    let beneath = Authority::root()?.issue_authority(&Profile::intermediate())?;
-    let beneath_leaf = beneath.issue_leaf(&Profile::leaf())?;
+    let beneath = authority(&Authority::stranger()?, &genuine.intermediate_profile())?;
+    let beneath_leaf = leaf_of(&beneath, &genuine.leaf_profile())?;
     Ok(vec![
         forgery("chain of a stranger", stranger.sign(payload)?),
         forgery(
@@ -92,7 +103,7 @@ fn foreign_chains(genuine: &AppleChain, payload: &Value) -> Forged {
 /// Leaves that the genuine intermediate has issued, but not for signing receipts, or not for now.
 fn wrong_leaves(genuine: &AppleChain, payload: &Value) -> Forged {
     let forge = |name, profile: Profile| -> Result<Forgery, SandboxError> {
-        let leaf = genuine.intermediate.issue_leaf(&profile)?;
+        let leaf = leaf_of(&genuine.intermediate, &profile)?;
         let chain = [
             leaf.der.as_slice(),
             &genuine.intermediate.der,
@@ -102,11 +113,11 @@ fn wrong_leaves(genuine: &AppleChain, payload: &Value) -> Forged {
     };
     let marked = |markers: Vec<&'static [u64]>| Profile {
         markers,
-        ..Profile::leaf()
+        ..genuine.leaf_profile()
     };
     let lasting = |first, last| Profile {
         years: (first, last),
-        ..Profile::leaf()
+        ..genuine.leaf_profile()
     };
     let developer = Profile {
         extended: vec![ExtendedKeyUsagePurpose::CodeSigning],
@@ -126,30 +137,37 @@ fn wrong_leaves(genuine: &AppleChain, payload: &Value) -> Forged {
 
 /// Chains whose middle the genuine root has signed, or should have.
 fn wrong_intermediates(genuine: &AppleChain, payload: &Value) -> Forged {
-    let unmarked = genuine.root.issue_authority(&Profile {
-        markers: Vec::new(),
-        ..Profile::intermediate()
-    })?;
-    let expired = genuine.root.issue_authority(&Profile {
-        years: (2014, 2016),
-        ..Profile::intermediate()
-    })?;
+    let unmarked = authority(
+        &genuine.root,
+        &Profile {
+            markers: Vec::new(),
+            ..genuine.intermediate_profile()
+        },
+    )?;
+    let expired = authority(
+        &genuine.root,
+        &Profile {
+            years: (2014, 2016),
+            ..genuine.intermediate_profile()
+        },
+    )?;
     // A genuine end certificate that plays authority: the hole of every chain check that forgets
     // the basic constraints.
-    let end = genuine.root.issue_authority(&Profile {
-        markers: vec![INTERMEDIATE_OID, RECEIPT_SIGNING_OID],
-        ..Profile::leaf()
-    })?;
+    let end = authority(
+        &genuine.root,
+        &Profile {
+            markers: vec![INTERMEDIATE_OID, RECEIPT_SIGNING_OID],
+            ..genuine.leaf_profile()
+        },
+    )?;
     // An authority below the genuine intermediate, whose path length allows none.
-    let below = genuine
-        .intermediate
-        .issue_authority(&Profile::intermediate())?;
+    let below = authority(&genuine.intermediate, &genuine.intermediate_profile())?;
     let forge = |name, middle: &Authority| -> Result<Forgery, SandboxError> {
-        let leaf = middle.issue_leaf(&Profile::leaf())?;
+        let leaf = leaf_of(middle, &genuine.leaf_profile())?;
         let chain = [leaf.der.as_slice(), &middle.der, &genuine.root.der];
         Ok(forgery(name, chained(&leaf, &chain, payload)?))
     };
-    let direct = genuine.root.issue_leaf(&Profile::leaf())?;
+    let direct = leaf_of(&genuine.root, &genuine.leaf_profile())?;
     let chain = [
         direct.der.as_slice(),
         &genuine.intermediate.der,

@@ -6,8 +6,8 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
-    KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    self, Ed25519KeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+    UnparsedPublicKey,
 };
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
 
+use super::ecdsa::{Curve, EcKey};
 use super::error::SandboxError;
 
 /// Seconds since 1970 by the machine: credentials never run on business time.
@@ -52,7 +53,7 @@ impl Algorithm {
 }
 
 enum Pair {
-    Es256(EcdsaKeyPair),
+    Es256(EcKey),
     Rs256(RsaKeyPair),
     EdDsa(Ed25519KeyPair),
 }
@@ -75,12 +76,7 @@ pub(super) struct StoredKey {
 impl SigningKey {
     pub(super) fn generate(algorithm: Algorithm, kid: String) -> Result<Self, SandboxError> {
         let pkcs8 = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(
-                &ECDSA_P256_SHA256_FIXED_SIGNING,
-                &SystemRandom::new(),
-            )?
-            .as_ref()
-            .to_vec(),
+            Algorithm::Es256 => return Ok(Self::es256(kid, EcKey::random(Curve::P256)?)),
             Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048)?
                 .as_der()?
                 .as_ref()
@@ -92,16 +88,22 @@ impl SigningKey {
         Self::from_pkcs8(algorithm, kid, pkcs8)
     }
 
+    /// A key on P-256, whatever it was made from.
+    pub(super) fn es256(kid: String, key: EcKey) -> Self {
+        Self {
+            kid,
+            pkcs8: key.pkcs8().to_vec(),
+            pair: Pair::Es256(key),
+        }
+    }
+
     pub(super) fn from_pkcs8(
         algorithm: Algorithm,
         kid: String,
         pkcs8: Vec<u8>,
     ) -> Result<Self, SandboxError> {
         let pair = match algorithm {
-            Algorithm::Es256 => Pair::Es256(EcdsaKeyPair::from_pkcs8(
-                &ECDSA_P256_SHA256_FIXED_SIGNING,
-                &pkcs8,
-            )?),
+            Algorithm::Es256 => Pair::Es256(EcKey::from_pkcs8(Curve::P256, pkcs8.clone())?),
             Algorithm::Rs256 => Pair::Rs256(RsaKeyPair::from_pkcs8(&pkcs8)?),
             Algorithm::EdDsa => Pair::EdDsa(Ed25519KeyPair::from_pkcs8(&pkcs8)?),
         };
@@ -151,7 +153,7 @@ impl SigningKey {
     /// Raw signature bytes in the form that JWS wants.
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SandboxError> {
         match &self.pair {
-            Pair::Es256(pair) => Ok(pair.sign(&SystemRandom::new(), message)?.as_ref().to_vec()),
+            Pair::Es256(key) => key.sign(message),
             Pair::Rs256(pair) => {
                 let mut bytes = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut bytes)?;
@@ -164,7 +166,7 @@ impl SigningKey {
     /// Whether this key made that signature.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &dyn signature::VerificationAlgorithm = match &self.pair {
-            Pair::Es256(_) => &ECDSA_P256_SHA256_FIXED,
+            Pair::Es256(key) => return key.verify(message, signature),
             Pair::Rs256(_) => &RSA_PKCS1_2048_8192_SHA256,
             Pair::EdDsa(_) => &signature::ED25519,
         };
@@ -176,7 +178,7 @@ impl SigningKey {
     /// The public key as the algorithm writes it: an EC point, a PKCS#1 key, 32 bytes.
     pub(super) fn public_bytes(&self) -> &[u8] {
         match &self.pair {
-            Pair::Es256(pair) => pair.public_key().as_ref(),
+            Pair::Es256(key) => key.public(),
             Pair::Rs256(pair) => pair.public_key().as_ref(),
             Pair::EdDsa(pair) => pair.public_key().as_ref(),
         }
@@ -230,8 +232,16 @@ pub(super) fn compact(
     payload: &Value,
     sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, SandboxError>,
 ) -> Result<String, SandboxError> {
-    let mut text = encode(header.to_string());
-    text.push('.');
+    under(&encode(header.to_string()), payload, sign)
+}
+
+/// The same under a header that is encoded already.
+pub(super) fn under(
+    header: &str,
+    payload: &Value,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, SandboxError>,
+) -> Result<String, SandboxError> {
+    let mut text = format!("{header}.");
     text.push_str(&encode(payload.to_string()));
     let signature = sign(text.as_bytes())?;
     text.push('.');

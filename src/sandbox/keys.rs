@@ -1,16 +1,18 @@
-//! Every key the two stores and the identity provider hold; made at random once, kept in the
-//! state directory after that.
+//! Every key the two stores and the identity provider hold. Apple's follow from the seed, the
+//! others are made at random; the state directory keeps them all.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::certs::{AppleChain, StoredChain};
 use super::disk;
+use super::ecdsa::{Curve, EcKey};
 use super::error::SandboxError;
 use super::jws::{Algorithm, SigningKey, StoredKey};
 
@@ -53,6 +55,30 @@ enum Role {
     Identity,
 }
 
+/// What the simulator is started from, as far as keys depend on it.
+pub(super) struct Origin<'a> {
+    pub(super) seed: u64,
+    /// The state directory, if there is one.
+    pub(super) dir: Option<&'a Path>,
+    /// Base URL of the OCSP responders that certificates name.
+    pub(super) ocsp: String,
+}
+
+impl Origin<'_> {
+    /// What a key with this name is drawn from.
+    fn secret(&self, name: &str) -> String {
+        format!("entitled sandbox {} {name}", self.seed)
+    }
+
+    /// The first 16 bytes that belong to this name, for ids.
+    fn id(&self, name: &str) -> [u8; 16] {
+        let hash = digest(&SHA256, self.secret(name).as_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(hash.as_ref().get(..16).unwrap_or(&[0; 16]));
+        id
+    }
+}
+
 fn fresh(algorithm: Algorithm) -> Result<SigningKey, SandboxError> {
     SigningKey::generate(algorithm, Uuid::new_v4().simple().to_string())
 }
@@ -71,14 +97,17 @@ fn shared_rsa(role: Role) -> Result<SigningKey, SandboxError> {
 
 impl Keys {
     fn generate(
+        origin: &Origin<'_>,
         rsa: impl Fn(Role) -> Result<SigningKey, SandboxError>,
     ) -> Result<Self, SandboxError> {
-        let kid = Uuid::new_v4().simple().to_string().to_uppercase();
+        let uuid = |name| uuid::Builder::from_random_bytes(origin.id(name)).into_uuid();
+        let kid = uuid("key id").simple().to_string().to_uppercase();
         let kid = kid.chars().take(10).collect();
+        let api = EcKey::derive(Curve::P256, origin.secret("api").as_bytes())?;
         Ok(Self {
-            apple: AppleChain::generate()?,
-            apple_api: SigningKey::generate(Algorithm::Es256, kid)?,
-            apple_issuer_id: Uuid::new_v4().to_string(),
+            apple: AppleChain::derive(&origin.secret("chain"), origin.ocsp.clone())?,
+            apple_api: SigningKey::es256(kid, api),
+            apple_issuer_id: uuid("issuer").to_string(),
             service_account: rsa(Role::ServiceAccount)?,
             push: rsa(Role::Push)?,
         })
@@ -117,8 +146,9 @@ impl IdentityKeys {
     }
 }
 
-/// Loads the keys kept in `dir`, or makes new ones.
-pub(super) fn load_or_generate(dir: Option<&Path>) -> Result<(Keys, IdentityKeys), SandboxError> {
+/// Loads the keys kept in the state directory, or makes new ones.
+pub(super) fn load_or_generate(origin: &Origin<'_>) -> Result<(Keys, IdentityKeys), SandboxError> {
+    let dir = origin.dir;
     let stored: Option<StoredKeys> = match dir {
         Some(dir) => disk::read(&dir.join(FILE))?,
         None => None,
@@ -129,7 +159,7 @@ pub(super) fn load_or_generate(dir: Option<&Path>) -> Result<(Keys, IdentityKeys
             None => shared_rsa(role),
         };
         let identity = IdentityKeys::generate(rsa(Role::Identity)?)?;
-        let keys = Keys::generate(rsa)?;
+        let keys = Keys::generate(origin, rsa)?;
         save(dir, &keys, &identity)?;
         return Ok((keys, identity));
     };
@@ -138,7 +168,7 @@ pub(super) fn load_or_generate(dir: Option<&Path>) -> Result<(Keys, IdentityKeys
     };
     Ok((
         Keys {
-            apple: AppleChain::load(stored.apple)?,
+            apple: AppleChain::load(&stored.apple, origin.ocsp.clone())?,
             apple_api: SigningKey::load(stored.apple_api)?,
             apple_issuer_id: stored.apple_issuer_id,
             service_account: SigningKey::load(stored.service_account)?,

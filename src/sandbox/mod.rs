@@ -17,6 +17,7 @@ mod control;
 mod customers;
 mod delivery;
 mod disk;
+mod ecdsa;
 mod error;
 pub mod forge;
 mod google_play;

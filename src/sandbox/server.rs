@@ -25,12 +25,16 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
-    let dir = options.dir.clone();
+    let base_url = format!("http://{}", SocketAddr::new(host, address.port()));
+    let (dir, seed) = (options.dir.clone(), options.seed);
+    let ocsp = format!("{base_url}/apple/ocsp");
     // RSA keys take a while to make.
-    let (keys, identity) =
-        tokio::task::spawn_blocking(move || keys::load_or_generate(dir.as_deref()))
-            .await
-            .map_err(|error| SandboxError::Key(error.to_string()))??;
+    let (keys, identity) = tokio::task::spawn_blocking(move || {
+        let dir = dir.as_deref();
+        keys::load_or_generate(&keys::Origin { seed, dir, ocsp })
+    })
+    .await
+    .map_err(|error| SandboxError::Key(error.to_string()))??;
     let world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
     options.clock.advance_to(world.time);
     Ok(Inner {
@@ -44,7 +48,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         traffic: Traffic::new(),
         limits: Limits::default(),
         google_tokens: google_play::oauth::Tokens::default(),
-        base_url: format!("http://{}", SocketAddr::new(host, address.port())),
+        base_url,
         playing: tokio::sync::Mutex::new(()),
         planned: Notify::new(),
         idle_hook: Mutex::new(None),
