@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
+use super::app_store::OcspAnswer;
 use super::clockwork::IdleHook;
 use super::control::Journey;
 use super::error::SandboxError;
@@ -27,6 +28,7 @@ pub(super) struct Inner {
     pub(super) world: Mutex<World>,
     pub(super) traffic: Traffic,
     pub(super) limits: Limits,
+    pub(super) ocsp: Mutex<OcspAnswer>,
     pub(super) google_tokens: Tokens,
     /// Where the simulator is reached, without a slash at the end.
     pub(super) base_url: String,
@@ -67,6 +69,11 @@ impl Inner {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the OCSP responders say for now.
+    pub(super) fn ocsp(&self) -> OcspAnswer {
+        *self.ocsp.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn identity(&self) -> MutexGuard<'_, IdentityKeys> {

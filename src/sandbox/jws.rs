@@ -135,14 +135,7 @@ impl SigningKey {
 
     /// The private key as the stores hand it out: PKCS#8 in PEM.
     pub(super) fn private_pem(&self) -> String {
-        let body = STANDARD.encode(&self.pkcs8);
-        let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
-        for line in body.as_bytes().chunks(64) {
-            pem.push_str(&String::from_utf8_lossy(line));
-            pem.push('\n');
-        }
-        pem.push_str("-----END PRIVATE KEY-----\n");
-        pem
+        pem("PRIVATE KEY", &self.pkcs8)
     }
 
     /// The private key, PKCS#8 in DER.
@@ -219,6 +212,18 @@ fn unsigned(bytes: &[u8]) -> &[u8] {
         [0, rest @ ..] if !rest.is_empty() => rest,
         all => all,
     }
+}
+
+/// DER as text, the way files carry it.
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in body.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
 }
 
 /// base64url without padding.

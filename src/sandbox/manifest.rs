@@ -8,6 +8,7 @@ use serde_json::json;
 use super::google_play::{PUSH_SUBSCRIPTION, oauth};
 use super::identity::{AUDIENCE, PUSH_AUDIENCE, PUSH_EMAIL, PUSH_ISSUER};
 use super::inner::Inner;
+use super::jws;
 use super::setup::Environment;
 
 /// Addresses, trust roots and credentials of a simulator. Holds private keys: keep it private.
@@ -17,6 +18,10 @@ pub struct Manifest {
     pub app_store_api_url: String,
     /// Root certificate that the App Store's documents chain to: DER in base64.
     pub apple_root_cert_der: String,
+    /// The same in PEM.
+    pub apple_root_cert_pem: String,
+    /// Where the OCSP responders of that chain stand; its certificates name them too.
+    pub apple_ocsp_url: String,
     /// Key id of the App Store Server API key.
     pub apple_key_id: String,
     /// Issuer id of the App Store Server API key.
@@ -76,6 +81,8 @@ impl Inner {
         Manifest {
             app_store_api_url: format!("{base}/apple"),
             apple_root_cert_der: STANDARD.encode(&self.keys.apple.root.der),
+            apple_root_cert_pem: jws::pem("CERTIFICATE", &self.keys.apple.root.der),
+            apple_ocsp_url: self.keys.apple.ocsp_url().to_owned(),
             apple_key_id: self.keys.apple_api.kid.clone(),
             apple_issuer_id: self.keys.apple_issuer_id.clone(),
             apple_private_key_pem: self.keys.apple_api.private_pem(),

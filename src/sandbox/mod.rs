@@ -53,7 +53,8 @@ use tokio_util::task::TaskTracker;
 use agenda::Due;
 pub use app_store::{
     AppStoreAction, AppStoreBuy, AppStorePurchase, Billing, BillingPlan, ExtendReason,
-    ExternalPurchaseKind, Offer as AppStoreOffer, OfferKind, OfferPayment, RefundReason,
+    ExternalPurchaseKind, OcspAnswer, Offer as AppStoreOffer, OfferKind, OfferPayment,
+    RefundReason,
 };
 pub use delivery::{
     Attempt, AttemptResult, DeliveryRules, DeliveryState, NotificationRecord, PubSubRules, Source,
@@ -185,6 +186,15 @@ impl Sandbox {
         self.inner
             .act(|turn| turn.app_store_refund(transaction_id))
             .await
+    }
+
+    /// Says what Apple's OCSP responders answer from now on.
+    pub fn set_ocsp(&self, answer: OcspAnswer) {
+        *self
+            .inner
+            .ocsp
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
     /// A genuine signed document around any payload.

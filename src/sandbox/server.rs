@@ -47,6 +47,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         world: Mutex::new(world),
         traffic: Traffic::new(),
         limits: Limits::default(),
+        ocsp: Mutex::default(),
         google_tokens: google_play::oauth::Tokens::default(),
         base_url,
         playing: tokio::sync::Mutex::new(()),

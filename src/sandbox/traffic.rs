@@ -20,12 +20,34 @@ pub enum Endpoint {
     AppleTransaction,
     /// Apple: Get All Subscription Statuses.
     AppleStatuses,
+    /// Apple: Get App Transaction Info.
+    AppleAppTransaction,
+    /// Apple: Get Transaction History, version 1 or 2.
+    AppleHistory,
     /// Apple: Get Refund History.
     AppleRefunds,
+    /// Apple: Look Up Order ID.
+    AppleOrder,
+    /// Apple: Finish Transaction.
+    AppleFinish,
+    /// Apple: Set App Account Token.
+    AppleAccountToken,
+    /// Apple: Send Consumption Information, version 1 or 2.
+    AppleConsumption,
+    /// Apple: Extend a Subscription Renewal Date.
+    AppleExtend,
+    /// Apple: Extend Subscription Renewal Dates for All Active Subscribers.
+    AppleMassExtend,
+    /// Apple: Get Status of Subscription Renewal Date Extensions.
+    AppleMassExtendStatus,
+    /// Apple: Get Notification History.
+    AppleNotificationHistory,
     /// Apple: Request a Test Notification.
     AppleTestNotification,
     /// Apple: Get Test Notification Status.
     AppleTestStatus,
+    /// Apple: the OCSP responders of the certificates behind signed documents.
+    AppleOcsp,
     /// Google: OAuth token endpoint.
     GoogleToken,
     /// Google: purchases.subscriptionsv2.get.
@@ -62,7 +84,17 @@ impl Endpoint {
         match self {
             Self::AppleTransaction
             | Self::AppleStatuses
+            | Self::AppleAppTransaction
+            | Self::AppleHistory
             | Self::AppleRefunds
+            | Self::AppleOrder
+            | Self::AppleFinish
+            | Self::AppleAccountToken
+            | Self::AppleConsumption
+            | Self::AppleExtend
+            | Self::AppleMassExtend
+            | Self::AppleMassExtendStatus
+            | Self::AppleNotificationHistory
             | Self::AppleTestNotification
             | Self::AppleTestStatus => Some(Store::AppStore),
             Self::GoogleToken
@@ -77,7 +109,7 @@ impl Endpoint {
             | Self::GoogleRefund
             | Self::GoogleReviewRefund
             | Self::GoogleVoided => Some(Store::GooglePlay),
-            Self::GoogleKeys | Self::IdentityKeys => None,
+            Self::AppleOcsp | Self::GoogleKeys | Self::IdentityKeys => None,
         }
     }
 }

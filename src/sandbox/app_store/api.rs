@@ -20,6 +20,7 @@ use super::super::state::World;
 use super::super::traffic::{Endpoint, Refusal};
 use super::auth::Expected;
 use super::lifecycle::Chain;
+use super::ocsp;
 use super::payload;
 
 /// Transactions on one page of a history.
@@ -34,6 +35,7 @@ pub(in crate::sandbox) fn routes() -> Router<Arc<Inner>> {
         .route("/inApps/v2/refund/lookup/{id}", get(refunds))
         .route("/inApps/v1/notifications/test", post(test_notification))
         .route("/inApps/v1/notifications/test/{token}", get(test_status))
+        .merge(ocsp::routes())
 }
 
 /// An answer that is not the one hoped for.

@@ -4,6 +4,7 @@ mod action;
 pub(super) mod api;
 mod auth;
 mod lifecycle;
+mod ocsp;
 mod operations;
 mod payload;
 
@@ -18,6 +19,7 @@ pub use action::{
     OfferPayment, RefundReason,
 };
 pub(super) use lifecycle::Chain;
+pub use ocsp::OcspAnswer;
 
 /// What the buyer's device holds after a purchase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

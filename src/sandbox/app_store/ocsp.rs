@@ -123,7 +123,11 @@ struct Desk {
 }
 
 impl Desk {
-    fn of(chain: &AppleChain, responder: &str, wish: OcspAnswer) -> Option<Result<Self, SandboxError>> {
+    fn of(
+        chain: &AppleChain,
+        responder: &str,
+        wish: OcspAnswer,
+    ) -> Option<Result<Self, SandboxError>> {
         let [root, intermediate] = &chain.responders;
         let (issuer, delegate, issued, status) = match responder {
             OCSP_ROOT => (
@@ -253,5 +257,7 @@ fn machine_time(
         .unwrap_or_default();
     // Whole seconds: the format has no others.
     let at = Duration::from_secs(at.as_secs());
-    Ok(OcspGeneralizedTime(GeneralizedTime::from_unix_duration(at)?))
+    Ok(OcspGeneralizedTime(GeneralizedTime::from_unix_duration(
+        at,
+    )?))
 }

@@ -100,7 +100,7 @@ async fn genuine_documents_verify_and_every_forgery_is_refused() {
     for forgery in forgeries {
         assert!(verify(&forgery.jws, &root).is_none(), "{}", forgery.name);
     }
-    let other = Rig::start().await;
+    let other = Rig::seeded(1).await;
     let other_root = STANDARD
         .decode(other.sandbox.manifest().apple_root_cert_der)
         .unwrap();

@@ -7,6 +7,7 @@ mod control;
 mod control_api;
 mod deliveries;
 mod google_play;
+mod ocsp;
 mod persistence;
 
 use std::sync::{Arc, Mutex};
@@ -72,6 +73,10 @@ fn setup(environment: Environment) -> StoreSetup {
     }
 }
 
+fn options(environment: Environment) -> Options {
+    Options::new(setup(environment), VirtualClock::stopped(start_time()))
+}
+
 /// What arrived at the receiver: which store's webhook, headers, body.
 type Received = Arc<Mutex<Vec<(String, HeaderMap, Value)>>>;
 
@@ -114,9 +119,19 @@ impl Rig {
     }
 
     async fn with(environment: Environment, dir: Option<std::path::PathBuf>) -> Self {
-        let clock = VirtualClock::stopped(start_time());
-        let mut options = Options::new(setup(environment), clock);
+        let mut options = options(environment);
         options.dir = dir;
+        Self::of(options).await
+    }
+
+    /// One whose keys and ids are others.
+    async fn seeded(seed: u64) -> Self {
+        let mut options = options(Environment::Production);
+        options.seed = seed;
+        Self::of(options).await
+    }
+
+    async fn of(options: Options) -> Self {
         let sandbox = Sandbox::start(options).await.unwrap();
         let (url, received, answer) = receiver().await;
         let webhooks = Webhooks {
