@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -47,40 +48,100 @@ impl Clock {
     }
 }
 
-/// A clock that runs from a chosen moment, stands still, and jumps when told to.
+/// A clock that runs from a chosen moment at a chosen rate, stands still at rate 0, and jumps when
+/// told to. It may be given a limit that it does not run past.
 #[derive(Clone, Debug)]
 pub struct VirtualClock(Arc<watch::Sender<Reading>>);
 
+/// What a virtual clock shows, for whoever follows it from another process.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// Business time.
+    pub now: DateTime<Utc>,
+    /// Business seconds that pass in a second of the machine's; 0 while it stands still.
+    #[serde(default = "real")]
+    pub rate: f64,
+    /// The moment it does not run past by itself.
+    #[serde(default)]
+    pub limit: Option<DateTime<Utc>>,
+    /// Changes with every change but the passing of time.
+    #[serde(default)]
+    pub version: u64,
+}
+
+const fn real() -> f64 {
+    1.0
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Reading {
+    /// What it showed at `since`.
     at: DateTime<Utc>,
-    /// When `at` was read, if the clock runs; `None` while it stands still.
-    running_since: Option<Instant>,
+    since: Instant,
+    rate: f64,
+    limit: Option<DateTime<Utc>>,
+    version: u64,
 }
 
 impl Reading {
-    fn now(self) -> DateTime<Utc> {
-        match self.running_since {
-            Some(since) => self.at + since.elapsed(),
-            None => self.at,
+    fn now(&self) -> DateTime<Utc> {
+        let ran = self.at + scaled(self.since.elapsed(), self.rate);
+        // A limit in the past does not turn the clock back.
+        self.limit.map_or(ran, |limit| ran.min(limit.max(self.at)))
+    }
+
+    /// Machine time until it shows `deadline` if nobody touches it.
+    fn left(&self, deadline: DateTime<Utc>) -> Option<Duration> {
+        if self.rate == 0.0 || self.limit.is_some_and(|limit| limit < deadline) {
+            return None;
         }
+        let whole = (deadline - self.at).to_std().ok()?.as_secs_f64() / self.rate;
+        let whole = Duration::try_from_secs_f64(whole).unwrap_or(SLEEP_MAX);
+        let left = whole.saturating_sub(self.since.elapsed());
+        // Timers count milliseconds: never zero, or a sleeper that is a little early would spin.
+        Some(left.clamp(Duration::from_millis(1), SLEEP_MAX))
+    }
+
+    /// Starts anew from where it stands.
+    fn rebase(&mut self) {
+        (self.at, self.since) = (self.now(), Instant::now());
     }
 }
+
+/// Longer sleeps are taken in parts.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+fn scaled(elapsed: Duration, rate: f64) -> TimeDelta {
+    if rate == 1.0 {
+        return TimeDelta::from_std(elapsed).unwrap_or(TimeDelta::MAX);
+    }
+    let micros = elapsed.as_secs_f64() * rate * 1e6;
+    // A float saturates when it is cast; centuries stay within what a date can carry.
+    TimeDelta::microseconds((micros as i64).min(MICROS_MAX))
+}
+
+/// 200 years.
+const MICROS_MAX: i64 = 200 * 366 * 86_400 * 1_000_000;
 
 impl VirtualClock {
     /// A clock that shows `start` now and then runs at the machine's pace.
     pub fn running(start: DateTime<Utc>) -> Self {
-        Self(Arc::new(watch::Sender::new(Reading {
-            at: start,
-            running_since: Some(Instant::now()),
-        })))
+        Self::scaled(start, 1.0)
     }
 
     /// A clock that shows `start` until it is moved.
     pub fn stopped(start: DateTime<Utc>) -> Self {
+        Self::scaled(start, 0.0)
+    }
+
+    /// A clock that shows `start` now and then runs `rate` times as fast as the machine's.
+    pub fn scaled(start: DateTime<Utc>, rate: f64) -> Self {
         Self(Arc::new(watch::Sender::new(Reading {
             at: start,
-            running_since: None,
+            since: Instant::now(),
+            rate: sane(rate),
+            limit: None,
+            version: 0,
         })))
     }
 
@@ -89,12 +150,70 @@ impl VirtualClock {
         self.0.borrow().now()
     }
 
+    /// Business seconds that pass in a second of the machine's.
+    pub fn rate(&self) -> f64 {
+        self.0.borrow().rate
+    }
+
+    /// Everything a follower needs.
+    pub fn reading(&self) -> ClockReading {
+        let reading = *self.0.borrow();
+        ClockReading {
+            now: reading.now(),
+            rate: reading.rate,
+            limit: reading.limit,
+            version: reading.version,
+        }
+    }
+
+    /// Returns once the clock has been touched since it was at `version`, at most after `patience`.
+    pub async fn changed_since(&self, version: u64, patience: Duration) {
+        let mut readings = self.0.subscribe();
+        let changed = readings.wait_for(|reading| reading.version != version);
+        let _ = tokio::time::timeout(patience, changed).await;
+    }
+
+    /// From now on it runs `rate` times as fast as the machine's clock; 0 stops it. A rate below 0
+    /// or beyond all measure counts as the next that is sane.
+    pub fn set_rate(&self, rate: f64) {
+        self.touch(|reading| {
+            reading.rebase();
+            reading.rate = sane(rate);
+        });
+    }
+
+    /// It does not run past `limit` by itself. Time that a limit held back is made up for when
+    /// the limit moves on.
+    pub fn set_limit(&self, limit: Option<DateTime<Utc>>) {
+        self.touch(|reading| {
+            let now = reading.now();
+            reading.limit = limit.map(|limit| limit.max(now));
+        });
+    }
+
     /// Moves the clock forward to `target`; a target in its past changes nothing.
     pub fn advance_to(&self, target: DateTime<Utc>) {
+        self.touch(|reading| {
+            reading.rebase();
+            reading.at = reading.at.max(target);
+            reading.limit = reading.limit.map(|limit| limit.max(target));
+        });
+    }
+
+    /// Shows what another clock shows, as read a moment ago; never goes back.
+    pub fn follow(&self, leader: &ClockReading) {
+        self.touch(|reading| {
+            reading.rebase();
+            reading.at = reading.at.max(leader.now);
+            reading.rate = sane(leader.rate);
+            reading.limit = leader.limit.map(|limit| limit.max(reading.at));
+        });
+    }
+
+    fn touch(&self, change: impl FnOnce(&mut Reading)) {
         self.0.send_modify(|reading| {
-            let now = reading.now();
-            reading.at = now.max(target);
-            reading.running_since = reading.running_since.map(|_| Instant::now());
+            change(reading);
+            reading.version += 1;
         });
     }
 
@@ -103,22 +222,31 @@ impl VirtualClock {
         let mut readings = self.0.subscribe();
         loop {
             let reading = *readings.borrow_and_update();
-            let Ok(left) = (deadline - reading.now()).to_std() else {
-                return;
-            };
-            if left.is_zero() {
+            if reading.now() >= deadline {
                 return;
             }
             let moved = readings.changed();
-            if reading.running_since.is_some() {
-                tokio::select! {
+            match reading.left(deadline) {
+                Some(left) => tokio::select! {
                     () = tokio::time::sleep(left) => {}
                     _ = moved => {}
+                },
+                None => {
+                    if moved.await.is_err() {
+                        return;
+                    }
                 }
-            } else if moved.await.is_err() {
-                return;
             }
         }
+    }
+}
+
+/// A rate that a clock can run at: ten years a second at most.
+fn sane(rate: f64) -> f64 {
+    if rate.is_nan() {
+        0.0
+    } else {
+        rate.clamp(0.0, 3.2e8)
     }
 }
 
@@ -131,7 +259,6 @@ impl From<VirtualClock> for Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeDelta;
 
     #[tokio::test]
     async fn a_stopped_clock_wakes_its_sleepers_when_it_is_moved_past_them() {
@@ -157,5 +284,88 @@ mod tests {
         let clock = VirtualClock::stopped(start);
         clock.advance_to(start - TimeDelta::days(5));
         assert_eq!(clock.now(), start);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scaled_clock_runs_faster_and_changes_its_rate_on_the_way() {
+        let start = DateTime::UNIX_EPOCH;
+        let clock = VirtualClock::scaled(start, 86_400.0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), start + TimeDelta::days(2));
+        clock.set_rate(0.0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), start + TimeDelta::days(2));
+        clock.set_rate(3_600.0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), start + TimeDelta::hours(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scaled_clock_wakes_its_sleepers_in_scaled_time() {
+        let start = DateTime::UNIX_EPOCH;
+        let clock = VirtualClock::scaled(start, 86_400.0);
+        let began = Instant::now();
+        clock.sleep_until(start + TimeDelta::days(30)).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!((30.0..30.1).contains(&took), "{took}");
+        assert!(clock.now() >= start + TimeDelta::days(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleeper_on_a_stopped_clock_wakes_once_it_runs() {
+        let start = DateTime::UNIX_EPOCH;
+        let clock = VirtualClock::stopped(start);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(start + TimeDelta::days(1)).await }
+        });
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(!sleeper.is_finished());
+        clock.set_rate(86_400.0);
+        tokio::time::sleep(Duration::from_millis(1_010)).await;
+        assert!(sleeper.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_holds_the_clock_and_the_lost_time_is_made_up_for() {
+        let start = DateTime::UNIX_EPOCH;
+        let clock = VirtualClock::running(start);
+        clock.set_limit(Some(start + TimeDelta::seconds(5)));
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(clock.now(), start + TimeDelta::seconds(5));
+        clock.set_limit(Some(start + TimeDelta::seconds(2)));
+        assert_eq!(clock.now(), start + TimeDelta::seconds(5), "never back");
+        clock.set_limit(None);
+        assert_eq!(clock.now(), start + TimeDelta::seconds(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_shows_what_its_leader_shows_and_stops_where_that_must_stop() {
+        let start = DateTime::UNIX_EPOCH;
+        let leader = VirtualClock::scaled(start, 60.0);
+        leader.set_limit(Some(start + TimeDelta::minutes(3)));
+        let follower = VirtualClock::stopped(start);
+        follower.follow(&leader.reading());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(follower.now(), leader.now());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(follower.now(), start + TimeDelta::minutes(3));
+        let seen = leader.reading();
+        let waits = leader.changed_since(seen.version, Duration::from_secs(9));
+        let began = Instant::now();
+        tokio::join!(waits, async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            leader.advance_to(start + TimeDelta::days(1));
+        });
+        assert_eq!(began.elapsed().as_secs(), 1);
+        follower.follow(&leader.reading());
+        assert_eq!(follower.now(), start + TimeDelta::days(1));
+    }
+
+    #[test]
+    fn a_reading_without_a_rate_is_of_a_clock_that_runs() {
+        let reading: ClockReading =
+            serde_json::from_str(r#"{"now":"2027-01-01T00:00:00Z"}"#).unwrap();
+        assert_eq!((reading.rate, reading.limit), (1.0, None));
     }
 }
