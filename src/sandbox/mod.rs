@@ -16,6 +16,7 @@ mod clockwork;
 mod control;
 mod customers;
 mod delivery;
+mod details;
 mod disk;
 mod ecdsa;
 mod error;

@@ -158,6 +158,10 @@ impl Traffic {
             .clone()
     }
 
+    pub(super) fn outages(&self) -> BTreeMap<Store, Outage> {
+        self.outages.borrow().clone()
+    }
+
     pub(super) fn set_outage(&self, store: Store, outage: Option<Outage>) {
         self.outages.send_modify(|outages| {
             match outage {

@@ -3,6 +3,7 @@
 mod action;
 pub(super) mod api;
 mod auth;
+mod details;
 mod lifecycle;
 mod ocsp;
 mod operations;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::super::Sandbox;
 use super::super::customers::account;
+use super::super::details::Details;
 use super::super::truth::PurchaseTruth;
 use super::body::{Body, Params};
 use super::problem::Problem;
@@ -95,14 +96,30 @@ pub(super) struct Customer {
     name: String,
     /// An account id to buy with, for who has none of an app.
     account: Uuid,
-    purchases: Vec<PurchaseTruth>,
+    purchases: Vec<Purchase>,
+}
+
+/// A purchase: where it stands, and how it came to that.
+#[derive(Serialize)]
+struct Purchase {
+    #[serde(flatten)]
+    truth: PurchaseTruth,
+    #[serde(flatten)]
+    details: Details,
 }
 
 impl Customer {
     fn of(sandbox: &Sandbox, name: String) -> Self {
+        let purchases = sandbox.purchases(&name).into_iter();
         Self {
             account: account(&name),
-            purchases: sandbox.purchases(&name),
+            purchases: sandbox.inner.read(|world, _| {
+                let detailed = purchases.map(|truth| Purchase {
+                    details: Details::of(world, &truth),
+                    truth,
+                });
+                detailed.collect()
+            }),
             name,
         }
     }

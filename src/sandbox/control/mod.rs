@@ -69,7 +69,7 @@ fn api() -> Router<Sandbox> {
             "/webhooks",
             get(network::webhooks).post(network::set_webhooks),
         )
-        .route("/outage", post(network::outage))
+        .route("/outage", get(network::outages).post(network::outage))
         .route("/calls", get(network::calls))
         .route("/identity/token", post(identity_token))
         .route("/identity/rotate", post(rotate))

@@ -30,6 +30,11 @@ pub(super) async fn outage(
     StatusCode::NO_CONTENT
 }
 
+/// What each store's API suffers from; those that work are left out.
+pub(super) async fn outages(State(sandbox): State<Sandbox>) -> Json<BTreeMap<Store, Outage>> {
+    Json(sandbox.inner.traffic.outages())
+}
+
 pub(super) async fn calls(State(sandbox): State<Sandbox>) -> Json<BTreeMap<Endpoint, u64>> {
     Json(sandbox.store_calls())
 }

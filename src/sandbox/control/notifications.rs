@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::Sandbox;
-use super::super::delivery::{Attempt, DeliveryState, Notification, NotificationRecord, Source, Store};
+use super::super::delivery::{
+    Attempt, DeliveryState, Notification, NotificationRecord, Source, Store,
+};
 use super::super::error::SandboxError;
 use super::super::state::World;
 use super::body::{Body, Params};
@@ -32,7 +34,8 @@ pub(super) struct Summary {
     customer: Option<String>,
     created_at: DateTime<Utc>,
     state: DeliveryState,
-    attempts: Vec<Attempt>,
+    attempt_count: usize,
+    last_attempt: Option<Attempt>,
     next_attempt_at: Option<DateTime<Utc>>,
 }
 
@@ -49,7 +52,8 @@ impl Summary {
             customer: customer(record, world).map(str::to_owned),
             created_at: record.created_at,
             state: record.state,
-            attempts: record.attempts.clone(),
+            attempt_count: record.attempts.len(),
+            last_attempt: record.attempts.last().cloned(),
             next_attempt_at: notification.next_attempt,
         }
     }
@@ -118,6 +122,8 @@ pub(super) async fn list(
 pub(super) struct Detail {
     #[serde(flatten)]
     summary: Summary,
+    /// Every attempt, oldest first.
+    attempts: Vec<Attempt>,
     /// The request body with its signed documents and its base64 opened.
     decoded: Value,
     /// The request body as sent.
@@ -128,17 +134,18 @@ pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
 ) -> Result<Json<Detail>, Problem> {
-    let (summary, body) = sandbox
+    let (summary, record) = sandbox
         .inner
         .read(|world, _| {
             let found = world.outbox.find(&id)?;
-            Some((Summary::of(found, world), found.record.body.clone()))
+            Some((Summary::of(found, world), found.record.clone()))
         })
         .ok_or(SandboxError::UnknownNotification)?;
     Ok(Json(Detail {
         summary,
-        decoded: decode::body(&body),
-        body,
+        attempts: record.attempts,
+        decoded: decode::body(&record.body),
+        body: record.body,
     }))
 }
 

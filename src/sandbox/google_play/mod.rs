@@ -2,6 +2,7 @@
 
 mod action;
 pub(super) mod api;
+mod details;
 mod lifecycle;
 mod notification;
 pub(super) mod oauth;

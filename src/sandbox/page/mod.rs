@@ -18,10 +18,27 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 /// Name, media type and content of every file.
 const FILES: &[(&str, &str, &str)] = &[
     ("page.css", CSS, include_str!("page.css")),
+    ("parts.css", CSS, include_str!("parts.css")),
+    ("icon.svg", SVG, include_str!("icon.svg")),
     ("page.js", JS, include_str!("page.js")),
+    ("dom.js", JS, include_str!("dom.js")),
+    ("api.js", JS, include_str!("api.js")),
+    ("format.js", JS, include_str!("format.js")),
+    ("clock.js", JS, include_str!("clock.js")),
+    ("customers.js", JS, include_str!("customers.js")),
+    ("purchases.js", JS, include_str!("purchases.js")),
+    ("actions.js", JS, include_str!("actions.js")),
+    ("forms.js", JS, include_str!("forms.js")),
+    ("buy.js", JS, include_str!("buy.js")),
+    ("feed.js", JS, include_str!("feed.js")),
+    ("notification.js", JS, include_str!("notification.js")),
+    ("network.js", JS, include_str!("network.js")),
+    ("calls.js", JS, include_str!("calls.js")),
+    ("connect.js", JS, include_str!("connect.js")),
 ];
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const HTML: &str = "text/html; charset=utf-8";
 
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
