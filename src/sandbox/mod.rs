@@ -185,7 +185,7 @@ impl Sandbox {
     /// Apple refunds one transaction in full; access ends if it is the latest of its chain.
     pub async fn refund_app_store(&self, transaction_id: &str) -> Result<(), SandboxError> {
         self.inner
-            .act(|turn| turn.app_store_refund(transaction_id))
+            .act(|turn| turn.app_store_refund(transaction_id, 100))
             .await
     }
 

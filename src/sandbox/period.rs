@@ -61,6 +61,14 @@ impl Period {
         }
     }
 
+    /// So many of these periods in one.
+    pub(super) fn times(self, count: u8) -> Self {
+        Self {
+            count: self.count.saturating_mul(count.into()),
+            ..self
+        }
+    }
+
     /// The moment one period after `start`; the end of time where the calendar has no such day.
     pub fn after(self, start: DateTime<Utc>) -> DateTime<Utc> {
         let count = i64::from(self.count);

@@ -111,6 +111,13 @@ pub struct AppStoreProduct {
     pub price_milliunits: i64,
     /// ISO 4217 code.
     pub currency: String,
+    /// Price of one month of twelve, where a yearly subscription is also sold so; in thousandths
+    /// of the major unit.
+    #[serde(default)]
+    pub monthly_commitment_milliunits: Option<i64>,
+    /// Offers that Apple makes to who has left, by id.
+    #[serde(default)]
+    pub win_back_offers: Vec<String>,
 }
 
 /// What an App Store product is.
@@ -134,6 +141,8 @@ pub enum AppStoreKind {
     NonConsumable,
     /// Bought again and again.
     Consumable,
+    /// A subscription that ends by itself when the app says so; bought again and again.
+    NonRenewing,
 }
 
 impl AppStoreProduct {
@@ -161,12 +170,19 @@ impl AppStoreProduct {
         Self::priced(product_id, AppStoreKind::Consumable)
     }
 
+    /// A subscription that does not renew, at 9.99 USD.
+    pub fn non_renewing(product_id: &str) -> Self {
+        Self::priced(product_id, AppStoreKind::NonRenewing)
+    }
+
     fn priced(product_id: &str, kind: AppStoreKind) -> Self {
         Self {
             product_id: product_id.to_owned(),
             kind,
             price_milliunits: 9_990,
             currency: "USD".to_owned(),
+            monthly_commitment_milliunits: None,
+            win_back_offers: Vec::new(),
         }
     }
 }

@@ -77,7 +77,7 @@ fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
     let latest = chain.latest();
     let auto_renew = chain.subscription.as_ref().is_some_and(|s| s.auto_renew);
     let one_time = chain.subscription.is_none();
-    let refunded = latest.is_some_and(|t| t.revoked_at.is_some());
+    let refunded = latest.is_some_and(|t| t.revocation.is_some());
     PurchaseTruth {
         store: Store::AppStore,
         customer: chain.customer.clone(),

@@ -3,11 +3,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::error::SandboxError;
-use super::super::outcome::Outcome;
 use super::super::period::Period;
-use super::super::state::Turn;
 use super::Billing;
+use super::offers::Offer;
 
 /// One thing done at the App Store; `do` names the verb, the other fields are its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,74 +158,6 @@ pub struct AppStoreBuy {
     pub outside_app: bool,
 }
 
-/// A discount on a purchase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Offer {
-    /// Whom it is for.
-    pub kind: OfferKind,
-    /// How it is paid.
-    pub payment: OfferPayment,
-    /// The offer's own name; introductory offers have none.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// Length of one discounted period; none for [`OfferPayment::OneTime`].
-    #[serde(default)]
-    pub period: Option<Period>,
-    /// How many of these periods.
-    #[serde(default = "one")]
-    pub periods: u8,
-    /// Price of one period (of the whole, when paid up front) in thousandths of the major unit.
-    #[serde(default)]
-    pub price_milliunits: i64,
-}
-
-const fn one() -> u8 {
-    1
-}
-
-impl Offer {
-    /// A free trial for new subscribers.
-    pub const fn trial(period: Period) -> Self {
-        Self {
-            kind: OfferKind::Introductory,
-            payment: OfferPayment::FreeTrial,
-            id: None,
-            period: Some(period),
-            periods: 1,
-            price_milliunits: 0,
-        }
-    }
-}
-
-/// Whom an offer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OfferKind {
-    /// New subscribers.
-    Introductory,
-    /// Present and former subscribers whom the app chooses.
-    Promotional,
-    /// Holders of a code.
-    OfferCode,
-    /// Former subscribers whom Apple chooses.
-    WinBack,
-}
-
-/// How an offer is paid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OfferPayment {
-    /// Nothing.
-    FreeTrial,
-    /// A reduced price in every discounted period.
-    PayAsYouGo,
-    /// One price for all of the discounted time.
-    PayUpFront,
-    /// A reduced price for something that does not renew.
-    OneTime,
-}
-
 /// How a yearly subscription is paid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -281,44 +211,4 @@ pub enum ExternalPurchaseKind {
     Reminder,
     /// No report has come at all.
     Unreported,
-}
-
-impl Turn<'_> {
-    /// Does one thing at the App Store.
-    pub(in crate::sandbox) fn app_store(
-        &mut self,
-        action: AppStoreAction,
-    ) -> Result<Outcome, SandboxError> {
-        use AppStoreAction as Do;
-        let unplayed = || Err(SandboxError::Refused("not played yet"));
-        match action {
-            Do::Buy(buy) => return self.app_store_buy(&buy).map(Outcome::AppStore),
-            Do::SetAutoRenew {
-                original_transaction_id,
-                enabled,
-            } => self.app_store_set_auto_renew(&original_transaction_id, enabled)?,
-            Do::SetBilling {
-                original_transaction_id,
-                billing,
-            } => self.app_store_set_billing(&original_transaction_id, billing)?,
-            Do::Refund {
-                transaction_id,
-                percent: 100,
-            } => self.app_store_refund(&transaction_id)?,
-            Do::RedeemOffer { .. }
-            | Do::RequestRefund { .. }
-            | Do::DeclineRefund { .. }
-            | Do::Refund { .. }
-            | Do::ReverseRefund { .. }
-            | Do::Share { .. }
-            | Do::Unshare { .. }
-            | Do::RaisePrice { .. }
-            | Do::AnswerPrice { .. }
-            | Do::Extend { .. }
-            | Do::WithdrawProduct { .. }
-            | Do::RescindConsent { .. }
-            | Do::ExternalPurchase { .. } => return unplayed(),
-        }
-        Ok(Outcome::Done {})
-    }
 }

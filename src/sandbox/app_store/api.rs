@@ -137,7 +137,7 @@ async fn transaction(
     admit(&inner, Endpoint::AppleTransaction, &headers).await?;
     numeric(&id)?;
     inner.read(|world, now| {
-        if world.app_store.customers.values().any(|known| *known == id) {
+        if world.app_store.is_app_transaction(&id) {
             let message = "The app transaction id is not supported.";
             return Err(AppleError::Code(4_000_048, message));
         }
@@ -220,7 +220,7 @@ fn status_item(
     let signed_at = world.read_stamp(now);
     let latest = chain.latest().ok_or(NO_TRANSACTION)?;
     let transaction = payload::transaction(chain, latest, &inner.setup, signed_at)?;
-    let renewal = payload::renewal(chain, &inner.setup, signed_at)?.unwrap_or_default();
+    let renewal = payload::renewal(chain, &world.app_store.shelf(&inner.setup), signed_at)?.unwrap_or_default();
     Ok(json!({
         "status": status,
         "originalTransactionId": chain.original_transaction_id,
@@ -280,7 +280,7 @@ fn refunded(
         .app_store
         .chains_of(customer)
         .flat_map(|chain| chain.transactions.iter().map(move |t| (chain, t)))
-        .filter_map(|(chain, t)| Some((t.revoked_at?, chain, t)))
+        .filter_map(|(chain, t)| Some((t.revoked_at()?, chain, t)))
         .collect();
     found.sort_by(|(a, _, x), (b, _, y)| a.cmp(b).then_with(|| x.id.cmp(&y.id)));
     found

@@ -10,7 +10,7 @@ impl Chain {
         Details {
             billing: subscription.map(|subscription| subscription.billing),
             period_start: latest.map(|transaction| transaction.purchased_at),
-            transactions: self.transactions.iter().map(receipt).collect(),
+            transactions: self.transactions.iter().map(|t| receipt(t)).collect(),
         }
     }
 }
@@ -23,7 +23,17 @@ fn receipt(transaction: &Transaction) -> Receipt {
         until: transaction.expires_at,
         price_micros: transaction.price_milliunits.saturating_mul(1_000),
         currency: transaction.currency.clone(),
-        refunded_at: transaction.revoked_at,
-        note: transaction.upgraded.then_some("upgraded"),
+        refunded_at: transaction.revoked_at(),
+        note: note(transaction),
     }
+}
+
+fn note(transaction: &Transaction) -> Option<&'static str> {
+    if transaction.upgraded {
+        return Some("upgraded");
+    }
+    if transaction.shared_from.is_some() {
+        return Some("family");
+    }
+    transaction.refund_request.map(|_| "refund requested")
 }

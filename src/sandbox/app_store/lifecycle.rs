@@ -1,14 +1,21 @@
 //! What happens to an App Store chain, as a state machine that knows neither keys nor the network:
 //! each step changes the chain and says what Apple will tell about it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::super::ids::Ids;
-use super::super::period::Period;
-use super::super::setup::{AppStoreKind, AppStoreProduct, StoreSetup, Timing};
-use super::{Billing, Signal, Transaction};
+use super::super::setup::Timing;
+use super::commitment::{self, Commitment};
+use super::family::Sharing;
+use super::offers::OfferRun;
+use super::price::PriceIncrease;
+use super::shelf::{Shelf, Terms};
+use super::transaction::{Transaction, shared_list};
+use super::{Billing, Signal};
 
 /// One original transaction id and everything that followed from it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,24 +23,36 @@ pub(in crate::sandbox) struct Chain {
     pub(in crate::sandbox) original_transaction_id: String,
     pub(in crate::sandbox) customer: String,
     pub(in crate::sandbox) app_transaction_id: String,
+    /// What the next transactions will carry; each keeps its own.
     pub(in crate::sandbox) app_account_token: Option<Uuid>,
     /// Oldest first; never empty.
-    pub(in crate::sandbox) transactions: Vec<Transaction>,
+    #[serde(with = "shared_list")]
+    pub(in crate::sandbox) transactions: Vec<Arc<Transaction>>,
     /// Present for auto-renewable subscriptions.
     pub(in crate::sandbox) subscription: Option<Subscription>,
+    pub(in crate::sandbox) sharing: Sharing,
 }
 
 /// The renewing part of a chain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::sandbox) struct Subscription {
     pub(in crate::sandbox) group: String,
-    /// Product of the next period; differs from the current one after a downgrade.
+    /// Product of the next period (of the next commitment, while one runs); differs from the
+    /// current one after a downgrade.
     pub(in crate::sandbox) renews_to: String,
+    /// What the customer wants; a commitment goes on being charged whatever it is.
     pub(in crate::sandbox) auto_renew: bool,
     pub(in crate::sandbox) billing: Billing,
     pub(in crate::sandbox) phase: Phase,
-    /// When the customer last came back, or first came.
+    /// When the customer first came, or last came back after a long absence.
     pub(in crate::sandbox) since: DateTime<Utc>,
+    /// The offer that the next charge is made with.
+    pub(in crate::sandbox) next_offer: Option<OfferRun>,
+    /// A higher price that the next renewal brings.
+    pub(in crate::sandbox) price_increase: Option<PriceIncrease>,
+    pub(in crate::sandbox) commitment: Option<Commitment>,
+    /// When the developer extended the period.
+    pub(in crate::sandbox) extended_at: Vec<DateTime<Utc>>,
 }
 
 /// Where a subscription stands.
@@ -44,55 +63,83 @@ pub(in crate::sandbox) enum Phase {
     Active,
     /// Paid for, but the charge for the next period has failed.
     Declined,
+    /// Paid for, but there will be no next period, whatever the customer wants.
+    Ending { intent: Intent },
     /// Unpaid, with access.
     Grace { until: DateTime<Utc> },
     /// Unpaid, without access, still being charged.
     Retry { until: DateTime<Utc> },
-    /// Ended; the intent is Apple's `expirationIntent`.
-    Expired { intent: u8 },
-    /// Refunded.
+    /// Ended.
+    Expired { intent: Intent },
+    /// Refunded, or no longer shared.
     Revoked,
 }
 
-/// What a subscription product costs and gives.
-#[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
-    product: &'a AppStoreProduct,
-    pub(super) period: Period,
-    pub(super) group: &'a str,
-    rank: u32,
-    grace_days: u16,
-    retry_days: u16,
+/// Why a subscription ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::sandbox) enum Intent {
+    /// The customer wanted no more.
+    Voluntary,
+    /// No payment could be had.
+    Billing,
+    /// The customer did not agree to a higher price.
+    PriceIncrease,
+    /// There is nothing to renew to.
+    NotForSale,
+    /// Anything else.
+    Other,
 }
 
-impl<'a> Terms<'a> {
-    pub(super) fn of(product: &'a AppStoreProduct) -> Option<Self> {
-        match &product.kind {
-            AppStoreKind::AutoRenewable {
-                period,
-                group,
-                rank,
-                grace_days,
-                retry_days,
-            } => Some(Self {
-                product,
-                period: *period,
-                group,
-                rank: *rank,
-                grace_days: *grace_days,
-                retry_days: *retry_days,
-            }),
-            AppStoreKind::NonConsumable | AppStoreKind::Consumable => None,
+impl Intent {
+    /// Apple's `expirationIntent`.
+    pub(in crate::sandbox) const fn code(self) -> u8 {
+        match self {
+            Self::Voluntary => 1,
+            Self::Billing => 2,
+            Self::PriceIncrease => 3,
+            Self::NotForSale => 4,
+            Self::Other => 5,
         }
     }
 
-    fn find(setup: &'a StoreSetup, product_id: &str) -> Option<Self> {
-        setup.app_store_product(product_id).and_then(Self::of)
+    /// Subtype of the EXPIRED notification.
+    const fn subtype(self) -> Option<&'static str> {
+        match self {
+            Self::Voluntary => Some("VOLUNTARY"),
+            Self::Billing => Some("BILLING_RETRY"),
+            Self::PriceIncrease => Some("PRICE_INCREASE"),
+            Self::NotForSale => Some("PRODUCT_NOT_FOR_SALE"),
+            Self::Other => None,
+        }
+    }
+}
+
+impl Subscription {
+    /// A subscription that has nothing charged yet.
+    pub(super) fn new(group: &str, product_id: &str, since: DateTime<Utc>) -> Self {
+        Self {
+            group: group.to_owned(),
+            renews_to: product_id.to_owned(),
+            auto_renew: true,
+            billing: Billing::Works,
+            phase: Phase::Active,
+            since,
+            next_offer: None,
+            price_increase: None,
+            commitment: None,
+            extended_at: Vec::new(),
+        }
     }
 
-    /// Whether a move from `other` to this takes effect at once.
-    pub(super) fn is_upgrade_from(&self, other: &Self) -> bool {
-        self.rank < other.rank || (self.rank == other.rank && self.period == other.period)
+    /// Whether another charge follows the current period.
+    pub(in crate::sandbox) fn renews(&self) -> bool {
+        self.auto_renew || self.is_committed()
+    }
+
+    /// Whether months of a commitment are left to be charged.
+    pub(super) fn is_committed(&self) -> bool {
+        self.commitment.is_some_and(|running| running.has_more())
     }
 }
 
@@ -101,22 +148,31 @@ impl<'a> Terms<'a> {
 pub(super) struct Charge<'a> {
     pub(super) terms: Terms<'a>,
     pub(super) at: DateTime<Utc>,
-    pub(super) trial: Option<Period>,
     pub(super) renewal: bool,
 }
 
 impl Chain {
     /// The latest transaction.
     pub(in crate::sandbox) fn latest(&self) -> Option<&Transaction> {
-        self.transactions.last()
+        self.transactions.last().map(|latest| &**latest)
     }
 
-    pub(super) fn transaction(&self, id: &str) -> Option<&Transaction> {
-        self.transactions.iter().find(|t| t.id == id)
+    pub(super) fn latest_mut(&mut self) -> Option<&mut Transaction> {
+        self.transactions.last_mut().map(Arc::make_mut)
+    }
+
+    pub(in crate::sandbox) fn transaction(&self, id: &str) -> Option<&Transaction> {
+        let mut newest_first = self.transactions.iter().rev();
+        newest_first.find(|t| t.id == id).map(|found| &**found)
+    }
+
+    pub(super) fn transaction_mut(&mut self, id: &str) -> Option<&mut Transaction> {
+        let mut newest_first = self.transactions.iter_mut().rev();
+        newest_first.find(|t| t.id == id).map(Arc::make_mut)
     }
 
     /// End of the latest paid period.
-    fn expires_at(&self) -> DateTime<Utc> {
+    pub(super) fn expires_at(&self) -> DateTime<Utc> {
         self.latest()
             .and_then(|t| t.expires_at)
             .unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -129,6 +185,7 @@ impl Chain {
             Phase::Grace { until } => until,
             Phase::Active
             | Phase::Declined
+            | Phase::Ending { .. }
             | Phase::Retry { .. }
             | Phase::Expired { .. }
             | Phase::Revoked => self.expires_at(),
@@ -136,23 +193,25 @@ impl Chain {
     }
 
     pub(super) fn signal(&self, kind: &'static str, subtype: Option<&'static str>) -> Signal {
-        Signal {
-            kind,
-            subtype,
-            transaction_id: self.latest().map(|t| t.id.clone()).unwrap_or_default(),
-        }
+        let latest = self.latest().map(|t| t.id.clone());
+        Signal::about(latest.unwrap_or_default(), kind, subtype)
     }
 
-    /// When something happens to this chain by itself.
+    /// When something happens to this chain by itself; what is shared follows its purchaser.
     pub(in crate::sandbox) fn next_due(&self, timing: &Timing) -> Option<DateTime<Utc>> {
+        if self.sharing.is_shared() {
+            return None;
+        }
         let subscription = self.subscription.as_ref()?;
         let expires = self.expires_at();
         let seconds = |count: u32| TimeDelta::seconds(count.into());
         match subscription.phase {
-            Phase::Active if subscription.auto_renew => {
+            Phase::Active if subscription.renews() => {
                 Some(expires - seconds(timing.apple_renewal_lead_seconds))
             }
-            Phase::Active => Some(expires + seconds(timing.apple_expiry_lag_seconds)),
+            Phase::Active | Phase::Ending { .. } => {
+                Some(expires + seconds(timing.apple_expiry_lag_seconds))
+            }
             Phase::Declined => Some(expires),
             Phase::Grace { until } | Phase::Retry { until } => Some(until),
             Phase::Expired { .. } | Phase::Revoked => None,
@@ -160,86 +219,117 @@ impl Chain {
     }
 
     /// Lets happen what is due.
-    pub(super) fn play(&mut self, setup: &StoreSetup, ids: &mut Ids) -> Vec<Signal> {
+    pub(super) fn play(&mut self, shelf: &Shelf<'_>, ids: &mut Ids) -> Vec<Signal> {
         let expires = self.expires_at();
-        let Some(subscription) = self.subscription.as_mut() else {
+        let Some(subscription) = self.subscription.as_ref() else {
             return Vec::new();
         };
         let pays = subscription.billing == Billing::Works;
         match subscription.phase {
-            Phase::Active if !subscription.auto_renew => self.expire(1, Some("VOLUNTARY")),
-            Phase::Active if !pays => {
-                subscription.phase = Phase::Declined;
-                Vec::new()
-            }
-            Phase::Active => self.renew(setup, ids, expires, None),
-            Phase::Declined if pays => self.renew(setup, ids, expires, None),
-            Phase::Declined => self.fail_to_renew(setup, expires),
+            Phase::Active if !subscription.renews() => self.expire(Intent::Voluntary),
+            Phase::Active | Phase::Declined => match self.next_terms(shelf) {
+                Err(intent) => {
+                    self.enter(Phase::Ending { intent });
+                    Vec::new()
+                }
+                Ok(terms) if pays => self.renew(terms, expires, None, ids),
+                Ok(_) if subscription.phase == Phase::Active => {
+                    self.enter(Phase::Declined);
+                    Vec::new()
+                }
+                Ok(_) => self.fail_to_renew(shelf, expires),
+            },
+            Phase::Ending { intent } => self.expire(intent),
             Phase::Grace { until } => {
-                let retry = self.retry_days(setup);
+                let retry = self.retry_days(shelf);
                 self.enter(Phase::Retry {
                     until: until.max(expires + retry),
                 });
                 vec![self.signal("GRACE_PERIOD_EXPIRED", None)]
             }
-            Phase::Retry { .. } => self.expire(2, Some("BILLING_RETRY")),
+            Phase::Retry { .. } => self.expire(Intent::Billing),
             Phase::Expired { .. } | Phase::Revoked => Vec::new(),
         }
     }
 
-    fn enter(&mut self, phase: Phase) {
+    pub(super) fn enter(&mut self, phase: Phase) {
         if let Some(subscription) = self.subscription.as_mut() {
             subscription.phase = phase;
         }
     }
 
-    fn retry_days(&self, setup: &StoreSetup) -> TimeDelta {
-        let terms = self
-            .latest()
-            .and_then(|t| Terms::find(setup, &t.product_id));
-        TimeDelta::days(terms.map_or(60, |t| t.retry_days.into()))
+    fn current_terms<'a>(&self, shelf: &Shelf<'a>) -> Option<Terms<'a>> {
+        self.latest().and_then(|t| shelf.terms(&t.product_id))
     }
 
-    fn expire(&mut self, intent: u8, subtype: Option<&'static str>) -> Vec<Signal> {
+    fn retry_days(&self, shelf: &Shelf<'_>) -> TimeDelta {
+        let terms = self.current_terms(shelf);
+        let days = terms.map_or(60, |terms| terms.retry_days);
+        TimeDelta::days(match self.is_committed() {
+            true => commitment::RETRY_DAYS.into(),
+            false => days.into(),
+        })
+    }
+
+    fn is_committed(&self) -> bool {
+        self.subscription
+            .as_ref()
+            .is_some_and(Subscription::is_committed)
+    }
+
+    pub(super) fn expire(&mut self, intent: Intent) -> Vec<Signal> {
         if let Some(subscription) = self.subscription.as_mut() {
             subscription.auto_renew = false;
+            subscription.commitment = None;
             subscription.phase = Phase::Expired { intent };
         }
-        vec![self.signal("EXPIRED", subtype)]
+        vec![self.signal("EXPIRED", intent.subtype())]
     }
 
-    fn fail_to_renew(&mut self, setup: &StoreSetup, expires: DateTime<Utc>) -> Vec<Signal> {
-        let grace = self
-            .latest()
-            .and_then(|t| Terms::find(setup, &t.product_id))
-            .map_or(0, |t| t.grace_days);
-        if grace == 0 {
-            let until = expires + self.retry_days(setup);
+    fn fail_to_renew(&mut self, shelf: &Shelf<'_>, expires: DateTime<Utc>) -> Vec<Signal> {
+        let terms = self.current_terms(shelf);
+        let days = terms.map_or(0, |terms| terms.grace_days);
+        if days == 0 || self.is_committed() {
+            let until = expires + self.retry_days(shelf);
             self.enter(Phase::Retry { until });
             return vec![self.signal("DID_FAIL_TO_RENEW", None)];
         }
-        let until = expires + TimeDelta::days(grace.into());
+        // Never longer than the period, which matters for weeks.
+        let period_end = terms.map_or(expires, |terms| terms.period.after(expires));
+        let until = (expires + TimeDelta::days(days.into())).min(period_end);
         self.enter(Phase::Grace { until });
         vec![self.signal("DID_FAIL_TO_RENEW", Some("GRACE_PERIOD"))]
+    }
+
+    /// What the next period is to be of, or why there is none.
+    pub(super) fn next_terms<'a>(&self, shelf: &Shelf<'a>) -> Result<Terms<'a>, Intent> {
+        let subscription = self.subscription.as_ref().ok_or(Intent::Other)?;
+        if subscription.is_committed() {
+            return self.current_terms(shelf).ok_or(Intent::NotForSale);
+        }
+        if subscription
+            .price_increase
+            .is_some_and(|increase| !increase.accepted())
+        {
+            return Err(Intent::PriceIncrease);
+        }
+        let next = shelf.terms_for_sale(&subscription.renews_to);
+        next.ok_or(Intent::NotForSale)
     }
 
     /// Charges the next period, which starts at `start`.
     fn renew(
         &mut self,
-        setup: &StoreSetup,
-        ids: &mut Ids,
+        terms: Terms<'_>,
         start: DateTime<Utc>,
         subtype: Option<&'static str>,
+        ids: &mut Ids,
     ) -> Vec<Signal> {
-        let next = self.subscription.as_ref().map(|s| s.renews_to.clone());
-        let Some(terms) = next.and_then(|product| Terms::find(setup, &product)) else {
-            return self.expire(4, Some("PRODUCT_NOT_FOR_SALE"));
-        };
+        self.continue_commitment(&terms, start);
         self.charge(
             Charge {
                 terms,
                 at: start,
-                trial: None,
                 renewal: true,
             },
             ids,
@@ -247,31 +337,75 @@ impl Chain {
         vec![self.signal("DID_RENEW", subtype)]
     }
 
-    /// Adds the transaction of a successful charge; the subscription is active again.
+    /// The next month of a commitment; after its last one a new commitment to the same product.
+    fn continue_commitment(&mut self, terms: &Terms<'_>, start: DateTime<Utc>) {
+        let same = self
+            .latest()
+            .is_some_and(|t| t.product_id == terms.product.product_id);
+        let Some(subscription) = self.subscription.as_mut() else {
+            return;
+        };
+        subscription.commitment = match subscription.commitment {
+            Some(running) if running.has_more() => Some(running.next(start)),
+            Some(_) if same => terms
+                .product
+                .monthly_commitment_milliunits
+                .map(|price| Commitment::begin(price, start)),
+            Some(_) | None => None,
+        };
+    }
+
+    /// Adds the transaction of a successful charge, made with the offer and for the month of the
+    /// commitment that the subscription holds; the subscription is active again.
     pub(super) fn charge(&mut self, charge: Charge<'_>, ids: &mut Ids) {
+        let Some(subscription) = self.subscription.as_mut() else {
+            return;
+        };
+        let Terms {
+            product, period, ..
+        } = charge.terms;
+        let offer = subscription.next_offer.take();
+        let committed = subscription.commitment;
+        let (price_milliunits, expires_at) = match (&offer, committed) {
+            (Some(run), _) => (run.price_milliunits(), run.end(period, charge.at)),
+            (None, Some(running)) => (
+                running.monthly_milliunits,
+                commitment::MONTH.after(charge.at),
+            ),
+            (None, None) => (charge.terms.price_milliunits, period.after(charge.at)),
+        };
+        let applied = offer.as_ref().map(|run| run.applied(period));
+        subscription.next_offer = offer.and_then(OfferRun::after_charge);
+        subscription.price_increase = None;
+        subscription.phase = Phase::Active;
         let prefix = transaction_prefix(&self.original_transaction_id);
-        let product = charge.terms.product;
-        let period = charge.trial.unwrap_or(charge.terms.period);
-        self.transactions.push(Transaction {
+        let transaction = Transaction {
             id: match self.transactions.is_empty() {
                 true => self.original_transaction_id.clone(),
                 false => ids.number(prefix, 15),
             },
             web_order_line_item_id: Some(ids.number(prefix, 15)),
+            order_id: Some(ids.number("M", 12)),
             product_id: product.product_id.clone(),
             purchased_at: charge.at,
-            expires_at: Some(period.after(charge.at)),
-            price_milliunits: match charge.trial {
-                Some(_) => 0,
-                None => product.price_milliunits,
-            },
+            expires_at: Some(expires_at),
+            quantity: 1,
+            price_milliunits,
             currency: product.currency.clone(),
-            trial: charge.trial,
+            app_account_token: self.app_account_token,
+            offer: applied,
             renewal: charge.renewal,
-            revoked_at: None,
             upgraded: false,
-        });
-        self.enter(Phase::Active);
+            revocation: None,
+            commitment: committed.map(|running| running.period()),
+            shared_from: None,
+            refund_request: None,
+            finished: false,
+            consumption: None,
+            modified_at: DateTime::UNIX_EPOCH,
+            revision: 0,
+        };
+        self.transactions.push(Arc::new(transaction));
     }
 
     /// The customer turns auto-renewal on or off.
@@ -290,14 +424,15 @@ impl Chain {
         if subscription.phase == Phase::Declined {
             subscription.phase = Phase::Active;
         }
+        let ends = unpaid && !subscription.renews();
         let subtype = match enabled {
             true => "AUTO_RENEW_ENABLED",
             false => "AUTO_RENEW_DISABLED",
         };
         let mut signals = vec![self.signal("DID_CHANGE_RENEWAL_STATUS", Some(subtype))];
-        if unpaid && !enabled {
+        if ends {
             // Nobody is left to be charged: access ends with the wish to leave.
-            signals.extend(self.expire(1, Some("VOLUNTARY")));
+            signals.extend(self.expire(Intent::Voluntary));
         }
         signals
     }
@@ -307,7 +442,7 @@ impl Chain {
         &mut self,
         billing: Billing,
         now: DateTime<Utc>,
-        setup: &StoreSetup,
+        shelf: &Shelf<'_>,
         ids: &mut Ids,
     ) -> Vec<Signal> {
         let expires = self.expires_at();
@@ -316,48 +451,44 @@ impl Chain {
         };
         subscription.billing = billing;
         let recovered = Some("BILLING_RECOVERY");
-        match (billing, subscription.phase) {
-            // Within grace the billing date stays; out of retry it moves to the day of recovery.
-            (Billing::Works, Phase::Grace { .. }) => self.renew(setup, ids, expires, recovered),
-            (Billing::Works, Phase::Retry { .. }) => self.renew(setup, ids, now, recovered),
-            (Billing::Works, Phase::Declined) => self.renew(setup, ids, expires, None),
-            _ => Vec::new(),
+        // Within grace the billing date stays; out of retry it moves to the day of recovery.
+        let (start, subtype) = match (billing, subscription.phase) {
+            (Billing::Works, Phase::Grace { .. }) => (expires, recovered),
+            (Billing::Works, Phase::Retry { .. }) => (now, recovered),
+            (Billing::Works, Phase::Declined) => (expires, None),
+            (
+                Billing::Works,
+                Phase::Active | Phase::Ending { .. } | Phase::Expired { .. } | Phase::Revoked,
+            )
+            | (Billing::Fails, _) => return Vec::new(),
+        };
+        match self.next_terms(shelf) {
+            Ok(terms) => self.renew(terms, start, subtype, ids),
+            // Still paid for: the end comes with the end of the period.
+            Err(intent) if now < expires => {
+                self.enter(Phase::Ending { intent });
+                Vec::new()
+            }
+            Err(intent) => self.expire(intent),
         }
-    }
-
-    /// Refunds one transaction in full; ends the subscription only if it is the latest.
-    pub(super) fn refund(&mut self, transaction_id: &str, now: DateTime<Utc>) -> Option<Signal> {
-        let latest = self.latest()?.id == transaction_id;
-        let transaction = self
-            .transactions
-            .iter_mut()
-            .find(|t| t.id == transaction_id && t.revoked_at.is_none())?;
-        transaction.revoked_at = Some(now);
-        if let Some(subscription) = self.subscription.as_mut().filter(|_| latest) {
-            subscription.auto_renew = false;
-            subscription.phase = Phase::Revoked;
-        }
-        Some(Signal {
-            kind: "REFUND",
-            subtype: None,
-            transaction_id: transaction_id.to_owned(),
-        })
     }
 
     /// Whether the customer has the use of the latest transaction.
     pub(in crate::sandbox) fn entitles(&self, now: DateTime<Utc>) -> bool {
         match &self.subscription {
             Some(_) => matches!(self.status(now), Some(1 | 4)),
-            None => self.latest().is_some_and(|t| t.revoked_at.is_none()),
+            None => self.latest().is_some_and(|t| t.revocation.is_none()),
         }
     }
 
     /// Apple's `status`, for subscriptions.
     pub(in crate::sandbox) fn status(&self, now: DateTime<Utc>) -> Option<u8> {
         let subscription = self.subscription.as_ref()?;
+        let over = now >= self.expires_at();
         Some(match subscription.phase {
-            Phase::Active if !subscription.auto_renew && now >= self.expires_at() => 2,
-            Phase::Active | Phase::Declined => 1,
+            Phase::Active if !subscription.renews() && over => 2,
+            Phase::Ending { .. } if over => 2,
+            Phase::Active | Phase::Declined | Phase::Ending { .. } => 1,
             Phase::Grace { .. } => 4,
             Phase::Retry { .. } => 3,
             Phase::Expired { .. } => 2,
@@ -367,7 +498,7 @@ impl Chain {
 }
 
 /// Ids in the sandbox and in production differ in their first digits; a chain keeps its own.
-fn transaction_prefix(id: &str) -> &'static str {
+pub(super) fn transaction_prefix(id: &str) -> &'static str {
     match id.starts_with("2000000") {
         true => "2000000",
         false => "57000",

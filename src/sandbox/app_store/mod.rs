@@ -1,26 +1,47 @@
 //! The simulated App Store: what customers own, what happens to it, and what Apple says about it.
+//!
+//! ```text
+//! action ─▶ operations ─▶ chain (lifecycle, plan, refund, family, …) ─▶ settle ─▶ notifications
+//!                                      clockwork: play ─┘                └─▶ family members' chains
+//! ```
 
 mod action;
 pub(super) mod api;
 mod auth;
+mod commitment;
 mod details;
+mod extension;
+mod family;
 mod lifecycle;
+mod notification;
 mod ocsp;
+mod offers;
 mod operations;
 mod payload;
+mod plan;
+mod price;
+mod purchase;
+mod refund;
+mod settle;
+mod shelf;
+mod transaction;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::period::Period;
+use super::ids::Ids;
+use super::setup::StoreSetup;
 pub use action::{
-    AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, Offer, OfferKind,
-    OfferPayment, RefundReason,
+    AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, RefundReason,
 };
+use extension::MassExtensionResult;
 pub(super) use lifecycle::Chain;
 pub use ocsp::OcspAnswer;
+pub use offers::{Offer, OfferKind, OfferPayment};
+use shelf::{Changes, Shelf};
+pub(super) use transaction::Transaction;
 
 /// What the buyer's device holds after a purchase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +70,41 @@ pub(super) struct AppStore {
     /// By original transaction id.
     pub(super) chains: BTreeMap<String, Chain>,
     /// Every transaction id, to the chain it belongs to.
-    pub(super) chain_of: BTreeMap<String, String>,
-    /// `appTransactionId` of each customer.
-    pub(super) customers: BTreeMap<String, String>,
+    chain_of: BTreeMap<String, String>,
+    /// Apple accounts by name.
+    customers: BTreeMap<String, Customer>,
+    /// `appTransactionId`, to the name of the customer.
+    customer_of: BTreeMap<String, String>,
+    /// Order id, to the transactions that were ordered.
+    orders: BTreeMap<String, Vec<String>>,
+    /// Changes of transactions so far.
+    revision: u64,
+    changes: Changes,
+    /// Extensions for all subscribers, by the developer's name for the request.
+    mass_extensions: BTreeMap<String, MassExtensionResult>,
+    /// Tokens for purchases outside the App Store, with their time of birth.
+    external_tokens: BTreeMap<String, DateTime<Utc>>,
+    /// What each chain was before its last change, for answers that lag behind.
+    #[serde(skip)]
+    before: BTreeMap<String, Before>,
+}
+
+/// An Apple account, as far as it has to do with the app.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Customer {
+    pub(super) app_transaction_id: String,
+    /// When the app was first downloaded.
+    pub(super) since: DateTime<Utc>,
+    /// Original transaction ids, oldest first.
+    pub(super) chains: Vec<String>,
+}
+
+/// A chain as it was.
+pub(super) struct Before {
+    /// None if there was no such chain.
+    pub(super) chain: Option<Chain>,
+    /// When that ceased to be true.
+    pub(super) changed_at: DateTime<Utc>,
 }
 
 impl AppStore {
@@ -62,39 +115,68 @@ impl AppStore {
 
     /// The customer that a transaction id, original or not, or an `appTransactionId` belongs to.
     pub(super) fn customer_by_any(&self, id: &str) -> Option<&str> {
-        if let Some(chain) = self.chain_by_transaction(id) {
-            return Some(&chain.customer);
+        match self.chain_by_transaction(id) {
+            Some(chain) => Some(&chain.customer),
+            None => self.customer_of.get(id).map(String::as_str),
         }
-        self.customers
-            .iter()
-            .find(|(_, app_transaction_id)| *app_transaction_id == id)
-            .map(|(customer, _)| customer.as_str())
     }
 
-    /// All chains of a customer.
-    pub(super) fn chains_of<'a>(&'a self, customer: &'a str) -> impl Iterator<Item = &'a Chain> {
-        self.chains
-            .values()
-            .filter(move |chain| chain.customer == customer)
+    /// Whether the id is an `appTransactionId`.
+    pub(super) fn is_app_transaction(&self, id: &str) -> bool {
+        self.customer_of.contains_key(id)
     }
-}
 
-/// One purchase, renewal or one-time charge.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Transaction {
-    pub(super) id: String,
-    pub(super) web_order_line_item_id: Option<String>,
-    pub(super) product_id: String,
-    pub(super) purchased_at: DateTime<Utc>,
-    /// End of the period that was paid; subscriptions only.
-    pub(super) expires_at: Option<DateTime<Utc>>,
-    pub(super) price_milliunits: i64,
-    pub(super) currency: String,
-    pub(super) trial: Option<Period>,
-    pub(super) renewal: bool,
-    pub(super) revoked_at: Option<DateTime<Utc>>,
-    /// Superseded by an upgrade.
-    pub(super) upgraded: bool,
+    /// What is known of a customer.
+    pub(super) fn customer(&self, name: &str) -> Option<&Customer> {
+        self.customers.get(name)
+    }
+
+    /// All chains of a customer, oldest first.
+    pub(super) fn chains_of<'a>(&'a self, customer: &str) -> impl Iterator<Item = &'a Chain> {
+        let ids = self.customers.get(customer).map(|known| &known.chains);
+        ids.into_iter()
+            .flatten()
+            .filter_map(|id| self.chains.get(id))
+    }
+
+    /// Ids of the transactions that an order on a receipt is for.
+    pub(super) fn transactions_of_order(&self, order_id: &str) -> &[String] {
+        self.orders.get(order_id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What became of an extension for all subscribers.
+    pub(super) fn mass_extension(&self, request_identifier: &str) -> Option<&MassExtensionResult> {
+        self.mass_extensions.get(request_identifier)
+    }
+
+    /// What a chain was before its last change, if it has changed since the start.
+    pub(super) fn before(&self, original_transaction_id: &str) -> Option<&Before> {
+        self.before.get(original_transaction_id)
+    }
+
+    /// The products as they are sold now.
+    pub(super) fn shelf<'a>(&'a self, setup: &'a StoreSetup) -> Shelf<'a> {
+        Shelf::new(setup, &self.changes)
+    }
+
+    fn transaction_mut(&mut self, transaction_id: &str) -> Option<&mut Transaction> {
+        let chain = self.chain_of.get(transaction_id)?;
+        self.chains.get_mut(chain)?.transaction_mut(transaction_id)
+    }
+
+    /// The customer of that name, known from now on.
+    fn customer_mut(&mut self, name: &str, ids: &mut Ids, now: DateTime<Utc>) -> &mut Customer {
+        let by_app_transaction = &mut self.customer_of;
+        self.customers.entry(name.to_owned()).or_insert_with(|| {
+            let app_transaction_id = ids.number("70", 18);
+            by_app_transaction.insert(app_transaction_id.clone(), name.to_owned());
+            Customer {
+                app_transaction_id,
+                since: now,
+                chains: Vec::new(),
+            }
+        })
+    }
 }
 
 /// Something that Apple tells about a chain.
@@ -104,4 +186,17 @@ pub(super) struct Signal {
     pub(super) subtype: Option<&'static str>,
     /// The transaction it is about.
     pub(super) transaction_id: String,
+    /// Why the customer wants a refund; only where Apple asks about the consumption.
+    pub(super) consumption_reason: Option<RefundReason>,
+}
+
+impl Signal {
+    fn about(transaction_id: String, kind: &'static str, subtype: Option<&'static str>) -> Self {
+        Self {
+            kind,
+            subtype,
+            transaction_id,
+            consumption_reason: None,
+        }
+    }
 }

@@ -1,161 +1,92 @@
-//! What customers and Apple's staff do: buy, cancel, stop paying, refund.
+//! What customers, the developer and Apple's staff do to purchases that exist.
 
-use super::super::agenda::Due;
+use serde_json::Value;
+use uuid::Uuid;
+
 use super::super::error::SandboxError;
-use super::super::setup::{AppStoreKind, AppStoreProduct, Environment};
+use super::super::outcome::Outcome;
+use super::super::setup::{Environment, storefront};
 use super::super::state::Turn;
-use super::lifecycle::{Chain, Charge, Phase, Subscription, Terms};
-use super::{AppStoreBuy, AppStorePurchase, Billing, Signal, Transaction, payload};
+use super::action::{AppStoreAction, ExternalPurchaseKind, RefundReason};
+use super::extension::{DAYS_MAX, Extended, ExtensionRefusal, MassExtension, MassExtensionResult};
+use super::lifecycle::Chain;
+use super::{Billing, Signal, payload};
 
 impl Turn<'_> {
-    /// A customer buys something.
-    pub(in crate::sandbox) fn app_store_buy(
+    /// Does one thing at the App Store.
+    pub(in crate::sandbox) fn app_store(
         &mut self,
-        buy: &AppStoreBuy,
-    ) -> Result<AppStorePurchase, SandboxError> {
-        let setup = self.setup;
-        let product = setup
-            .app_store_product(&buy.product_id)
-            .ok_or_else(|| SandboxError::UnknownProduct(buy.product_id.clone()))?;
-        let (chain, signal) = match Terms::of(product) {
-            Some(terms) => self.subscribe(buy, terms)?,
-            None => self.buy_once(buy, product)?,
-        };
-        let id = chain.original_transaction_id.clone();
-        let transaction_id = chain.latest().map(|t| t.id.clone()).unwrap_or_default();
-        self.app_store_settle(chain, vec![signal])?;
-        Ok(AppStorePurchase {
-            signed_transaction: self.app_store_signed_transaction(&transaction_id)?,
-            transaction_id,
-            original_transaction_id: id,
-        })
-    }
-
-    fn subscribe(
-        &mut self,
-        buy: &AppStoreBuy,
-        terms: Terms<'_>,
-    ) -> Result<(Chain, Signal), SandboxError> {
-        let held = self.world.app_store.chains_of(&buy.customer).find(|chain| {
-            let subscription = chain.subscription.as_ref();
-            subscription.is_some_and(|s| s.group == terms.group)
-        });
-        let charge = Charge {
-            terms,
-            at: self.now,
-            trial: buy.trial,
-            renewal: false,
-        };
-        let Some(mut chain) = held.cloned() else {
-            let mut chain = self.new_chain(buy);
-            chain.subscription = Some(Subscription {
-                group: terms.group.to_owned(),
-                renews_to: buy.product_id.clone(),
-                auto_renew: true,
-                billing: Billing::Works,
-                phase: Phase::Active,
-                since: self.now,
-            });
-            chain.charge(charge, &mut self.world.ids);
-            let signal = chain.signal("SUBSCRIBED", Some("INITIAL_BUY"));
-            return Ok((chain, signal));
-        };
-        if matches!(chain.status(self.now), Some(1 | 3 | 4)) {
-            return self.change_plan(chain, buy, charge);
+        action: AppStoreAction,
+    ) -> Result<Outcome, SandboxError> {
+        use AppStoreAction as Do;
+        match action {
+            Do::Buy(buy) => return self.app_store_buy(&buy).map(Outcome::AppStore),
+            Do::SetAutoRenew {
+                original_transaction_id,
+                enabled,
+            } => self.app_store_set_auto_renew(&original_transaction_id, enabled)?,
+            Do::SetBilling {
+                original_transaction_id,
+                billing,
+            } => self.app_store_set_billing(&original_transaction_id, billing)?,
+            Do::RedeemOffer {
+                original_transaction_id,
+                offer,
+                product_id,
+            } => {
+                let redeemed = self.app_store_redeem(&original_transaction_id, offer, product_id);
+                return redeemed.map(Outcome::AppStore);
+            }
+            Do::RequestRefund {
+                transaction_id,
+                reason,
+            } => self.app_store_request_refund(&transaction_id, reason)?,
+            Do::DeclineRefund { transaction_id } => {
+                self.app_store_decline_refund(&transaction_id)?;
+            }
+            Do::Refund {
+                transaction_id,
+                percent,
+            } => self.app_store_refund(&transaction_id, percent)?,
+            Do::ReverseRefund { transaction_id } => {
+                self.app_store_reverse_refund(&transaction_id)?;
+            }
+            Do::Share {
+                original_transaction_id,
+                member,
+            } => {
+                let shared = self.app_store_share(&original_transaction_id, &member);
+                return shared.map(Outcome::AppStore);
+            }
+            Do::Unshare {
+                original_transaction_id,
+                member,
+            } => self.app_store_unshare(&original_transaction_id, &member)?,
+            Do::RaisePrice {
+                product_id,
+                price_milliunits,
+                consent,
+            } => self.app_store_raise_price(&product_id, price_milliunits, consent)?,
+            Do::AnswerPrice {
+                original_transaction_id,
+                accept,
+            } => self.app_store_answer_price(&original_transaction_id, accept)?,
+            Do::Extend {
+                original_transaction_id,
+                days,
+                reason: _,
+            } => {
+                let extended = self.app_store_extend(&original_transaction_id, days)?;
+                return extended.map(Outcome::from).map_err(SandboxError::from);
+            }
+            Do::WithdrawProduct { product_id } => self.app_store_withdraw(product_id)?,
+            Do::RescindConsent { customer } => self.app_store_rescind_consent(&customer)?,
+            Do::ExternalPurchase {
+                kind,
+                external_purchase_id,
+            } => return self.app_store_external_purchase(kind, external_purchase_id),
         }
-        chain.app_account_token = buy.app_account_token;
-        chain.charge(charge, &mut self.world.ids);
-        if let Some(subscription) = chain.subscription.as_mut() {
-            subscription.renews_to.clone_from(&buy.product_id);
-            subscription.auto_renew = true;
-            subscription.billing = Billing::Works;
-            subscription.since = self.now;
-        }
-        let signal = chain.signal("SUBSCRIBED", Some("RESUBSCRIBE"));
-        Ok((chain, signal))
-    }
-
-    /// Another product of the group while one is held: up at once, down at the next renewal.
-    fn change_plan(
-        &mut self,
-        mut chain: Chain,
-        buy: &AppStoreBuy,
-        charge: Charge<'_>,
-    ) -> Result<(Chain, Signal), SandboxError> {
-        let current = chain.latest().map(|t| t.product_id.clone());
-        let current = current.and_then(|id| self.setup.app_store_product(&id));
-        let (Some(current), Some(subscription)) =
-            (current.and_then(Terms::of), chain.subscription.as_mut())
-        else {
-            return Err(SandboxError::Refused("the held product is not for sale"));
-        };
-        if subscription.renews_to == buy.product_id || subscription.phase != Phase::Active {
-            return Err(SandboxError::Refused("already subscribed"));
-        }
-        subscription.renews_to.clone_from(&buy.product_id);
-        subscription.auto_renew = true;
-        if !charge.terms.is_upgrade_from(&current) {
-            let signal = chain.signal("DID_CHANGE_RENEWAL_PREF", Some("DOWNGRADE"));
-            return Ok((chain, signal));
-        }
-        if let Some(old) = chain.transactions.last_mut() {
-            old.upgraded = true;
-        }
-        chain.charge(charge, &mut self.world.ids);
-        let signal = chain.signal("DID_CHANGE_RENEWAL_PREF", Some("UPGRADE"));
-        Ok((chain, signal))
-    }
-
-    fn buy_once(
-        &mut self,
-        buy: &AppStoreBuy,
-        product: &AppStoreProduct,
-    ) -> Result<(Chain, Signal), SandboxError> {
-        let owned = self.world.app_store.chains_of(&buy.customer).any(|chain| {
-            chain
-                .latest()
-                .is_some_and(|t| t.product_id == buy.product_id && t.revoked_at.is_none())
-        });
-        if owned && product.kind == AppStoreKind::NonConsumable {
-            return Err(SandboxError::Refused("already owned"));
-        }
-        let mut chain = self.new_chain(buy);
-        chain.transactions.push(Transaction {
-            id: chain.original_transaction_id.clone(),
-            web_order_line_item_id: None,
-            product_id: product.product_id.clone(),
-            purchased_at: self.now,
-            expires_at: None,
-            price_milliunits: product.price_milliunits,
-            currency: product.currency.clone(),
-            trial: None,
-            renewal: false,
-            revoked_at: None,
-            upgraded: false,
-        });
-        let signal = chain.signal("ONE_TIME_CHARGE", None);
-        Ok((chain, signal))
-    }
-
-    fn new_chain(&mut self, buy: &AppStoreBuy) -> Chain {
-        let prefix = match self.setup.environment {
-            Environment::Production => "57000",
-            Environment::Sandbox => "2000000",
-        };
-        let ids = &mut self.world.ids;
-        let customers = &mut self.world.app_store.customers;
-        let app_transaction_id = customers
-            .entry(buy.customer.clone())
-            .or_insert_with(|| ids.number("70", 18))
-            .clone();
-        Chain {
-            original_transaction_id: ids.number(prefix, 15),
-            customer: buy.customer.clone(),
-            app_transaction_id,
-            app_account_token: buy.app_account_token,
-            transactions: Vec::new(),
-            subscription: None,
-        }
+        Ok(Outcome::Done {})
     }
 
     /// Turns auto-renewal on or off.
@@ -180,25 +111,267 @@ impl Turn<'_> {
         billing: Billing,
     ) -> Result<(), SandboxError> {
         let mut chain = self.app_store_subscription(original_transaction_id)?;
-        let signals = chain.set_billing(billing, self.now, self.setup, &mut self.world.ids);
+        let world = &mut *self.world;
+        let shelf = world.app_store.shelf(self.setup);
+        let signals = chain.set_billing(billing, self.now, &shelf, &mut world.ids);
         self.app_store_settle(chain, signals)
     }
 
-    /// Refunds one transaction in full.
+    fn app_store_request_refund(
+        &mut self,
+        transaction_id: &str,
+        reason: RefundReason,
+    ) -> Result<(), SandboxError> {
+        let refusal = SandboxError::Refused("already refunded");
+        self.about_transaction(transaction_id, refusal, |chain| {
+            chain.request_refund(transaction_id, reason)
+        })
+    }
+
+    fn app_store_decline_refund(&mut self, transaction_id: &str) -> Result<(), SandboxError> {
+        let refusal = SandboxError::Refused("no refund has been asked for");
+        self.about_transaction(transaction_id, refusal, |chain| {
+            chain.decline_refund(transaction_id)
+        })
+    }
+
+    /// Refunds one transaction, in full at 100 percent.
     pub(in crate::sandbox) fn app_store_refund(
         &mut self,
         transaction_id: &str,
+        percent: u8,
     ) -> Result<(), SandboxError> {
-        let mut chain = self
+        if !(1..=100).contains(&percent) {
+            return Err(SandboxError::Refused("a refund is 1 to 100 percent"));
+        }
+        let now = self.now;
+        let refusal = SandboxError::Refused("already refunded");
+        self.about_transaction(transaction_id, refusal, |chain| {
+            chain.refund(transaction_id, percent, now)
+        })
+    }
+
+    fn app_store_reverse_refund(&mut self, transaction_id: &str) -> Result<(), SandboxError> {
+        let now = self.now;
+        let refusal = SandboxError::Refused("not refunded");
+        self.about_transaction(transaction_id, refusal, |chain| {
+            chain.reverse_refund(transaction_id, now)
+        })
+    }
+
+    /// Apple's staff decides about a purchaser's transaction.
+    fn about_transaction(
+        &mut self,
+        transaction_id: &str,
+        refusal: SandboxError,
+        decide: impl FnOnce(&mut Chain) -> Option<Signal>,
+    ) -> Result<(), SandboxError> {
+        let chain = self.world.app_store.chain_by_transaction(transaction_id);
+        let mut chain = chain.cloned().ok_or(SandboxError::UnknownPurchase)?;
+        if chain.sharing.is_shared() {
+            return Err(SandboxError::Refused("the member has paid nothing"));
+        }
+        let signal = decide(&mut chain).ok_or(refusal)?;
+        self.app_store_settle(chain, vec![signal])
+    }
+
+    fn app_store_raise_price(
+        &mut self,
+        product_id: &str,
+        price_milliunits: i64,
+        consent: bool,
+    ) -> Result<(), SandboxError> {
+        let shelf = self.world.app_store.shelf(self.setup);
+        let terms = shelf
+            .terms(product_id)
+            .ok_or_else(|| SandboxError::UnknownProduct(product_id.to_owned()))?;
+        if price_milliunits <= terms.price_milliunits {
+            return Err(SandboxError::Refused("that raises no price"));
+        }
+        let prices = &mut self.world.app_store.changes.prices;
+        prices.insert(product_id.to_owned(), price_milliunits);
+        let chains = self.world.app_store.chains.values();
+        let told: Vec<(Chain, Signal)> = chains
+            .filter(|chain| {
+                let subscription = chain.subscription.as_ref();
+                subscription.is_some_and(|s| s.renews_to == product_id)
+            })
+            .filter_map(|chain| {
+                let mut chain = chain.clone();
+                let signal = chain.raise_price(product_id, consent)?;
+                Some((chain, signal))
+            })
+            .collect();
+        for (chain, signal) in told {
+            self.app_store_settle(chain, vec![signal])?;
+        }
+        Ok(())
+    }
+
+    fn app_store_answer_price(
+        &mut self,
+        original_transaction_id: &str,
+        accept: bool,
+    ) -> Result<(), SandboxError> {
+        let mut chain = self.app_store_subscription(original_transaction_id)?;
+        let signals = chain.answer_price(accept);
+        let signals = signals.ok_or(SandboxError::Refused("no price awaits an answer"))?;
+        self.app_store_settle(chain, signals)
+    }
+
+    fn app_store_withdraw(&mut self, product_id: String) -> Result<(), SandboxError> {
+        if self.setup.app_store_product(&product_id).is_none() {
+            return Err(SandboxError::UnknownProduct(product_id));
+        }
+        self.world.app_store.changes.withdrawn.insert(product_id);
+        Ok(())
+    }
+
+    /// Moves the end of one subscription's current period by 1 to 90 days.
+    pub(in crate::sandbox) fn app_store_extend(
+        &mut self,
+        original_transaction_id: &str,
+        days: u8,
+    ) -> Result<Result<Extended, ExtensionRefusal>, SandboxError> {
+        if !(1..=DAYS_MAX).contains(&days) {
+            return Err(SandboxError::Refused("an extension is 1 to 90 days"));
+        }
+        let mut chain = self.app_store_subscription(original_transaction_id)?;
+        match chain.extend(days, self.now) {
+            Ok((extended, signal)) => {
+                self.app_store_settle(chain, vec![signal])?;
+                Ok(Ok(extended))
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Extends all active subscribers of a product; a request made before is not done again.
+    pub(in crate::sandbox) fn app_store_extend_mass(
+        &mut self,
+        request: MassExtension,
+    ) -> Result<(), SandboxError> {
+        if !(1..=DAYS_MAX).contains(&request.days) {
+            return Err(SandboxError::Refused("an extension is 1 to 90 days"));
+        }
+        let known = &self.world.app_store.mass_extensions;
+        if known.contains_key(&request.request_identifier) {
+            return Ok(());
+        }
+        let subscribers: Vec<Chain> = self
             .world
             .app_store
-            .chain_by_transaction(transaction_id)
+            .chains
+            .values()
+            .filter(|chain| self.is_extended_by(chain, &request))
             .cloned()
-            .ok_or(SandboxError::UnknownPurchase)?;
-        let signal = chain
-            .refund(transaction_id, self.now)
-            .ok_or(SandboxError::Refused("already refunded"))?;
-        self.app_store_settle(chain, vec![signal])
+            .collect();
+        let (mut succeeded, mut failed) = (0, 0);
+        for mut chain in subscribers {
+            let signal = match chain.extend(request.days, self.now) {
+                Ok((_, signal)) => {
+                    succeeded += 1;
+                    signal
+                }
+                Err(_) => {
+                    failed += 1;
+                    chain.signal("RENEWAL_EXTENSION", Some("FAILURE"))
+                }
+            };
+            self.app_store_settle(chain, vec![signal])?;
+        }
+        let result = MassExtensionResult {
+            completed_at: self.now,
+            succeeded,
+            failed,
+            request,
+        };
+        self.app_store_announce(|letterhead| letterhead.extension_summary(&result))?;
+        let id = result.request.request_identifier.clone();
+        self.world.app_store.mass_extensions.insert(id, result);
+        Ok(())
+    }
+
+    fn is_extended_by(&self, chain: &Chain, request: &MassExtension) -> bool {
+        let Some(latest) = chain.latest() else {
+            return false;
+        };
+        let (code, _, _) = storefront(&latest.currency);
+        let chosen = request.storefronts.is_empty()
+            || request.storefronts.iter().any(|wanted| wanted == code);
+        chosen
+            && latest.product_id == request.product_id
+            && !chain.sharing.is_shared()
+            && matches!(chain.status(self.now), Some(1 | 4))
+    }
+
+    /// The developer names the account of a purchase: on its latest transaction and all to come.
+    pub(in crate::sandbox) fn app_store_set_account_token(
+        &mut self,
+        original_transaction_id: &str,
+        token: Uuid,
+    ) -> Result<(), SandboxError> {
+        let chain = self.world.app_store.chains.get(original_transaction_id);
+        let mut chain = chain.cloned().ok_or(SandboxError::UnknownPurchase)?;
+        chain.app_account_token = Some(token);
+        if let Some(latest) = chain.latest_mut() {
+            latest.app_account_token = Some(token);
+        }
+        self.app_store_settle(chain, Vec::new())
+    }
+
+    /// The developer says that a transaction has been delivered.
+    pub(in crate::sandbox) fn app_store_finish(
+        &mut self,
+        transaction_id: &str,
+    ) -> Result<(), SandboxError> {
+        let transaction = self.world.app_store.transaction_mut(transaction_id);
+        transaction.ok_or(SandboxError::UnknownPurchase)?.finished = true;
+        Ok(())
+    }
+
+    /// The developer answers Apple's question about the consumption of a purchase.
+    pub(in crate::sandbox) fn app_store_record_consumption(
+        &mut self,
+        transaction_id: &str,
+        answer: Value,
+    ) -> Result<(), SandboxError> {
+        let transaction = self.world.app_store.transaction_mut(transaction_id);
+        let transaction = transaction.ok_or(SandboxError::UnknownPurchase)?;
+        transaction.consumption = Some(answer);
+        Ok(())
+    }
+
+    fn app_store_rescind_consent(&mut self, customer: &str) -> Result<(), SandboxError> {
+        let ids = &mut self.world.ids;
+        let minor = self.world.app_store.customer_mut(customer, ids, self.now);
+        let minor = minor.clone();
+        self.app_store_announce(|letterhead| letterhead.rescind_consent(&minor))?;
+        Ok(())
+    }
+
+    fn app_store_external_purchase(
+        &mut self,
+        kind: ExternalPurchaseKind,
+        id: Option<String>,
+    ) -> Result<Outcome, SandboxError> {
+        let external_purchase_id = id.unwrap_or_else(|| {
+            let id = self.world.ids.uuid();
+            match self.setup.environment {
+                Environment::Production => id.to_string(),
+                Environment::Sandbox => format!("SANDBOX_{id}"),
+            }
+        });
+        let tokens = &mut self.world.app_store.external_tokens;
+        let created_at = *tokens
+            .entry(external_purchase_id.clone())
+            .or_insert(self.now);
+        self.app_store_announce(|letterhead| {
+            letterhead.external_purchase(kind, &external_purchase_id, created_at)
+        })?;
+        Ok(Outcome::ExternalPurchase {
+            external_purchase_id,
+        })
     }
 
     /// A transaction as StoreKit hands it to the app, signed now.
@@ -218,60 +391,44 @@ impl Turn<'_> {
 
     /// Lets happen what is due to a chain.
     pub(in crate::sandbox) fn app_store_play(&mut self, id: &str) -> Result<(), SandboxError> {
-        let Some(mut chain) = self.world.app_store.chains.get(id).cloned() else {
+        let world = &mut *self.world;
+        let Some(mut chain) = world.app_store.chains.get(id).cloned() else {
             return Ok(());
         };
-        let signals = chain.play(self.setup, &mut self.world.ids);
+        let shelf = world.app_store.shelf(self.setup);
+        let signals = chain.play(&shelf, &mut world.ids);
         self.app_store_settle(chain, signals)
     }
 
     /// Apple's TEST notification; returns the token to ask about it with.
     pub(in crate::sandbox) fn app_store_test(&mut self) -> Result<String, SandboxError> {
-        let signed_at = self.stamp();
-        let id = self.world.ids.uuid().to_string();
-        let body = payload::test(&id, self.setup, self.keys, signed_at)?;
-        self.send(payload::record(&id, "TEST", None, None, self.now, body));
-        Ok(format!("{id}_{}", signed_at.timestamp_millis()))
+        let (id, signed_at) = self.app_store_announce(|letterhead| letterhead.test())?;
+        Ok(format!("{id}_{signed_at}"))
     }
 
-    fn app_store_subscription(&self, id: &str) -> Result<Chain, SandboxError> {
-        self.world
-            .app_store
-            .chains
-            .get(id)
-            .filter(|chain| chain.subscription.is_some())
-            .cloned()
-            .ok_or(SandboxError::UnknownPurchase)
+    /// A purchaser's subscription.
+    pub(super) fn app_store_subscription(&self, id: &str) -> Result<Chain, SandboxError> {
+        let chain = self.world.app_store.chains.get(id);
+        let chain = chain.filter(|chain| chain.subscription.is_some());
+        chain.cloned().ok_or(SandboxError::UnknownPurchase)
     }
+}
 
-    /// Puts a changed chain back, tells what happened, and plans what comes next.
-    fn app_store_settle(&mut self, chain: Chain, signals: Vec<Signal>) -> Result<(), SandboxError> {
-        for signal in signals {
-            let signed_at = self.stamp();
-            let id = self.world.ids.uuid().to_string();
-            let about = payload::About {
-                chain: &chain,
-                setup: self.setup,
-                keys: self.keys,
-                now: self.now,
-                signed_at,
-            };
-            let body = about.notification(&id, &signal)?;
-            let purchase = Some(chain.original_transaction_id.clone());
-            let (kind, subtype) = (signal.kind, signal.subtype);
-            self.send(payload::record(
-                &id, kind, subtype, purchase, self.now, body,
-            ));
-            self.superwall_about_app_store(&chain, &signal);
+impl From<Extended> for Outcome {
+    fn from(extended: Extended) -> Self {
+        Self::Extended {
+            effective_date: extended.effective_date,
+            web_order_line_item_id: extended.web_order_line_item_id,
         }
-        let id = chain.original_transaction_id.clone();
-        for transaction in &chain.transactions {
-            let known = &mut self.world.app_store.chain_of;
-            known.insert(transaction.id.clone(), id.clone());
-        }
-        let next = chain.next_due(&self.setup.timing);
-        self.world.agenda.set(Due::AppStore(id.clone()), next);
-        self.world.app_store.chains.insert(id, chain);
-        Ok(())
+    }
+}
+
+impl From<ExtensionRefusal> for SandboxError {
+    fn from(refusal: ExtensionRefusal) -> Self {
+        Self::Refused(match refusal {
+            ExtensionRefusal::IneligibleState => "not in a state that can be extended",
+            ExtensionRefusal::MaximumReached => "extended twice within a year",
+            ExtensionRefusal::FamilyShared => "shared, so it follows its purchaser's",
+        })
     }
 }

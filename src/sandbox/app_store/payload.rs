@@ -1,16 +1,20 @@
-//! Apple's documents: transaction, renewal info, notification; fields and units as Apple writes them.
+//! Apple's signed documents about a purchase: transaction, renewal info, app transaction; fields
+//! and units as Apple writes them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::delivery::{DeliveryState, Notification, NotificationRecord, Source};
 use super::super::error::SandboxError;
-use super::super::keys::Keys;
-use super::super::setup::{AppStoreKind, Environment, StoreSetup, storefront};
-use super::lifecycle::{Chain, Phase};
-use super::{Signal, Transaction};
+use super::super::setup::{AppStoreKind, StoreSetup, storefront};
+use super::lifecycle::{Chain, Phase, Subscription};
+use super::shelf::Shelf;
+use super::transaction::{Revocation, Transaction};
+use super::{Customer, commitment, offers};
+
+const UPFRONT: &str = "BILLED_UPFRONT";
+const MONTHLY: &str = "MONTHLY";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,36 +38,77 @@ struct TransactionPayload<'a> {
     in_app_ownership_type: &'static str,
     signed_date: i64,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
-    revocation: Option<Revocation>,
+    revocation: Option<RevocationFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     is_upgraded: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
-    offer: Option<Offer>,
+    offer: Option<OfferFields<'a>>,
     environment: &'static str,
     storefront: &'static str,
     storefront_id: &'static str,
     transaction_reason: &'static str,
-    price: i64,
-    currency: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'a str>,
     app_transaction_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    billing_plan_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commitment_info: Option<CommitmentFields>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Revocation {
+struct RevocationFields {
     revocation_date: i64,
     revocation_reason: u8,
     revocation_type: &'static str,
     /// Thousandths of a percent.
-    revocation_percentage: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_percentage: Option<u32>,
+}
+
+impl From<Revocation> for RevocationFields {
+    fn from(revocation: Revocation) -> Self {
+        Self {
+            revocation_date: revocation.at.timestamp_millis(),
+            revocation_reason: revocation.app_issue.into(),
+            revocation_type: revocation.kind.as_str(),
+            revocation_percentage: revocation.kind.percentage(),
+        }
+    }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Offer {
+struct OfferFields<'a> {
     offer_type: u8,
     offer_discount_type: &'static str,
-    offer_period: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offer_identifier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offer_period: Option<String>,
+}
+
+impl<'a> From<&'a offers::AppliedOffer> for OfferFields<'a> {
+    fn from(offer: &'a offers::AppliedOffer) -> Self {
+        Self {
+            offer_type: offer.kind.code(),
+            offer_discount_type: offer.payment.as_str(),
+            offer_identifier: offer.id.as_deref(),
+            offer_period: offer.period.map(|period| period.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CommitmentFields {
+    billing_period_number: u8,
+    commitment_expires_date: i64,
+    commitment_price: i64,
+    total_billing_periods: u8,
 }
 
 #[derive(Serialize)]
@@ -83,6 +128,12 @@ struct RenewalPayload<'a> {
     is_in_billing_retry_period: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grace_period_expires_date: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price_increase_status: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    offer: Option<OfferFields<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    eligible_win_back_offer_ids: &'a [String],
     signed_date: i64,
     environment: &'static str,
     recent_subscription_start_date: i64,
@@ -91,6 +142,40 @@ struct RenewalPayload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     app_account_token: Option<Uuid>,
     app_transaction_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renewal_billing_plan_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commitment_info: Option<RenewalCommitmentFields<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RenewalCommitmentFields<'a> {
+    commitment_auto_renew_product_id: &'a str,
+    commitment_auto_renew_status: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commitment_renewal_billing_plan_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commitment_renewal_date: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commitment_renewal_price: Option<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AppTransactionPayload<'a> {
+    receipt_type: &'static str,
+    app_apple_id: i64,
+    bundle_id: &'a str,
+    application_version: &'static str,
+    version_external_identifier: i64,
+    receipt_creation_date: i64,
+    original_purchase_date: i64,
+    original_application_version: &'static str,
+    device_verification: &'static str,
+    device_verification_nonce: &'static str,
+    app_transaction_id: &'a str,
+    original_platform: &'static str,
 }
 
 /// The decoded payload of a signed transaction.
@@ -101,34 +186,29 @@ pub(super) fn transaction(
     signed_at: DateTime<Utc>,
 ) -> Result<Value, SandboxError> {
     let (storefront, storefront_id, _) = storefront(&transaction.currency);
-    let first = chain.transactions.first().unwrap_or(transaction);
+    let first = chain.transactions.first();
+    let first = first.map_or(transaction.purchased_at, |t| t.purchased_at);
+    let subscription = chain.subscription.as_ref();
+    // The family pays nothing, and Apple writes no price.
+    let paid = !chain.sharing.is_shared();
     encode(&TransactionPayload {
         transaction_id: &transaction.id,
         original_transaction_id: &chain.original_transaction_id,
         web_order_line_item_id: transaction.web_order_line_item_id.as_deref(),
         bundle_id: &setup.bundle_id,
         product_id: &transaction.product_id,
-        subscription_group_identifier: chain.subscription.as_ref().map(|s| s.group.as_str()),
+        subscription_group_identifier: subscription.map(|s| s.group.as_str()),
         purchase_date: transaction.purchased_at.timestamp_millis(),
-        original_purchase_date: first.purchased_at.timestamp_millis(),
+        original_purchase_date: first.timestamp_millis(),
         expires_date: transaction.expires_at.map(|at| at.timestamp_millis()),
-        quantity: 1,
+        quantity: transaction.quantity,
         r#type: product_type(chain, transaction, setup),
-        app_account_token: chain.app_account_token,
-        in_app_ownership_type: "PURCHASED",
+        app_account_token: transaction.app_account_token,
+        in_app_ownership_type: chain.sharing.as_str(),
         signed_date: signed_at.timestamp_millis(),
-        revocation: transaction.revoked_at.map(|at| Revocation {
-            revocation_date: at.timestamp_millis(),
-            revocation_reason: 0,
-            revocation_type: "REFUND_FULL",
-            revocation_percentage: 100_000,
-        }),
+        revocation: transaction.revocation.map(RevocationFields::from),
         is_upgraded: transaction.upgraded.then_some(true),
-        offer: transaction.trial.map(|period| Offer {
-            offer_type: 1,
-            offer_discount_type: "FREE_TRIAL",
-            offer_period: period.to_string(),
-        }),
+        offer: transaction.offer.as_ref().map(OfferFields::from),
         environment: setup.environment.as_str(),
         storefront,
         storefront_id,
@@ -136,148 +216,194 @@ pub(super) fn transaction(
             true => "RENEWAL",
             false => "PURCHASE",
         },
-        price: transaction.price_milliunits,
-        currency: &transaction.currency,
+        price: paid.then_some(transaction.price_milliunits),
+        currency: paid.then_some(transaction.currency.as_str()),
         app_transaction_id: &chain.app_transaction_id,
+        billing_plan_type: subscription.map(|_| plan_name(transaction.commitment.is_some())),
+        commitment_info: transaction.commitment.map(|period| CommitmentFields {
+            billing_period_number: period.number,
+            commitment_expires_date: period.expires_at.timestamp_millis(),
+            commitment_price: period.price_milliunits,
+            total_billing_periods: period.total,
+        }),
     })
+}
+
+const fn plan_name(monthly: bool) -> &'static str {
+    match monthly {
+        true => MONTHLY,
+        false => UPFRONT,
+    }
 }
 
 fn product_type(chain: &Chain, transaction: &Transaction, setup: &StoreSetup) -> &'static str {
     if chain.subscription.is_some() {
         return "Auto-Renewable Subscription";
     }
-    match setup.app_store_product(&transaction.product_id) {
-        Some(product) if product.kind == AppStoreKind::Consumable => "Consumable",
-        _ => "Non-Consumable",
+    let product = setup.app_store_product(&transaction.product_id);
+    match product.map(|product| &product.kind) {
+        Some(AppStoreKind::Consumable) => "Consumable",
+        Some(AppStoreKind::NonRenewing) => "Non-Renewing Subscription",
+        Some(AppStoreKind::NonConsumable | AppStoreKind::AutoRenewable { .. }) | None => {
+            "Non-Consumable"
+        }
     }
 }
 
 /// The decoded payload of a subscription's renewal info; `None` for one-time purchases.
 pub(super) fn renewal(
     chain: &Chain,
-    setup: &StoreSetup,
+    shelf: &Shelf<'_>,
     signed_at: DateTime<Utc>,
 ) -> Result<Option<Value>, SandboxError> {
     let (Some(subscription), Some(latest)) = (&chain.subscription, chain.latest()) else {
         return Ok(None);
     };
-    let expires = latest.expires_at.unwrap_or(latest.purchased_at);
-    let next = setup
-        .app_store_product(&subscription.renews_to)
-        .filter(|_| subscription.auto_renew);
+    let next = Next::of(chain, subscription, latest, shelf);
     let (intent, retrying, grace) = match subscription.phase {
-        Phase::Active | Phase::Declined | Phase::Revoked => (None, None, None),
+        Phase::Active | Phase::Declined | Phase::Ending { .. } | Phase::Revoked => {
+            (None, None, None)
+        }
         Phase::Grace { until } => (Some(2), Some(true), Some(until)),
         Phase::Retry { .. } => (Some(2), Some(true), None),
-        Phase::Expired { intent } => (Some(intent), Some(false), None),
+        Phase::Expired { intent } => (Some(intent.code()), Some(false), None),
     };
+    let win_back = match subscription.phase {
+        Phase::Expired { .. } => shelf
+            .for_sale(&latest.product_id)
+            .map_or(&[][..], |product| &product.win_back_offers),
+        Phase::Active
+        | Phase::Declined
+        | Phase::Ending { .. }
+        | Phase::Grace { .. }
+        | Phase::Retry { .. }
+        | Phase::Revoked => &[],
+    };
+    let offer = next.as_ref().and_then(|next| next.offer.as_ref());
     encode(&RenewalPayload {
         original_transaction_id: &chain.original_transaction_id,
         product_id: &latest.product_id,
-        auto_renew_product_id: &subscription.renews_to,
-        auto_renew_status: subscription.auto_renew.into(),
-        renewal_price: next.map(|product| product.price_milliunits),
-        currency: next.map(|product| product.currency.as_str()),
+        auto_renew_product_id: match subscription.is_committed() {
+            true => &latest.product_id,
+            false => &subscription.renews_to,
+        },
+        auto_renew_status: subscription.renews().into(),
+        renewal_price: next.as_ref().and_then(|next| next.price_milliunits),
+        currency: next.as_ref().and_then(|next| next.currency),
         expiration_intent: intent,
         is_in_billing_retry_period: retrying,
         grace_period_expires_date: grace.map(|at| at.timestamp_millis()),
+        price_increase_status: subscription
+            .price_increase
+            .map(|increase| increase.accepted().into()),
+        offer: offer.map(OfferFields::from),
+        eligible_win_back_offer_ids: win_back,
         signed_date: signed_at.timestamp_millis(),
-        environment: setup.environment.as_str(),
+        environment: shelf.setup.environment.as_str(),
         recent_subscription_start_date: subscription.since.timestamp_millis(),
-        renewal_date: next.map(|_| expires.timestamp_millis()),
+        renewal_date: next.as_ref().map(|next| next.at.timestamp_millis()),
         app_account_token: chain.app_account_token,
         app_transaction_id: &chain.app_transaction_id,
+        renewal_billing_plan_type: next.as_ref().map(|next| plan_name(next.monthly)),
+        commitment_info: commitment_info(subscription, shelf),
     })
     .map(Some)
 }
 
-/// What a notification about a chain is written from.
-pub(super) struct About<'a> {
-    pub(super) chain: &'a Chain,
-    pub(super) setup: &'a StoreSetup,
-    pub(super) keys: &'a Keys,
-    pub(super) now: DateTime<Utc>,
-    pub(super) signed_at: DateTime<Utc>,
+/// The renewal that is to come.
+struct Next<'a> {
+    at: DateTime<Utc>,
+    /// None for family members, who do not pay.
+    price_milliunits: Option<i64>,
+    currency: Option<&'a str>,
+    offer: Option<offers::AppliedOffer>,
+    monthly: bool,
 }
 
-impl About<'_> {
-    /// The body of a notification: three signed documents in one.
-    pub(super) fn notification(&self, id: &str, signal: &Signal) -> Result<String, SandboxError> {
-        let about = self.chain.transaction(&signal.transaction_id);
-        let about = about.ok_or(SandboxError::UnknownPurchase)?;
-        let inner = transaction(self.chain, about, self.setup, self.signed_at)?;
-        let mut data = json!({
-            "appAppleId": self.setup.app_apple_id,
-            "bundleId": self.setup.bundle_id,
-            "bundleVersion": "1",
-            "environment": self.setup.environment.as_str(),
-            "signedTransactionInfo": self.keys.apple.sign(&inner)?,
-        });
-        if let Some(renewal) = renewal(self.chain, self.setup, self.signed_at)? {
-            data["signedRenewalInfo"] = json!(self.keys.apple.sign(&renewal)?);
-            data["status"] = json!(self.chain.status(self.now));
+impl<'a> Next<'a> {
+    fn of(
+        chain: &Chain,
+        subscription: &Subscription,
+        latest: &'a Transaction,
+        shelf: &Shelf<'a>,
+    ) -> Option<Self> {
+        if !subscription.renews() {
+            return None;
         }
-        let mut payload = json!({
-            "notificationType": signal.kind,
-            "notificationUUID": id,
-            "version": "2.0",
-            "signedDate": self.signed_at.timestamp_millis(),
-            "data": data,
-        });
-        if let Some(subtype) = signal.subtype {
-            payload["subtype"] = json!(subtype);
-        }
-        body(self.keys, &payload)
+        let committed = subscription
+            .commitment
+            .filter(commitment::Commitment::has_more);
+        let again =
+            subscription.commitment.is_some() && subscription.renews_to == latest.product_id;
+        let terms = shelf.terms(&subscription.renews_to)?;
+        let new_monthly = terms
+            .product
+            .monthly_commitment_milliunits
+            .filter(|_| again);
+        let offer = subscription
+            .next_offer
+            .as_ref()
+            .filter(|_| committed.is_none());
+        let (price, currency) = match (committed, offer, new_monthly) {
+            (Some(running), _, _) => (running.monthly_milliunits, latest.currency.as_str()),
+            (None, Some(run), _) => (run.price_milliunits(), terms.product.currency.as_str()),
+            (None, None, Some(price)) => (price, terms.product.currency.as_str()),
+            (None, None, None) => (terms.price_milliunits, terms.product.currency.as_str()),
+        };
+        let pays = !chain.sharing.is_shared();
+        Some(Self {
+            at: latest.expires_at.unwrap_or(latest.purchased_at),
+            price_milliunits: pays.then_some(price),
+            currency: pays.then_some(currency),
+            offer: offer.filter(|_| pays).map(|run| run.applied(terms.period)),
+            monthly: committed.is_some() || new_monthly.is_some(),
+        })
     }
 }
 
-/// The body of a TEST notification: no transaction, and no app id in the sandbox.
-pub(super) fn test(
-    id: &str,
+fn commitment_info<'a>(
+    subscription: &'a Subscription,
+    shelf: &Shelf<'_>,
+) -> Option<RenewalCommitmentFields<'a>> {
+    let running = subscription.commitment?;
+    let terms = shelf
+        .terms(&subscription.renews_to)
+        .filter(|_| subscription.auto_renew);
+    let monthly = terms.and_then(|terms| terms.product.monthly_commitment_milliunits);
+    Some(RenewalCommitmentFields {
+        commitment_auto_renew_product_id: &subscription.renews_to,
+        commitment_auto_renew_status: subscription.auto_renew.into(),
+        commitment_renewal_billing_plan_type: terms.map(|_| plan_name(monthly.is_some())),
+        commitment_renewal_date: terms.map(|_| running.expires_at.timestamp_millis()),
+        commitment_renewal_price: terms.map(|terms| {
+            let committed = monthly
+                .map(|price| commitment::Commitment::begin(price, running.expires_at))
+                .map(|next| next.price_milliunits());
+            committed.unwrap_or(terms.price_milliunits)
+        }),
+    })
+}
+
+/// The decoded payload of a customer's signed app transaction.
+pub(super) fn app_transaction(
+    customer: &Customer,
     setup: &StoreSetup,
-    keys: &Keys,
     signed_at: DateTime<Utc>,
-) -> Result<String, SandboxError> {
-    let mut data = json!({
-        "bundleId": setup.bundle_id,
-        "environment": setup.environment.as_str(),
-    });
-    if setup.environment == Environment::Production {
-        data["appAppleId"] = json!(setup.app_apple_id);
-    }
-    let payload = json!({
-        "notificationType": "TEST",
-        "notificationUUID": id,
-        "version": "2.0",
-        "signedDate": signed_at.timestamp_millis(),
-        "data": data,
-    });
-    body(keys, &payload)
-}
-
-fn body(keys: &Keys, payload: &Value) -> Result<String, SandboxError> {
-    Ok(json!({"signedPayload": keys.apple.sign(payload)?}).to_string())
-}
-
-/// A notification as the outbox keeps it.
-pub(super) fn record(
-    id: &str,
-    kind: &str,
-    subtype: Option<&str>,
-    purchase: Option<String>,
-    created_at: DateTime<Utc>,
-    body: String,
-) -> Notification {
-    Notification::new(NotificationRecord {
-        id: id.to_owned(),
-        source: Source::AppStore,
-        notification_type: kind.to_owned(),
-        subtype: subtype.map(ToOwned::to_owned),
-        purchase,
-        created_at,
-        state: DeliveryState::Pending,
-        attempts: Vec::new(),
-        body,
+) -> Result<Value, SandboxError> {
+    encode(&AppTransactionPayload {
+        receipt_type: setup.environment.as_str(),
+        app_apple_id: setup.app_apple_id,
+        bundle_id: &setup.bundle_id,
+        application_version: "1",
+        version_external_identifier: 0,
+        receipt_creation_date: signed_at.timestamp_millis(),
+        original_purchase_date: customer.since.timestamp_millis(),
+        original_application_version: "1",
+        // No device asks; a server cannot check these, and Apple's libraries do not.
+        device_verification: "",
+        device_verification_nonce: "00000000-0000-4000-8000-000000000000",
+        app_transaction_id: &customer.app_transaction_id,
+        original_platform: "iOS",
     })
 }
 
