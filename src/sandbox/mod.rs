@@ -32,6 +32,7 @@ mod manifest;
 mod outcome;
 mod page;
 mod period;
+pub mod scenario;
 mod server;
 mod setup;
 mod state;

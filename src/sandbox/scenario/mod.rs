@@ -1,0 +1,31 @@
+//! Scenario files: a story of purchases, time and trouble, and at chosen moments which entitlements
+//! every account must have. `docs/sandbox.md` describes the format.
+//!
+//! What belongs to the stores is here: reading a file, playing its steps at a simulator, and the
+//! truth per account. Talking to a server under test is the caller's: it binds what a step says is
+//! bound, tells what its accounts have, and gets both compared.
+
+mod check;
+mod compare;
+mod error;
+mod expect;
+mod file;
+mod offer;
+mod player;
+mod product;
+mod selection;
+mod step;
+mod store_actions;
+#[cfg(test)]
+mod tests;
+mod time;
+mod truth;
+
+pub use compare::{Comparison, Told, Verdict, compare};
+pub use error::ScenarioError;
+pub use expect::{Access, Claim, Expectations, Gap, Holdings, Status};
+pub use file::{App, Customer, Placed, Scenario};
+pub use player::{PlayError, Player, Proof};
+pub use product::{Kind, Product};
+pub use step::{Bind, Expect, Outcome, Restore, Step};
+pub use time::{InvalidMoment, Moment};
