@@ -11,7 +11,7 @@ mod demo;
 mod dev;
 mod inspect;
 mod operator;
-mod sandbox;
+pub mod sandbox;
 mod server;
 pub mod stack;
 mod token;

@@ -47,6 +47,8 @@ pub struct StackOptions {
     pub database_url: String,
     /// The catalog, as TOML.
     pub catalog: String,
+    /// What the simulated stores sell; the catalog's products if absent.
+    pub setup: Option<StoreSetup>,
     /// What the simulated stores say their world is.
     pub environment: Environment,
     /// Business time: where it starts, and whether it runs by itself.
@@ -68,6 +70,7 @@ impl StackOptions {
             dir,
             database_url,
             catalog: EXAMPLE_CATALOG.to_owned(),
+            setup: None,
             environment: Environment::Production,
             clock: VirtualClock::running(start),
             keep: false,
@@ -195,7 +198,10 @@ impl Stack {
 }
 
 async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Result<Sandbox> {
-    let setup = store_setup(catalog, options.environment)?;
+    let setup = match &options.setup {
+        Some(setup) => setup.clone(),
+        None => store_setup(catalog, options.environment)?,
+    };
     let port = if options.port == 0 {
         0
     } else {

@@ -11,6 +11,8 @@ use crate::sandbox::Manifest;
 
 /// The manifest, written by the simulator itself.
 const MANIFEST: &str = "manifest.json";
+/// What customers own, as the simulator keeps it.
+const STATE: &str = "state.json";
 /// Characters of base64 in one line of a PEM file.
 const PEM_LINE: usize = 64;
 
@@ -43,6 +45,14 @@ pub(super) fn write(dir: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Writt
     write_private(&written[3].path, &manifest.apple_private_key_pem)?;
     write_private(&written[4].path, &manifest.google_service_account_json)?;
     Ok(written)
+}
+
+/// Forgets what customers own; keys stay.
+pub(super) fn forget_purchases(dir: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(dir.join(STATE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn pem(base64: &str) -> String {

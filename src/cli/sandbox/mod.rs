@@ -2,10 +2,11 @@
 
 mod alone;
 mod files;
+pub mod run;
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 #[derive(Args)]
 #[command(
@@ -15,9 +16,22 @@ use clap::Args;
 pub(crate) struct SandboxArgs {
     #[command(flatten)]
     alone: alone::AloneArgs,
+    #[command(subcommand)]
+    command: Option<SandboxCommand>,
+}
+
+#[derive(Subcommand)]
+enum SandboxCommand {
+    /// Play scenario files against a server, and say where it differs from the truth
+    Run(run::RunArgs),
 }
 
 pub(super) async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
-    alone::run(args.alone).await?;
-    Ok(ExitCode::SUCCESS)
+    match args.command {
+        Some(SandboxCommand::Run(args)) => run::run(args).await,
+        None => {
+            alone::run(args.alone).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }

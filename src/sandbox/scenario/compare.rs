@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::check::END;
 use super::expect::{Access, Claim, Expectations, Status};
-use super::file::Scenario;
+use super::file::{Placed, Scenario};
+use super::step::{Expect, Outcome};
 use super::truth::Truth;
 
 /// What a server told of one account.
@@ -57,6 +59,8 @@ pub enum Verdict {
     },
     /// The server does not know the truth yet, as the scenario says it cannot.
     Behind,
+    /// The scenario says that the server cannot know the truth, and it does.
+    NotBehind,
 }
 
 impl Verdict {
@@ -64,8 +68,16 @@ impl Verdict {
     pub const fn is_failure(&self) -> bool {
         match self {
             Self::Equal | Self::Gap { .. } | Self::Behind => false,
-            Self::ServerDiffers | Self::ScenarioDiffers | Self::GapClosed { .. } => true,
+            Self::ServerDiffers
+            | Self::ScenarioDiffers
+            | Self::GapClosed { .. }
+            | Self::NotBehind => true,
         }
+    }
+
+    /// Whether the server is wrong, as the scenario knows it is.
+    pub const fn is_gap(&self) -> bool {
+        matches!(self, Self::Gap { .. })
     }
 }
 
@@ -80,6 +92,125 @@ pub struct At<'a> {
     pub expected: Option<&'a Expectations>,
     /// Whether the server cannot know the truth now.
     pub behind: bool,
+}
+
+impl<'a> At<'a> {
+    /// The moment of a step that expects something.
+    pub fn step(placed: &'a Placed, expect: &'a Expect) -> Self {
+        Self {
+            line: placed.line,
+            step: placed.name.as_deref(),
+            expected: Some(&expect.expect),
+            behind: expect.behind.is_some(),
+        }
+    }
+
+    /// After the last step, when the truth alone counts.
+    pub const fn end() -> Self {
+        Self {
+            line: 0,
+            step: Some(END),
+            expected: None,
+            behind: false,
+        }
+    }
+}
+
+/// What a server answered when an app handed it a purchase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The purchase is the account's from now on.
+    Bound,
+    /// It was before.
+    AlreadyYours,
+    /// It will be once it is paid.
+    Pending,
+    /// It is, and gives nothing now.
+    WithoutAccess,
+    /// It is not; the reason.
+    Refused(String),
+}
+
+/// What a scenario wants to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The step.
+    pub placed: &'a Placed,
+    /// What the app hands over, as the scenario calls it.
+    pub what: &'a str,
+    /// The outcome, unless it is refused.
+    pub outcome: Outcome,
+    /// The reason to refuse it with.
+    pub refused: Option<&'a str>,
+}
+
+/// Compares an answer with what was wanted.
+pub fn compare_answer(
+    scenario: &Scenario,
+    wanted: &Wanted<'_>,
+    account: &str,
+    answer: &Answer,
+) -> Comparison {
+    let right = match (answer, wanted.refused, wanted.outcome) {
+        (Answer::Refused(reason), refused, _) => refused == Some(reason.as_str()),
+        (_, Some(_), _) => false,
+        (Answer::Bound, None, outcome) => matches!(outcome, Outcome::Yours | Outcome::Bound),
+        (Answer::AlreadyYours, None, outcome) => {
+            matches!(outcome, Outcome::Yours | Outcome::AlreadyYours)
+        }
+        (Answer::Pending, None, outcome) => outcome == Outcome::Pending,
+        (Answer::WithoutAccess, None, outcome) => outcome == Outcome::WithoutAccess,
+    };
+    let expected = match (wanted.refused, wanted.outcome) {
+        (Some(reason), _) => format!("refused: {reason}"),
+        (None, Outcome::Yours) => "yours".to_owned(),
+        (None, Outcome::Bound) => "bound".to_owned(),
+        (None, Outcome::AlreadyYours) => "already yours".to_owned(),
+        (None, Outcome::Pending) => "pending".to_owned(),
+        (None, Outcome::WithoutAccess) => "yours without access".to_owned(),
+    };
+    let told = match answer {
+        Answer::Bound => "bound".to_owned(),
+        Answer::AlreadyYours => "already yours".to_owned(),
+        Answer::Pending => "pending".to_owned(),
+        Answer::WithoutAccess => "yours without access".to_owned(),
+        Answer::Refused(reason) => format!("refused: {reason}"),
+    };
+    let step = wanted.placed.name.as_deref();
+    let mut gaps = scenario.expected_gap.iter();
+    let gap = gaps.find(|gap| step == Some(gap.step.as_str()));
+    Comparison {
+        line: wanted.placed.line,
+        step: step.map(str::to_owned),
+        account: account.to_owned(),
+        entitlement: format!("binding {}", wanted.what),
+        truth: expected.clone(),
+        expected,
+        told,
+        verdict: match (right, gap.map(|gap| gap.needs.clone())) {
+            (true, None) => Verdict::Equal,
+            (false, None) => Verdict::ServerDiffers,
+            (true, Some(needs)) => Verdict::GapClosed { needs },
+            (false, Some(needs)) => Verdict::Gap { needs },
+        },
+    }
+}
+
+/// Finds a server that was said to be behind and is not; `compared` is everything of that moment.
+pub fn check_behind(at: At<'_>, compared: &mut Vec<Comparison>) {
+    let is_behind = |comparison: &Comparison| comparison.verdict == Verdict::Behind;
+    if at.behind && !compared.iter().any(is_behind) {
+        compared.push(Comparison {
+            line: at.line,
+            step: at.step.map(str::to_owned),
+            account: "everybody".to_owned(),
+            entitlement: "everything".to_owned(),
+            expected: "a server that is behind".to_owned(),
+            truth: "as expected".to_owned(),
+            told: "as expected".to_owned(),
+            verdict: Verdict::NotBehind,
+        });
+    }
 }
 
 /// What is said of one thing by all sides.

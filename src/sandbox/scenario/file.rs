@@ -223,6 +223,7 @@ impl Scenario {
             app_store: product::app_store(&self.products),
             google_play: product::google_play(&self.products),
             timing: Default::default(),
+            deliveries: Default::default(),
         }
     }
 

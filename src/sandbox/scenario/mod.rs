@@ -21,11 +21,14 @@ mod tests;
 mod time;
 mod truth;
 
-pub use compare::{Comparison, Told, Verdict, compare};
+pub use compare::{
+    Answer, At, Comparison, Told, Verdict, Wanted, check_behind, compare, compare_answer,
+};
 pub use error::ScenarioError;
 pub use expect::{Access, Claim, Expectations, Gap, Holdings, Status};
 pub use file::{App, Customer, Placed, Scenario};
 pub use player::{PlayError, Player, Proof};
 pub use product::{Kind, Product};
 pub use step::{Bind, Expect, Outcome, Restore, Step};
-pub use time::{InvalidMoment, Moment};
+pub use time::{InvalidMoment, Length, Moment};
+pub use truth::Truth;

@@ -131,6 +131,15 @@ impl<'a> Player<'a> {
             .ok_or_else(|| PlayError::UnknownPurchase(name.to_owned()))
     }
 
+    /// The account that is signed in on the devices of whoever bought a purchase.
+    ///
+    /// # Errors
+    /// No purchase has that name.
+    pub fn account_of_purchase(&self, name: &str) -> Result<String, PlayError> {
+        let customer = &self.bought(name)?.customer;
+        Ok(self.scenario.account_of(customer).to_owned())
+    }
+
     /// What the app hands to the server in a bind: the store, the purchase's id, and the proof.
     ///
     /// # Errors

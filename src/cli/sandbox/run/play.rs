@@ -1,0 +1,193 @@
+//! Plays one scenario against a server, and compares at every moment that the scenario chose.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use futures::future::BoxFuture;
+
+use super::server::Server;
+use crate::sandbox::Sandbox;
+use crate::sandbox::scenario::{
+    At, Bind, Comparison, Expect, Placed, Player, Restore, Scenario, Step, Wanted, check_behind,
+    compare, compare_answer,
+};
+
+/// Pause between two looks at a server that is not as expected yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Waits until the server has nothing left to do.
+pub(super) type Settle<'a> = Box<dyn Fn() -> BoxFuture<'a, ()> + Send + Sync + 'a>;
+
+/// A scenario that was played to its end.
+#[derive(Debug)]
+pub struct Played {
+    /// Everything that was compared, in order.
+    pub comparisons: Vec<Comparison>,
+    /// How often the stores told the server something.
+    pub notifications: usize,
+    /// Machine time it took.
+    pub took: Duration,
+}
+
+impl Played {
+    /// What makes the run fail.
+    pub fn failures(&self) -> impl Iterator<Item = &Comparison> {
+        self.comparisons.iter().filter(|c| c.verdict.is_failure())
+    }
+
+    /// How many differences the scenario knew of.
+    pub fn gaps(&self) -> usize {
+        let gaps = self.comparisons.iter().filter(|c| c.verdict.is_gap());
+        gaps.count()
+    }
+}
+
+/// The parts of a play.
+pub(super) struct Play<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) sandbox: Sandbox,
+    pub(super) server: Server,
+    /// Waits for the server after what the app did.
+    pub(super) settle: Settle<'a>,
+    /// How long a server may take to be as expected, beyond settling.
+    pub(super) patience: Duration,
+    /// Called with each step before it is played.
+    pub(super) narrate: &'a (dyn Fn(&Placed, &Sandbox) + Sync),
+}
+
+impl Play<'_> {
+    /// Plays everything.
+    pub(super) async fn run(self) -> anyhow::Result<Played> {
+        let begun = Instant::now();
+        let mut player = Player::new(self.scenario, self.sandbox.clone())?;
+        for account in &self.scenario.accounts {
+            player.set_store_token(account, &self.server.store_token(account).await?);
+        }
+        let mut comparisons = Vec::new();
+        let mut purchases = 0;
+        for placed in &self.scenario.steps {
+            (self.narrate)(placed, &self.sandbox);
+            let done = self.step(&mut player, placed).await;
+            let done = done.with_context(|| format!("line {}: {}", placed.line, placed.text))?;
+            comparisons.extend(done);
+            purchases = purchases.max(player.truth()?.purchases);
+        }
+        comparisons.extend(self.look(&player, None).await?);
+        if comparisons.is_empty() || purchases == 0 {
+            bail!("nothing was compared: the stores never knew a purchase");
+        }
+        Ok(Played {
+            comparisons,
+            notifications: self.sandbox.notifications().len(),
+            took: begun.elapsed(),
+        })
+    }
+
+    async fn step(
+        &self,
+        player: &mut Player<'_>,
+        placed: &Placed,
+    ) -> anyhow::Result<Vec<Comparison>> {
+        if let Step::Expect(expect) = &placed.step {
+            return self.look(player, Some((placed, expect))).await;
+        }
+        let answered = if let Step::Bind(bind) = &placed.step {
+            self.bind(player, placed, bind).await?
+        } else if let Step::Restore(restore) = &placed.step {
+            self.restore(player, placed, restore).await?
+        } else {
+            player.play(&placed.step).await?;
+            Vec::new()
+        };
+        (self.settle)().await;
+        Ok(answered)
+    }
+
+    async fn bind(
+        &self,
+        player: &mut Player<'_>,
+        placed: &Placed,
+        bind: &Bind,
+    ) -> anyhow::Result<Vec<Comparison>> {
+        let own = player.account_of_purchase(&bind.bind)?;
+        let account = bind.account.clone().unwrap_or(own);
+        let (store, id, proof) = player.proof(bind)?;
+        let wanted = Wanted {
+            placed,
+            what: &bind.bind,
+            outcome: bind.outcome,
+            refused: bind.refused.as_deref(),
+        };
+        let answer = self.server.bind(&account, proof).await?;
+        if bind.refused.is_none() {
+            player.set_owner(store, &id, &account);
+        }
+        let compared = compare_answer(self.scenario, &wanted, &account, &answer);
+        Ok(vec![compared])
+    }
+
+    async fn restore(
+        &self,
+        player: &mut Player<'_>,
+        placed: &Placed,
+        restore: &Restore,
+    ) -> anyhow::Result<Vec<Comparison>> {
+        let own = self.scenario.account_of(&restore.restore).to_owned();
+        let account = restore.account.clone().unwrap_or(own);
+        let held = player.proofs_of(&restore.restore)?;
+        if held.is_empty() {
+            return Err(anyhow!("{:?} has nothing to restore", restore.restore));
+        }
+        let mut compared = Vec::new();
+        for (store, id, proof) in held {
+            let wanted = Wanted {
+                placed,
+                what: &restore.restore,
+                outcome: restore.outcome,
+                refused: restore.refused.as_deref(),
+            };
+            let answer = self.server.bind(&account, proof).await?;
+            if restore.refused.is_none() {
+                player.set_owner(store, &id, &account);
+            }
+            compared.push(compare_answer(self.scenario, &wanted, &account, &answer));
+        }
+        Ok(compared)
+    }
+
+    /// Reads every account; looks again while the server may still come to it.
+    async fn look(
+        &self,
+        player: &Player<'_>,
+        expected: Option<(&Placed, &Expect)>,
+    ) -> anyhow::Result<Vec<Comparison>> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let seen = self.look_once(player, expected).await?;
+            let settled = !seen.iter().any(|c| c.verdict.is_failure());
+            if settled || Instant::now() >= deadline {
+                return Ok(seen);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn look_once(
+        &self,
+        player: &Player<'_>,
+        expected: Option<(&Placed, &Expect)>,
+    ) -> anyhow::Result<Vec<Comparison>> {
+        let truth = player.truth().context("the truth could not be read")?;
+        let at = match expected {
+            Some((placed, expect)) => At::step(placed, expect),
+            None => At::end(),
+        };
+        let mut compared = Vec::new();
+        for account in &self.scenario.accounts {
+            let told = self.server.read(account).await?;
+            compared.extend(compare(self.scenario, at, &truth, account, &told));
+        }
+        check_behind(at, &mut compared);
+        Ok(compared)
+    }
+}

@@ -1,0 +1,157 @@
+//! The server under test as a scenario meets it: accounts that bind purchases and read what they
+//! have, over the public API.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, anyhow, bail};
+use chrono::{DateTime, Utc};
+use tonic::Status as RpcStatus;
+use tonic_types::StatusExt as _;
+
+use crate::cli::client::Client;
+use crate::proto::consistency::Requirement;
+use crate::proto::{
+    self, AccessReason, AppStoreProof, BindOutcome, Consistency, EntitlementSnapshot,
+    GetEntitlementsRequest, GooglePlayProof, InactiveReason, app_store_proof, purchase_proof,
+};
+use crate::sandbox::scenario::{Access, Answer, Moment, Proof, Status, Told};
+use crate::sandbox::{IdentityToken, Sandbox};
+
+/// A server, and its scenario's accounts on it.
+pub(super) struct Server {
+    clients: BTreeMap<String, Client>,
+}
+
+impl Server {
+    /// Signs every account in, with tokens of the simulator's identity provider. `suffix` keeps
+    /// the subjects of one run apart from those of others on the same server.
+    pub(super) async fn sign_in(
+        address: &str,
+        sandbox: &Sandbox,
+        accounts: &[String],
+        suffix: &str,
+    ) -> anyhow::Result<Self> {
+        let mut clients = BTreeMap::new();
+        for account in accounts {
+            let subject = format!("{account}{suffix}");
+            let token = sandbox.identity_token(&IdentityToken::of(&subject))?;
+            let client = Client::connect(address, &token).await?;
+            clients.insert(account.clone(), client);
+        }
+        Ok(Self { clients })
+    }
+
+    /// What the server wants an account called at the stores.
+    pub(super) async fn store_token(&self, account: &str) -> anyhow::Result<String> {
+        let snapshot = self.snapshot(account).await?;
+        let token = snapshot.account.unwrap_or_default().store_token;
+        if token.is_empty() {
+            bail!("the server names no store token for {account:?}");
+        }
+        Ok(token)
+    }
+
+    /// What an account has, from the database.
+    pub(super) async fn read(&self, account: &str) -> anyhow::Result<Told> {
+        let snapshot = self.snapshot(account).await?;
+        let mut told = Told::default();
+        for entitlement in &snapshot.entitlements {
+            let access = access(entitlement)
+                .with_context(|| format!("{account:?} was told of {:?}", entitlement.id))?;
+            told.entitlements.insert(entitlement.id.clone(), access);
+        }
+        Ok(told)
+    }
+
+    /// Binds a purchase as the account's app would.
+    pub(super) async fn bind(&self, account: &str, proof: Proof) -> anyhow::Result<Answer> {
+        let answer = self.client(account)?.bind(wire(proof)).await;
+        Ok(match answer {
+            Ok(answer) => match answer.outcome() {
+                BindOutcome::Bound => Answer::Bound,
+                BindOutcome::AlreadyYours => Answer::AlreadyYours,
+                BindOutcome::Pending => Answer::Pending,
+                BindOutcome::BoundWithoutAccess => Answer::WithoutAccess,
+                BindOutcome::Unspecified => bail!("the server answered a bind with nothing"),
+            },
+            Err(status) => Answer::Refused(reason(&status)),
+        })
+    }
+
+    fn client(&self, account: &str) -> anyhow::Result<Client> {
+        let client = self.clients.get(account);
+        client
+            .cloned()
+            .ok_or_else(|| anyhow!("no account {account:?} is signed in"))
+    }
+
+    async fn snapshot(&self, account: &str) -> anyhow::Result<EntitlementSnapshot> {
+        let request = GetEntitlementsRequest {
+            consistency: Some(Consistency {
+                requirement: Some(Requirement::FullyConsistent(true)),
+            }),
+            account: String::new(),
+        };
+        let answer = self.client(account)?.inner.get_entitlements(request).await;
+        let answer = answer
+            .map_err(|status| anyhow!("{}: {}", reason(&status), status.message()))
+            .with_context(|| format!("{account:?} could not be read"))?;
+        let snapshot = answer.into_inner().snapshot;
+        snapshot.with_context(|| format!("{account:?} was told nothing"))
+    }
+}
+
+fn wire(proof: Proof) -> purchase_proof::Proof {
+    let app_store = |proof| purchase_proof::Proof::AppStore(AppStoreProof { proof: Some(proof) });
+    match proof {
+        Proof::SignedTransaction(jws) => app_store(app_store_proof::Proof::SignedTransaction(jws)),
+        Proof::TransactionId(id) => app_store(app_store_proof::Proof::TransactionId(id)),
+        Proof::PurchaseToken {
+            package_name,
+            token,
+        } => purchase_proof::Proof::GooglePlay(GooglePlayProof {
+            package_name,
+            purchase_token: token,
+        }),
+    }
+}
+
+/// The stable reason of a refusal, or the code of one that has none.
+fn reason(status: &RpcStatus) -> String {
+    let info = status.get_details_error_info();
+    info.map_or_else(|| format!("{:?}", status.code()), |info| info.reason)
+}
+
+fn access(entitlement: &proto::Entitlement) -> anyhow::Result<Access> {
+    let is = match entitlement.active {
+        true => match entitlement.reason() {
+            AccessReason::Subscription => Status::Subscription,
+            AccessReason::Trial => Status::Trial,
+            AccessReason::GracePeriod => Status::GracePeriod,
+            AccessReason::Purchase => Status::Purchase,
+            AccessReason::Grant => Status::Grant,
+            AccessReason::Unspecified => bail!("access for no reason"),
+        },
+        false => match entitlement.inactive_reason() {
+            InactiveReason::Never => Status::Never,
+            InactiveReason::Expired => Status::Expired,
+            InactiveReason::Refunded => Status::Refunded,
+            InactiveReason::Revoked => Status::Revoked,
+            InactiveReason::OnHold => Status::OnHold,
+            InactiveReason::Paused => Status::Paused,
+            InactiveReason::Pending => Status::Pending,
+            InactiveReason::Transferred => Status::Transferred,
+            InactiveReason::EnvironmentNotAccepted => Status::EnvironmentNotAccepted,
+            InactiveReason::Unspecified => bail!("no access for no reason"),
+        },
+    };
+    let until = entitlement.expires_at.map(|at| {
+        let nanos = u32::try_from(at.nanos).unwrap_or_default();
+        DateTime::<Utc>::from_timestamp(at.seconds, nanos).context("an end beyond all time")
+    });
+    Ok(Access {
+        is,
+        until: until.transpose()?.map(Moment),
+        renews: Some(entitlement.will_renew),
+    })
+}
