@@ -78,7 +78,7 @@ pub use setup::{
     StoreSetup, Timing,
 };
 pub use traffic::{Endpoint, Outage};
-pub use truth::{PurchaseState, PurchaseTruth};
+pub use truth::{Ownership, PurchaseState, PurchaseTruth};
 
 /// A running simulator; clones are handles to the same one.
 #[derive(Clone)]

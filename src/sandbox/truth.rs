@@ -26,6 +26,17 @@ pub enum PurchaseState {
     Revoked,
 }
 
+/// How a customer came to a purchase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ownership {
+    /// Bought.
+    #[default]
+    Purchased,
+    /// Through the family of the buyer; Apple only.
+    FamilyShared,
+}
+
 /// A purchase as its store knows it at this moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurchaseTruth {
@@ -51,8 +62,22 @@ pub struct PurchaseTruth {
     pub auto_renew: bool,
     /// What the app named its account with: account token, or obfuscated account id.
     pub account: Option<String>,
+    /// How many were bought.
+    #[serde(default = "one")]
+    pub quantity: u32,
+    /// How the customer came to it.
+    #[serde(default)]
+    pub ownership: Ownership,
+    /// The offer that the current or last period was bought with: Apple's kind of offer, Google's
+    /// offer id.
+    #[serde(default)]
+    pub offer: Option<String>,
     /// Whether the developer has acknowledged it; Apple knows no such thing.
     pub acknowledged: Option<bool>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// All purchases of a customer at both stores; of all customers if none is named.
@@ -62,11 +87,12 @@ pub(super) fn purchases(
     now: DateTime<Utc>,
 ) -> Vec<PurchaseTruth> {
     let wanted = |owner: &str| customer.is_none_or(|customer| customer == owner);
-    let apple = world.app_store.chains.values();
+    let apple: Vec<&Chain> = match customer {
+        Some(customer) => world.app_store.chains_of(customer).collect(),
+        None => world.app_store.chains.values().collect(),
+    };
+    let apple = apple.into_iter().map(|chain| app_store(chain, now));
     let google = world.google_play.purchases.values();
-    let apple = apple
-        .filter(|chain| wanted(&chain.customer))
-        .map(|chain| app_store(chain, now));
     let google = google
         .filter(|purchase| wanted(&purchase.customer))
         .map(|purchase| google_play(purchase, now));
@@ -75,8 +101,9 @@ pub(super) fn purchases(
 
 fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
     let latest = chain.latest();
-    let auto_renew = chain.subscription.as_ref().is_some_and(|s| s.auto_renew);
+    let auto_renew = chain.subscription.as_ref().is_some_and(|s| s.renews());
     let one_time = chain.subscription.is_none();
+    let offer = latest.and_then(|t| t.offer.as_ref());
     let refunded = latest.is_some_and(|t| t.revocation.is_some());
     PurchaseTruth {
         store: Store::AppStore,
@@ -100,7 +127,15 @@ fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
             false => chain.access_until(),
         },
         auto_renew,
-        account: chain.app_account_token.map(|token| token.to_string()),
+        account: latest
+            .and_then(|t| t.app_account_token)
+            .map(|token| token.to_string()),
+        quantity: latest.map_or(1, |t| t.quantity.into()),
+        ownership: match chain.sharing.is_shared() {
+            true => Ownership::FamilyShared,
+            false => Ownership::Purchased,
+        },
+        offer: offer.map(|offer| offer.kind.as_str().to_owned()),
         acknowledged: None,
     }
 }
@@ -130,6 +165,9 @@ fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> PurchaseTruth {
         expires_at: subscription.map(|s| s.expiry),
         auto_renew: subscription.is_some_and(|s| s.auto_renew),
         account: purchase.obfuscated_account_id.clone(),
+        quantity: 1,
+        ownership: Ownership::Purchased,
+        offer: None,
         acknowledged: Some(purchase.acknowledged),
     }
 }

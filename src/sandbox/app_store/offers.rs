@@ -58,6 +58,16 @@ impl OfferKind {
         }
     }
 
+    /// The name in scenario files and in the truth.
+    pub(in crate::sandbox) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Introductory => "introductory",
+            Self::Promotional => "promotional",
+            Self::OfferCode => "offer_code",
+            Self::WinBack => "win_back",
+        }
+    }
+
     /// The id of an offer that was given none; introductory offers have no id at Apple either.
     const fn default_id(self) -> Option<&'static str> {
         match self {

@@ -174,9 +174,10 @@ impl Chain {
             }
             subscription.renews_to = product;
             subscription.auto_renew = true;
-            if !order.outside_app {
-                self.app_account_token = order.account_token.or(self.app_account_token);
-            }
+            self.app_account_token = match order.outside_app {
+                true => None,
+                false => order.account_token.or(self.app_account_token),
+            };
             if let Some(old) = self.latest_mut() {
                 old.upgraded = true;
             }
