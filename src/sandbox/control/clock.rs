@@ -11,12 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::super::Sandbox;
 use super::super::error::SandboxError;
 use super::super::period::Period;
-use super::body::Body;
+use super::body::{Body, Params};
 use super::problem::Problem;
+use crate::clock::ClockReading;
 
 /// A leg of a journey should take about so long: between two legs a journey can be stopped and
 /// others can act.
 const LEG: Duration = Duration::from_millis(200);
+/// How long a follower waits for a change.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A year in a second.
+const RATE_MAX: f64 = 31_536_000.0;
 /// The first leg is this part of the whole way.
 const FIRST_LEG: i32 = 16;
 
@@ -27,11 +32,37 @@ pub(in crate::sandbox) struct Journey {
     to: DateTime<Utc>,
 }
 
+/// How the clock runs.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    /// It stands until it is moved.
+    Stopped,
+    /// As fast as the machine's.
+    Real,
+    /// At another rate.
+    Scaled,
+}
+
+impl Mode {
+    fn of(rate: f64) -> Self {
+        if rate <= 0.0 {
+            Self::Stopped
+        } else if (rate - 1.0).abs() < f64::EPSILON {
+            Self::Real
+        } else {
+            Self::Scaled
+        }
+    }
+}
+
 /// What the clock shows.
 #[derive(Serialize)]
 pub(super) struct ClockView {
-    /// Business time.
-    now: DateTime<Utc>,
+    /// Time, rate, and what else a follower needs.
+    #[serde(flatten)]
+    reading: ClockReading,
+    mode: Mode,
     /// When the next thing is due at a store or to be delivered.
     next_event_at: Option<DateTime<Utc>>,
     /// The journey under way.
@@ -43,22 +74,77 @@ pub(super) struct ClockView {
 impl ClockView {
     pub(super) fn of(sandbox: &Sandbox) -> Self {
         let inner = &sandbox.inner;
-        let now = sandbox.now();
+        let reading = inner.clock.reading();
         let advancing = *inner.journey.borrow();
         Self {
-            now,
+            reading,
+            mode: Mode::of(reading.rate),
             next_event_at: inner.read(|world, _| world.agenda.next()),
             advancing,
             progress: advancing.map(|journey| {
                 let whole = (journey.to - journey.from).as_seconds_f64();
-                ((now - journey.from).as_seconds_f64() / whole).clamp(0.0, 1.0)
+                ((reading.now - journey.from).as_seconds_f64() / whole).clamp(0.0, 1.0)
             }),
         }
     }
 }
 
-pub(super) async fn show(State(sandbox): State<Sandbox>) -> Json<ClockView> {
+/// A follower waits for the next change.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Since {
+    /// The version that it knows: the answer comes when it is another, or after 20 seconds.
+    after: Option<u64>,
+}
+
+pub(super) async fn show(
+    State(sandbox): State<Sandbox>,
+    Params(since): Params<Since>,
+) -> Json<ClockView> {
+    if let Some(version) = since.after {
+        let changed = sandbox.inner.clock.changed_since(version, PATIENCE);
+        tokio::select! {
+            () = changed => {}
+            () = sandbox.stop.cancelled() => {}
+        }
+    }
     Json(ClockView::of(&sandbox))
+}
+
+/// How the clock is to run.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pace {
+    mode: Mode,
+    /// Business seconds in a second of the machine's; for [`Mode::Scaled`].
+    #[serde(default)]
+    rate: Option<f64>,
+}
+
+impl Pace {
+    fn rate(&self) -> Result<f64, Problem> {
+        match (self.mode, self.rate) {
+            (Mode::Stopped, None) => Ok(0.0),
+            (Mode::Real, None) => Ok(1.0),
+            (Mode::Scaled, Some(rate)) if rate > 0.0 && rate <= RATE_MAX => Ok(rate),
+            (Mode::Scaled, _) => Err(Problem::malformed(
+                "`rate` must be more than 0 and at most 31536000 (a year in a second)",
+            )),
+            (Mode::Stopped | Mode::Real, Some(_)) => Err(Problem::malformed(
+                "unknown field `rate`: only the mode `scaled` has one",
+            )),
+        }
+    }
+}
+
+/// Stops the clock or lets it run.
+pub(super) async fn set(
+    State(sandbox): State<Sandbox>,
+    Body(pace): Body<Pace>,
+) -> Result<Json<ClockView>, Problem> {
+    sandbox.inner.clock.set_rate(pace.rate()?);
+    sandbox.inner.changed.send_replace(());
+    Ok(Json(ClockView::of(&sandbox)))
 }
 
 #[derive(Deserialize)]

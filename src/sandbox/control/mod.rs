@@ -41,7 +41,7 @@ pub(super) fn routes(sandbox: &Sandbox) -> Router {
 fn api() -> Router<Sandbox> {
     Router::new()
         .route("/manifest", get(manifest))
-        .route("/clock", get(clock::show))
+        .route("/clock", get(clock::show).post(clock::set))
         .route("/advance", post(clock::advance))
         .route("/advance/stop", post(clock::stop))
         .route("/events", get(events::stream))

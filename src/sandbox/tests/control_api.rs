@@ -73,7 +73,12 @@ async fn a_refusal_says_what_was_wrong_and_what_to_do() {
             422,
             "one of",
         ),
-        ("/advance", json!({"until": "next_event"}), 409, "no purchase renews"),
+        (
+            "/advance",
+            json!({"until": "next_event"}),
+            409,
+            "no purchase renews",
+        ),
         ("/customers", json!({"name": " "}), 422, "`name`"),
         ("/nowhere", json!({}), 404, "no endpoint"),
         ("/clock/hands", json!({}), 404, "no endpoint"),
@@ -123,6 +128,37 @@ async fn time_passes_to_the_next_event_in_the_background_and_not_twice_at_once()
     }
     let year = Period::years(1).after(start_time());
     assert!(rig.sandbox.now() < year);
+}
+
+#[tokio::test]
+async fn the_clock_stops_and_runs_at_any_rate_and_can_be_followed() {
+    let rig = Rig::start().await;
+    let clock = rig.look("/clock").await;
+    assert_eq!(
+        (&clock["mode"], &clock["now"]),
+        (&json!("stopped"), &json!(start_time()))
+    );
+    let wish = json!({"mode": "scaled", "rate": 86_400});
+    let (status, fast) = rig.control("/clock", wish).await;
+    assert_eq!(
+        (status, &fast["mode"], &fast["rate"]),
+        (200, &json!("scaled"), &json!(86_400.0))
+    );
+    let known = clock["version"].as_u64().unwrap();
+    let heard = rig.look(&format!("/clock?after={known}")).await;
+    assert_eq!(heard["version"], fast["version"]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (_, stopped) = rig.control("/clock", json!({"mode": "stopped"})).await;
+    assert!(rig.sandbox.now() > start_time());
+    assert_eq!(rig.look("/clock").await["now"], stopped["now"]);
+    for wrong in [
+        json!({"mode": "scaled"}),
+        json!({"mode": "scaled", "rate": -1}),
+        json!({"mode": "real", "rate": 2}),
+        json!({"mode": "backwards"}),
+    ] {
+        assert_eq!(rig.control("/clock", wrong).await.0, 422);
+    }
 }
 
 #[tokio::test]
