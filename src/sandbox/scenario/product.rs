@@ -170,8 +170,8 @@ pub(super) fn app_store(products: &BTreeMap<String, Product>) -> Vec<AppStorePro
         AppStoreProduct {
             kind: product.app_store_kind(terms, &groups),
             price_milliunits: price.map_or(base.price_milliunits, Money::milliunits),
-            currency: price.map_or(base.currency, |price| price.currency.clone()),
-            product_id: base.product_id,
+            currency: price.map_or_else(|| base.currency.clone(), |p| p.currency.clone()),
+            ..base
         }
     };
     terms.map(sold).collect()
@@ -188,8 +188,8 @@ pub(super) fn google_play(products: &BTreeMap<String, Product>) -> Vec<GooglePla
         GooglePlayProduct {
             kind: product.google_play_kind(terms),
             price_micros: price.map_or(base.price_micros, |price| price.micros),
-            currency: price.map_or(base.currency, |price| price.currency.clone()),
-            product_id: base.product_id,
+            currency: price.map_or_else(|| base.currency.clone(), |p| p.currency.clone()),
+            ..base
         }
     };
     terms.map(sold).collect()
