@@ -65,7 +65,8 @@ pub use delivery::{
 pub use error::SandboxError;
 pub use google_play::{
     AddOn, CancelReason, CancelSurvey, ConsoleAccess, GooglePlayAction, GooglePlayBuy,
-    GooglePlayPurchase, Offer as GooglePlayOffer, PriceChangeMode, ReplacementMode,
+    GooglePlayPurchase, Offer as GooglePlayOffer, PriceChangeMode, ReplacementMode, VoidReason,
+    VoidSource,
 };
 pub use identity::{IdentityToken, PushToken};
 use inner::Inner;

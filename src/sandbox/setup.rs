@@ -215,10 +215,57 @@ pub enum GooglePlayKind {
         /// Days of account hold after grace; 0 for none.
         hold_days: u16,
     },
+    /// A base plan that is paid ahead and does not renew, but can be topped up.
+    Prepaid {
+        /// Base plan id.
+        base_plan_id: String,
+        /// Length of what one payment buys.
+        period: Period,
+    },
+    /// An auto-renewing base plan whose customers commit themselves to a number of payments
+    /// (Brazil, France, Italy, Spain).
+    Installments {
+        /// Base plan id.
+        base_plan_id: String,
+        /// Length of what one payment buys.
+        period: Period,
+        /// Payments that a customer commits to at first, at least one.
+        payments: u32,
+        /// Payments of each further commitment; 0 makes it an ordinary plan after the first.
+        #[serde(default)]
+        further_payments: u32,
+        /// Grace period in days; 0 leaves the silent day that the store gives anyway.
+        #[serde(default)]
+        grace_days: u16,
+        /// Days of account hold after grace; 0 for none.
+        #[serde(default)]
+        hold_days: u16,
+    },
     /// Bought once, for ever.
     NonConsumable,
     /// Bought again once consumed.
     Consumable,
+}
+
+/// The terms of a base plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) base_plan_id: &'a str,
+    pub(super) period: Period,
+    pub(super) grace_days: u16,
+    pub(super) hold_days: u16,
+    pub(super) renewal: PlanRenewal,
+}
+
+/// How a base plan goes on after what has been paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlanRenewal {
+    Auto,
+    Never,
+    Installments {
+        payments: u32,
+        further_payments: u32,
+    },
 }
 
 impl GooglePlayProduct {
@@ -229,6 +276,38 @@ impl GooglePlayProduct {
             GooglePlayKind::AutoRenewable {
                 base_plan_id: base_plan_id.to_owned(),
                 period,
+                grace_days: 0,
+                hold_days: 30,
+            },
+        )
+    }
+
+    /// A base plan that is paid ahead, at 9.99 USD.
+    pub fn prepaid(product_id: &str, base_plan_id: &str, period: Period) -> Self {
+        Self::priced(
+            product_id,
+            GooglePlayKind::Prepaid {
+                base_plan_id: base_plan_id.to_owned(),
+                period,
+            },
+        )
+    }
+
+    /// A base plan with one commitment of so many payments at 9.99 USD, without grace period and
+    /// with 30 days of hold.
+    pub fn installments(
+        product_id: &str,
+        base_plan_id: &str,
+        period: Period,
+        payments: u32,
+    ) -> Self {
+        Self::priced(
+            product_id,
+            GooglePlayKind::Installments {
+                base_plan_id: base_plan_id.to_owned(),
+                period,
+                payments,
+                further_payments: 0,
                 grace_days: 0,
                 hold_days: 30,
             },
@@ -256,8 +335,51 @@ impl GooglePlayProduct {
 
     /// The base plan, for subscriptions.
     pub fn base_plan_id(&self) -> Option<&str> {
+        self.plan().map(|plan| plan.base_plan_id)
+    }
+
+    /// The terms of the base plan, for subscriptions.
+    pub(super) fn plan(&self) -> Option<Plan<'_>> {
         match &self.kind {
-            GooglePlayKind::AutoRenewable { base_plan_id, .. } => Some(base_plan_id),
+            GooglePlayKind::AutoRenewable {
+                base_plan_id,
+                period,
+                grace_days,
+                hold_days,
+            } => Some(Plan {
+                base_plan_id,
+                period: *period,
+                grace_days: *grace_days,
+                hold_days: *hold_days,
+                renewal: PlanRenewal::Auto,
+            }),
+            GooglePlayKind::Prepaid {
+                base_plan_id,
+                period,
+            } => Some(Plan {
+                base_plan_id,
+                period: *period,
+                grace_days: 0,
+                hold_days: 0,
+                renewal: PlanRenewal::Never,
+            }),
+            GooglePlayKind::Installments {
+                base_plan_id,
+                period,
+                payments,
+                further_payments,
+                grace_days,
+                hold_days,
+            } => Some(Plan {
+                base_plan_id,
+                period: *period,
+                grace_days: *grace_days,
+                hold_days: *hold_days,
+                renewal: PlanRenewal::Installments {
+                    payments: *payments,
+                    further_payments: *further_payments,
+                },
+            }),
             GooglePlayKind::NonConsumable | GooglePlayKind::Consumable => None,
         }
     }
@@ -287,6 +409,17 @@ impl Default for Timing {
     }
 }
 
+/// Value added tax in per cent that a price in this currency contains, by its storefront.
+pub(super) fn tax_percent(currency: &str) -> i64 {
+    match currency {
+        "EUR" => 19,
+        "GBP" => 20,
+        "INR" => 18,
+        "JPY" | "KRW" => 10,
+        _ => 0,
+    }
+}
+
 /// Country fields that belong to a price's currency: Apple's storefront and its id, Google's region.
 pub(super) fn storefront(currency: &str) -> (&'static str, &'static str, &'static str) {
     match currency {
@@ -294,6 +427,8 @@ pub(super) fn storefront(currency: &str) -> (&'static str, &'static str, &'stati
         "GBP" => ("GBR", "143444", "GB"),
         "JPY" => ("JPN", "143462", "JP"),
         "INR" => ("IND", "143467", "IN"),
+        "KRW" => ("KOR", "143466", "KR"),
+        "BRL" => ("BRA", "143503", "BR"),
         _ => ("USA", "143441", "US"),
     }
 }

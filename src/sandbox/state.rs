@@ -70,7 +70,7 @@ impl World {
             self.agenda.set(Due::AppStore(id.clone()), at);
         }
         for (token, purchase) in &self.google_play.purchases {
-            let at = purchase.next_due(&setup.timing);
+            let at = purchase.next_due(setup);
             self.agenda.set(Due::GooglePlay(token.clone()), at);
         }
         for notification in self.outbox.all() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::app_store::Chain;
 use super::delivery::Store;
-use super::google_play::{Content, Purchase, SubscriptionState};
+use super::google_play::{Content, OneTimeState, Purchase, SubscriptionState};
 use super::state::World;
 
 /// Where a purchase stands at its store.
@@ -24,6 +24,10 @@ pub enum PurchaseState {
     Expired,
     /// Refunded.
     Revoked,
+    /// Awaits its first payment.
+    Pending,
+    /// Stopped by the customer for a while, without access.
+    Paused,
 }
 
 /// How a customer came to a purchase.
@@ -62,7 +66,7 @@ pub struct PurchaseTruth {
     pub auto_renew: bool,
     /// What the app named its account with: account token, or obfuscated account id.
     pub account: Option<String>,
-    /// How many were bought.
+    /// How many were bought and not refunded; one for subscriptions.
     #[serde(default = "one")]
     pub quantity: u32,
     /// How the customer came to it.
@@ -86,16 +90,16 @@ pub(super) fn purchases(
     customer: Option<&str>,
     now: DateTime<Utc>,
 ) -> Vec<PurchaseTruth> {
-    let wanted = |owner: &str| customer.is_none_or(|customer| customer == owner);
     let apple: Vec<&Chain> = match customer {
         Some(customer) => world.app_store.chains_of(customer).collect(),
         None => world.app_store.chains.values().collect(),
     };
     let apple = apple.into_iter().map(|chain| app_store(chain, now));
-    let google = world.google_play.purchases.values();
-    let google = google
-        .filter(|purchase| wanted(&purchase.customer))
-        .map(|purchase| google_play(purchase, now));
+    let google: Vec<&Purchase> = match customer {
+        Some(customer) => world.google_play.purchases_of(customer).collect(),
+        None => world.google_play.purchases.values().collect(),
+    };
+    let google = google.into_iter().flat_map(|p| google_play(p, now));
     apple.chain(google).collect()
 }
 
@@ -140,34 +144,77 @@ fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
     }
 }
 
-fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> PurchaseTruth {
-    let subscription = purchase.subscription();
-    let refunded = purchase.refunded();
-    PurchaseTruth {
+/// One per item of a subscription, or the one-time purchase.
+fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> Vec<PurchaseTruth> {
+    let whole = PurchaseTruth {
         store: Store::GooglePlay,
         customer: purchase.customer.clone(),
         id: purchase.token.clone(),
         latest_transaction: purchase.latest_order_id().to_owned(),
         product_id: purchase.product_id.clone(),
-        base_plan_id: subscription.map(|s| s.base_plan_id.clone()),
-        state: match &purchase.content {
-            _ if refunded => PurchaseState::Revoked,
-            Content::OneTime { .. } => PurchaseState::Active,
-            Content::Subscription(subscription) => match subscription.state(now) {
-                SubscriptionState::Active => PurchaseState::Active,
-                SubscriptionState::Canceled => PurchaseState::Canceled,
-                SubscriptionState::InGracePeriod => PurchaseState::InGracePeriod,
-                SubscriptionState::OnHold => PurchaseState::OnHold,
-                SubscriptionState::Expired => PurchaseState::Expired,
-            },
-        },
+        base_plan_id: None,
+        state: PurchaseState::Expired,
         entitled: purchase.entitles(now),
-        expires_at: subscription.map(|s| s.expiry),
-        auto_renew: subscription.is_some_and(|s| s.auto_renew),
+        expires_at: None,
+        auto_renew: false,
         account: purchase.obfuscated_account_id.clone(),
         quantity: 1,
         ownership: Ownership::Purchased,
         offer: None,
         acknowledged: Some(purchase.acknowledged),
+    };
+    match &purchase.content {
+        Content::OneTime(bought) => vec![PurchaseTruth {
+            state: match bought.state {
+                OneTimeState::Pending => PurchaseState::Pending,
+                OneTimeState::Purchased => PurchaseState::Active,
+                OneTimeState::Cancelled if purchase.revoked => PurchaseState::Revoked,
+                OneTimeState::Cancelled => PurchaseState::Expired,
+            },
+            quantity: bought.quantity.saturating_sub(bought.refunded),
+            ..whole
+        }],
+        Content::Subscription(subscription) => {
+            // An item that waits for its turn is not the customer's yet.
+            let begun = purchase.started_at.is_some();
+            let items = subscription.items.iter();
+            items
+                .filter(|item| item.expiry.is_some() || !begun)
+                .map(|item| {
+                    let entitled = subscription.item_entitles(item, now);
+                    PurchaseTruth {
+                        product_id: item.product_id.clone(),
+                        base_plan_id: Some(item.base_plan_id.clone()),
+                        state: google_play_state(purchase, subscription.state(now), entitled),
+                        entitled,
+                        expires_at: item.expiry,
+                        auto_renew: item.auto_renew,
+                        offer: item.offer_id.clone(),
+                        ..whole.clone()
+                    }
+                })
+                .collect()
+        }
+    }
+}
+
+/// Where an item stands, of a subscription in this state.
+fn google_play_state(
+    purchase: &Purchase,
+    state: SubscriptionState,
+    entitled: bool,
+) -> PurchaseState {
+    match state {
+        _ if purchase.revoked => PurchaseState::Revoked,
+        SubscriptionState::Pending => PurchaseState::Pending,
+        SubscriptionState::Paused => PurchaseState::Paused,
+        SubscriptionState::OnHold => PurchaseState::OnHold,
+        SubscriptionState::Expired | SubscriptionState::PendingPurchaseCanceled => {
+            PurchaseState::Expired
+        }
+        _ if !entitled => PurchaseState::Expired,
+        SubscriptionState::Active => PurchaseState::Active,
+        SubscriptionState::InGracePeriod => PurchaseState::InGracePeriod,
+        SubscriptionState::Canceled => PurchaseState::Canceled,
     }
 }

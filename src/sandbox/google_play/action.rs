@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::app_store::Billing;
 use super::super::period::Period;
+use super::voided::{VoidReason, VoidSource};
 
 /// One action at Google Play.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,12 @@ pub enum GooglePlayAction {
         /// How many of a one-time purchase of several; all that is left if absent.
         #[serde(default)]
         quantity: Option<u32>,
+        /// Who has it refunded; the developer if absent.
+        #[serde(default)]
+        source: VoidSource,
+        /// Why.
+        #[serde(default)]
+        reason: VoidReason,
     },
     /// The customer's bank takes the money back: Google asks the developer for a review, and
     /// decides after it or after 24 hours.
@@ -180,6 +187,9 @@ pub struct AddOn {
     /// The base plan; the first one listed if absent.
     #[serde(default)]
     pub base_plan_id: Option<String>,
+    /// Length of a free trial of this item.
+    #[serde(default)]
+    pub trial: Option<Period>,
 }
 
 /// An introductory price.

@@ -9,12 +9,17 @@ use serde_json::{Value, json};
 use super::super::delivery::{DeliveryState, Notification, NotificationRecord, Source};
 use super::super::setup::StoreSetup;
 use super::purchase::Purchase;
+use super::refund::Review;
+use super::voided::Voided;
 
 /// The Pub/Sub subscription that pushes.
 pub(in crate::sandbox) const SUBSCRIPTION: &str =
     "projects/entitled-sandbox/subscriptions/play-notifications";
 
-/// Subscription notification types that the simulator sends.
+/// The only `refundReason` there is.
+const CHARGEBACK: u8 = 7;
+
+/// Subscription notification types. `PRICE_CHANGE_CONFIRMED` (8) is deprecated and never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::sandbox) enum SubscriptionEvent {
     Recovered,
@@ -24,37 +29,46 @@ pub(in crate::sandbox) enum SubscriptionEvent {
     OnHold,
     InGracePeriod,
     Restarted,
+    Deferred,
+    Paused,
+    PauseScheduleChanged,
     Revoked,
     Expired,
+    ItemsChanged,
+    CancellationScheduled,
+    PriceChangeUpdated,
+    PendingPurchaseCanceled,
+    PriceStepUpConsentUpdated,
 }
 
 impl SubscriptionEvent {
-    const fn number(self) -> u8 {
+    /// `notificationType`, and its name.
+    const fn kind(self) -> (u8, &'static str) {
         match self {
-            Self::Recovered => 1,
-            Self::Renewed => 2,
-            Self::Canceled => 3,
-            Self::Purchased => 4,
-            Self::OnHold => 5,
-            Self::InGracePeriod => 6,
-            Self::Restarted => 7,
-            Self::Revoked => 12,
-            Self::Expired => 13,
+            Self::Recovered => (1, "SUBSCRIPTION_RECOVERED"),
+            Self::Renewed => (2, "SUBSCRIPTION_RENEWED"),
+            Self::Canceled => (3, "SUBSCRIPTION_CANCELED"),
+            Self::Purchased => (4, "SUBSCRIPTION_PURCHASED"),
+            Self::OnHold => (5, "SUBSCRIPTION_ON_HOLD"),
+            Self::InGracePeriod => (6, "SUBSCRIPTION_IN_GRACE_PERIOD"),
+            Self::Restarted => (7, "SUBSCRIPTION_RESTARTED"),
+            Self::Deferred => (9, "SUBSCRIPTION_DEFERRED"),
+            Self::Paused => (10, "SUBSCRIPTION_PAUSED"),
+            Self::PauseScheduleChanged => (11, "SUBSCRIPTION_PAUSE_SCHEDULE_CHANGED"),
+            Self::Revoked => (12, "SUBSCRIPTION_REVOKED"),
+            Self::Expired => (13, "SUBSCRIPTION_EXPIRED"),
+            Self::ItemsChanged => (17, "SUBSCRIPTION_ITEMS_CHANGED"),
+            Self::CancellationScheduled => (18, "SUBSCRIPTION_CANCELLATION_SCHEDULED"),
+            Self::PriceChangeUpdated => (19, "SUBSCRIPTION_PRICE_CHANGE_UPDATED"),
+            Self::PendingPurchaseCanceled => (20, "SUBSCRIPTION_PENDING_PURCHASE_CANCELED"),
+            Self::PriceStepUpConsentUpdated => (22, "SUBSCRIPTION_PRICE_STEP_UP_CONSENT_UPDATED"),
         }
     }
+}
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Recovered => "SUBSCRIPTION_RECOVERED",
-            Self::Renewed => "SUBSCRIPTION_RENEWED",
-            Self::Canceled => "SUBSCRIPTION_CANCELED",
-            Self::Purchased => "SUBSCRIPTION_PURCHASED",
-            Self::OnHold => "SUBSCRIPTION_ON_HOLD",
-            Self::InGracePeriod => "SUBSCRIPTION_IN_GRACE_PERIOD",
-            Self::Restarted => "SUBSCRIPTION_RESTARTED",
-            Self::Revoked => "SUBSCRIPTION_REVOKED",
-            Self::Expired => "SUBSCRIPTION_EXPIRED",
-        }
+impl From<SubscriptionEvent> for Signal {
+    fn from(event: SubscriptionEvent) -> Self {
+        Self::Subscription(event)
     }
 }
 
@@ -64,18 +78,22 @@ pub(in crate::sandbox) enum Signal {
     Subscription(SubscriptionEvent),
     /// A one-time product was bought.
     Purchased,
+    /// The payment of a one-time product was given up.
+    PendingCanceled,
     /// An order was refunded or charged back.
-    Voided {
-        order_id: String,
-    },
+    Voided(Voided),
+    /// A bank asks for the money of an order, and Google for the developer's word on it.
+    RefundReview(Review),
 }
 
 impl Signal {
     fn name(&self) -> &'static str {
         match self {
-            Self::Subscription(event) => event.name(),
+            Self::Subscription(event) => event.kind().1,
             Self::Purchased => "ONE_TIME_PRODUCT_PURCHASED",
-            Self::Voided { .. } => "VOIDED_PURCHASE",
+            Self::PendingCanceled => "ONE_TIME_PRODUCT_CANCELED",
+            Self::Voided(_) => "VOIDED_PURCHASE",
+            Self::RefundReview(_) => "PENDING_REFUND_REVIEW",
         }
     }
 
@@ -83,29 +101,51 @@ impl Signal {
     fn content(&self, purchase: &Purchase) -> (&'static str, Value) {
         let token = &purchase.token;
         let product = &purchase.product_id;
+        let one_time = |kind: u8| {
+            let content = json!({
+                "version": "1.0",
+                "notificationType": kind,
+                "purchaseToken": token,
+                "sku": product,
+            });
+            ("oneTimeProductNotification", content)
+        };
         match self {
             Self::Subscription(event) => (
                 "subscriptionNotification",
                 json!({
                     "version": "1.0",
-                    "notificationType": event.number(),
+                    "notificationType": event.kind().0,
                     "purchaseToken": token,
                     "subscriptionId": product,
                 }),
             ),
-            Self::Purchased => (
-                "oneTimeProductNotification",
-                json!({"version": "1.0", "notificationType": 1, "purchaseToken": token, "sku": product}),
-            ),
-            Self::Voided { order_id } => (
+            Self::Purchased => one_time(1),
+            Self::PendingCanceled => one_time(2),
+            Self::Voided(voided) => (
                 "voidedPurchaseNotification",
                 json!({
                     "purchaseToken": token,
-                    "orderId": order_id,
-                    "productType": if purchase.subscription().is_some() { 1 } else { 2 },
-                    "refundType": 1,
+                    "orderId": voided.order_id,
+                    "productType": if voided.subscription { 1 } else { 2 },
+                    "refundType": if voided.quantity.is_some() { 2 } else { 1 },
                 }),
             ),
+            Self::RefundReview(review) => {
+                let mut content = json!({
+                    "version": "1.0",
+                    "pendingRefundToken": review.token,
+                    "orderId": review.order_id,
+                    "refundReason": CHARGEBACK,
+                });
+                if let Some(account) = &purchase.obfuscated_account_id {
+                    content["obfuscatedAccountId"] = json!(account);
+                }
+                if let Some(profile) = &purchase.obfuscated_profile_id {
+                    content["obfuscatedProfileId"] = json!(profile);
+                }
+                ("pendingRefundReviewNotification", content)
+            }
         }
     }
 }

@@ -1,16 +1,20 @@
-//! What customers, the developer and Google's staff do: buy, cancel, stop paying, acknowledge, refund.
+//! Actions at Google Play: each looks a purchase up, has the state machine decide, puts it back and
+//! tells what happened.
 
 use super::super::agenda::Due;
 use super::super::app_store::Billing;
 use super::super::error::SandboxError;
 use super::super::outcome::Outcome;
-use super::super::setup::GooglePlayProduct;
 use super::super::state::Turn;
-use super::notification::{self, Signal, SubscriptionEvent};
-use super::purchase::{
-    Cancellation, Content, Order, OutOfApp, Purchase, Subscription, SubscriptionState,
-};
-use super::{GooglePlayAction, GooglePlayBuy, GooglePlayPurchase};
+use super::GooglePlayAction;
+use super::action::PriceChangeMode;
+use super::buy::sold;
+use super::lifecycle::Told;
+use super::notification::{self, Signal};
+use super::price::PriceChange;
+use super::purchase::Purchase;
+use super::refund::Cause;
+use super::subscription::Cancellation;
 
 impl Turn<'_> {
     /// Takes an action.
@@ -18,176 +22,114 @@ impl Turn<'_> {
         &mut self,
         action: GooglePlayAction,
     ) -> Result<Outcome, SandboxError> {
-        let done = |()| Outcome::Done {};
+        let (now, setup) = (self.now, self.setup);
         match action {
-            GooglePlayAction::Buy(buy) => self.google_play_buy(&buy).map(Outcome::GooglePlay),
-            GooglePlayAction::Cancel { purchase_token, .. } => {
-                self.google_play_cancel(&purchase_token).map(done)
+            GooglePlayAction::Buy(buy) => {
+                return self.google_play_buy(&buy).map(Outcome::GooglePlay);
+            }
+            GooglePlayAction::TopUp { purchase_token } => {
+                return self
+                    .google_play_top_up(&purchase_token)
+                    .map(Outcome::GooglePlay);
+            }
+            GooglePlayAction::ChargeBack {
+                purchase_token,
+                order_id,
+            } => return self.google_play_charge_back(&purchase_token, order_id),
+            GooglePlayAction::Cancel {
+                purchase_token,
+                survey,
+            } => {
+                let cancellation = Cancellation::User { at: now, survey };
+                self.google_play_change(&purchase_token, |purchase| {
+                    let told = purchase.stop(cancellation, now, &setup.timing);
+                    some(told, "nothing renews")
+                })
             }
             GooglePlayAction::Restore { purchase_token } => {
-                self.google_play_restore(&purchase_token).map(done)
+                self.google_play_restore(&purchase_token)
             }
             GooglePlayAction::SetBilling {
                 purchase_token,
                 billing,
-            } => self
-                .google_play_set_billing(&purchase_token, billing)
-                .map(done),
-            GooglePlayAction::Refund { purchase_token, .. } => {
-                self.google_play_refund(&purchase_token).map(done)
+            } => self.google_play_set_billing(&purchase_token, billing),
+            GooglePlayAction::SettlePending {
+                purchase_token,
+                paid,
+            } => self.google_play_settle_pending(&purchase_token, paid),
+            GooglePlayAction::Pause {
+                purchase_token,
+                period,
+            } => self.google_play_change(&purchase_token, |p| p.pause(period, setup)),
+            GooglePlayAction::Resume { purchase_token } => {
+                self.google_play_change(&purchase_token, |p| p.resume(now, setup))
             }
-            GooglePlayAction::SettlePending { .. }
-            | GooglePlayAction::Pause { .. }
-            | GooglePlayAction::Resume { .. }
-            | GooglePlayAction::TopUp { .. }
-            | GooglePlayAction::ChargeBack { .. }
-            | GooglePlayAction::ChangePrice { .. }
-            | GooglePlayAction::AnswerPrice { .. }
-            | GooglePlayAction::RemoveItem { .. }
-            | GooglePlayAction::AddItems { .. }
-            | GooglePlayAction::StepUpConsent { .. } => {
-                Err(SandboxError::Refused("not played yet"))
+            GooglePlayAction::Refund {
+                purchase_token,
+                order_id,
+                revoke,
+                quantity,
+                source,
+                reason,
+            } => {
+                let cause = Cause { source, reason };
+                self.google_play_change(&purchase_token, |purchase| match quantity {
+                    Some(quantity) => purchase.refund_quantity(quantity, cause, now),
+                    None => {
+                        let latest = purchase.latest_order_id().to_owned();
+                        purchase.refund(&order_id.unwrap_or(latest), revoke, cause, now)
+                    }
+                })
             }
-        }
-    }
-
-    /// A customer buys something.
-    pub(in crate::sandbox) fn google_play_buy(
-        &mut self,
-        buy: &GooglePlayBuy,
-    ) -> Result<GooglePlayPurchase, SandboxError> {
-        let setup = self.setup;
-        let product = setup
-            .google_play_product(&buy.product_id, buy.base_plan_id.as_deref())
-            .ok_or_else(|| SandboxError::UnknownProduct(buy.product_id.clone()))?;
-        let subscription = Subscription::new(product, self.now, buy.trial);
-        self.check_not_held(buy, product)?;
-        let replaced = self.replaced(buy)?;
-        let out_of_app = self.lapsed(buy)?;
-        let (content, signal) = match subscription {
-            Some(subscription) => (
-                Content::Subscription(subscription),
-                Signal::Subscription(SubscriptionEvent::Purchased),
+            GooglePlayAction::ChangePrice {
+                product_id,
+                base_plan_id,
+                price_micros,
+                mode,
+            } => self.google_play_change_price(
+                (&product_id, base_plan_id.as_deref()),
+                price_micros,
+                mode,
             ),
-            None => (
-                Content::OneTime {
-                    consumed: false,
-                    cancelled: false,
-                },
-                Signal::Purchased,
-            ),
-        };
-        let mut purchase = self.new_purchase(buy, product, content);
-        purchase.linked_token = replaced.as_ref().map(|old| old.token.clone());
-        if out_of_app.is_none() {
-            purchase
-                .obfuscated_account_id
-                .clone_from(&buy.obfuscated_account_id);
-        }
-        purchase.out_of_app = out_of_app;
-        let bought = GooglePlayPurchase {
-            purchase_token: purchase.token.clone(),
-            order_id: purchase.latest_order_id().to_owned(),
-        };
-        if let Some(mut old) = replaced {
-            old.replace(self.now, &self.setup.timing);
-            self.google_play_settle(old, Vec::new());
-        }
-        self.google_play_settle(purchase, vec![signal]);
-        Ok(bought)
+            GooglePlayAction::AnswerPrice {
+                purchase_token,
+                accept,
+            } => self.google_play_change(&purchase_token, |purchase| {
+                let told = purchase.answer_price(accept, now, &setup.timing);
+                told.ok_or("no price change to answer")
+            }),
+            GooglePlayAction::RemoveItem {
+                purchase_token,
+                product_id,
+            } => self.google_play_change(&purchase_token, |p| p.remove_item(&product_id)),
+            GooglePlayAction::AddItems {
+                purchase_token,
+                items,
+            } => {
+                let added = self.google_play_add_ons(&items)?;
+                self.google_play_change(&purchase_token, |p| p.add_items(added, now, setup))
+            }
+            GooglePlayAction::StepUpConsent {
+                purchase_token,
+                accept,
+            } => self.google_play_change(&purchase_token, |purchase| {
+                let told = purchase.answer_consent(accept, now, &setup.timing);
+                told.ok_or("no consent is asked for")
+            }),
+        }?;
+        Ok(Outcome::Done {})
     }
 
-    fn new_purchase(
-        &mut self,
-        buy: &GooglePlayBuy,
-        product: &GooglePlayProduct,
-        content: Content,
-    ) -> Purchase {
-        let order = Order {
-            id: self.world.ids.order(),
-            at: self.now,
-            until: match &content {
-                Content::Subscription(subscription) => Some(subscription.expiry),
-                Content::OneTime { .. } => None,
-            },
-            price_micros: match buy.trial {
-                Some(_) => 0,
-                None => product.price_micros,
-            },
-            refunded_at: None,
-        };
-        let token = self.world.ids.purchase_token();
-        Purchase::new(token, buy.customer.clone(), product, content, order)
-    }
-
-    /// The same thing cannot be bought twice while it is held.
-    fn check_not_held(
-        &self,
-        buy: &GooglePlayBuy,
-        product: &GooglePlayProduct,
-    ) -> Result<(), SandboxError> {
-        let held = self.world.google_play.purchases_of(&buy.customer);
-        let held = held.into_iter().any(|purchase| {
-            purchase.product_id == product.product_id
-                && buy.replaces.as_ref() != Some(&purchase.token)
-                && match &purchase.content {
-                    Content::Subscription(s) => s.state(self.now) != SubscriptionState::Expired,
-                    Content::OneTime {
-                        consumed,
-                        cancelled,
-                    } => !consumed && !cancelled,
-                }
-        });
-        match held {
-            true => Err(SandboxError::Refused("already owned")),
-            false => Ok(()),
-        }
-    }
-
-    fn replaced(&self, buy: &GooglePlayBuy) -> Result<Option<Purchase>, SandboxError> {
-        let Some(token) = &buy.replaces else {
-            return Ok(None);
-        };
-        let old = self.google_play_purchase(token)?;
-        if old.customer != buy.customer || old.subscription().is_none() || !old.entitles(self.now) {
-            return Err(SandboxError::Refused("nothing to replace"));
-        }
-        if !old.acknowledged {
-            return Err(SandboxError::Refused(
-                "the old purchase is not acknowledged",
-            ));
-        }
-        Ok(Some(old))
-    }
-
-    /// The subscription that is taken up again outside the app.
-    fn lapsed(&self, buy: &GooglePlayBuy) -> Result<Option<OutOfApp>, SandboxError> {
-        if !buy.out_of_app {
-            return Ok(None);
-        }
-        let bought = self.world.google_play.purchases_of(&buy.customer);
-        let lapsed = bought.into_iter().rfind(|purchase| {
-            purchase.product_id == buy.product_id && purchase.subscription().is_some()
-        });
-        let lapsed = lapsed.ok_or(SandboxError::Refused("nothing has lapsed"))?;
-        Ok(Some(OutOfApp {
-            expired_token: lapsed.token.clone(),
-            expired_account_id: lapsed.obfuscated_account_id.clone(),
-        }))
-    }
-
-    /// The customer stops renewal.
+    /// The customer stops renewal; a subscription that awaits its payment ends at once.
     pub(in crate::sandbox) fn google_play_cancel(
         &mut self,
         token: &str,
     ) -> Result<(), SandboxError> {
-        let mut purchase = self.google_play_purchase(token)?;
-        let signals = purchase.cancel(self.now, &self.setup.timing);
-        if signals.is_empty() {
-            return Err(SandboxError::Refused("nothing renews"));
-        }
-        self.google_play_settle(purchase, signals);
-        Ok(())
+        let cancel = GooglePlayAction::Cancel {
+            purchase_token: token.to_owned(),
+            survey: None,
+        };
+        self.google_play(cancel).map(|_| ())
     }
 
     /// The customer takes a cancellation back.
@@ -195,12 +137,11 @@ impl Turn<'_> {
         &mut self,
         token: &str,
     ) -> Result<(), SandboxError> {
-        let mut purchase = self.google_play_purchase(token)?;
-        let signal = purchase
-            .restore(self.now)
-            .ok_or(SandboxError::Refused("nothing to restore"))?;
-        self.google_play_settle(purchase, vec![signal]);
-        Ok(())
+        let now = self.now;
+        self.google_play_change(token, |purchase| {
+            let signal = purchase.restore(now).ok_or("nothing to restore")?;
+            Ok(vec![signal])
+        })
     }
 
     /// Makes the means of payment fail or work.
@@ -209,10 +150,8 @@ impl Turn<'_> {
         token: &str,
         billing: Billing,
     ) -> Result<(), SandboxError> {
-        let mut purchase = self.google_play_purchase(token)?;
-        let signals = purchase.set_billing(billing, self.now, self.setup);
-        self.google_play_settle(purchase, signals);
-        Ok(())
+        let (now, setup) = (self.now, self.setup);
+        self.google_play_change(token, |p| Ok(p.set_billing(billing, now, setup)))
     }
 
     /// Refunds the latest order and ends access.
@@ -220,47 +159,82 @@ impl Turn<'_> {
         &mut self,
         token: &str,
     ) -> Result<(), SandboxError> {
-        let mut purchase = self.google_play_purchase(token)?;
-        if purchase.refunded() {
-            return Err(SandboxError::Refused("already refunded"));
-        }
-        // The store blames the customer for a refund of the developer's, as observed.
-        let signals = purchase.revoke(self.now, Cancellation::User { at: self.now });
-        self.google_play_settle(purchase, signals);
-        Ok(())
+        let order_id = self
+            .google_play_purchase(token)?
+            .latest_order_id()
+            .to_owned();
+        self.google_play_refund_order(&order_id, true, Cause::default())
     }
 
-    /// The developer acknowledges; `account_id` counts only for purchases made outside the app.
-    pub(in crate::sandbox) fn google_play_acknowledge(
+    fn google_play_charge_back(
         &mut self,
         token: &str,
-        account_id: Option<String>,
-    ) -> Result<(), SandboxError> {
-        let mut purchase = self.google_play_purchase(token)?;
-        if purchase.out_of_app.is_some() && account_id.is_some() {
-            purchase.obfuscated_account_id = account_id;
-        }
-        purchase.acknowledge();
-        self.google_play_settle(purchase, Vec::new());
-        Ok(())
+        order_id: Option<String>,
+    ) -> Result<Outcome, SandboxError> {
+        let latest = self
+            .google_play_purchase(token)?
+            .latest_order_id()
+            .to_owned();
+        let order_id = order_id.unwrap_or(latest);
+        let pending_refund_token = self.world.ids.purchase_token();
+        let now = self.now;
+        self.google_play_change(token, |purchase| {
+            purchase.charge_back(&order_id, pending_refund_token.clone(), now)
+        })?;
+        Ok(Outcome::RefundReview {
+            pending_refund_token,
+            order_id,
+        })
     }
 
-    /// The developer consumes a one-time purchase; the store does not know which are meant to be.
-    pub(in crate::sandbox) fn google_play_consume(
+    /// A new price, for those who buy from now on and for those who subscribe already.
+    fn google_play_change_price(
         &mut self,
-        token: &str,
+        (product_id, base_plan_id): (&str, Option<&str>),
+        price_micros: i64,
+        mode: PriceChangeMode,
     ) -> Result<(), SandboxError> {
-        let mut purchase = self.google_play_purchase(token)?;
-        purchase.consume();
-        self.google_play_settle(purchase, Vec::new());
+        let setup = self.setup;
+        sold(setup, product_id, base_plan_id)?;
+        let changed = setup.google_play.iter().filter(|product| {
+            product.product_id == product_id
+                && (base_plan_id.is_none() || product.base_plan_id() == base_plan_id)
+        });
+        for product in changed {
+            let before = self.world.google_play.price_micros(product);
+            let right = match mode {
+                PriceChangeMode::Decrease => price_micros < before,
+                PriceChangeMode::Increase | PriceChangeMode::OptOutIncrease => {
+                    price_micros > before
+                }
+            };
+            if !right {
+                return Err(SandboxError::Refused("the price does not go that way"));
+            }
+            self.world.google_play.set_price(product, price_micros);
+        }
+        let change = PriceChange::announced(mode, price_micros, self.now);
+        // Concerns every subscriber of the product, who are found by looking at all.
+        let mut told = Vec::new();
+        let subscribers = self.world.google_play.purchases.values();
+        for purchase in subscribers.filter(|purchase| purchase.contains(product_id)) {
+            let mut purchase = purchase.clone();
+            let signals = purchase.change_price((product_id, base_plan_id), change);
+            if !signals.is_empty() {
+                told.push((purchase, signals));
+            }
+        }
+        for (purchase, signals) in told {
+            self.google_play_settle(purchase, signals);
+        }
         Ok(())
     }
 
     /// Lets happen what is due to a purchase.
     pub(in crate::sandbox) fn google_play_play(&mut self, token: &str) {
         if let Some(mut purchase) = self.world.google_play.purchases.get(token).cloned() {
-            let signals = purchase.play(self.now, self.setup);
-            self.google_play_settle(purchase, signals);
+            let told = purchase.play(self.now, self.setup);
+            self.google_play_settle(purchase, told);
         }
     }
 
@@ -271,7 +245,7 @@ impl Turn<'_> {
         self.send(notification::test(self.setup, id, stamp, self.now));
     }
 
-    fn google_play_purchase(&self, token: &str) -> Result<Purchase, SandboxError> {
+    pub(super) fn google_play_purchase(&self, token: &str) -> Result<Purchase, SandboxError> {
         let purchases = &self.world.google_play.purchases;
         purchases
             .get(token)
@@ -279,19 +253,42 @@ impl Turn<'_> {
             .ok_or(SandboxError::UnknownPurchase)
     }
 
+    /// Has something happen to one purchase, unless the store refuses.
+    fn google_play_change(
+        &mut self,
+        token: &str,
+        change: impl FnOnce(&mut Purchase) -> Result<Told, &'static str>,
+    ) -> Result<(), SandboxError> {
+        let mut purchase = self.google_play_purchase(token)?;
+        let told = change(&mut purchase).map_err(SandboxError::Refused)?;
+        self.google_play_settle(purchase, told);
+        Ok(())
+    }
+
     /// Puts a changed purchase back, tells what happened, and plans what comes next.
-    fn google_play_settle(&mut self, purchase: Purchase, signals: Vec<Signal>) {
-        for signal in signals {
+    pub(super) fn google_play_settle(&mut self, purchase: Purchase, told: Told) {
+        for signal in told {
             let stamp = self.stamp();
             let id = self.world.ids.number("1", 17);
             let notification =
                 notification::about(&purchase, &signal, self.setup, id, stamp, self.now);
             self.send(notification);
             self.superwall_about_google_play(&purchase, &signal);
+            if let Signal::Voided(voided) = signal {
+                self.world.google_play.voided.push(voided);
+            }
         }
-        let next = purchase.next_due(&self.setup.timing);
-        let token = purchase.token.clone();
-        self.world.agenda.set(Due::GooglePlay(token.clone()), next);
-        self.world.google_play.purchases.insert(token, purchase);
+        let next = purchase.next_due(self.setup);
+        let due = Due::GooglePlay(purchase.token.clone());
+        self.world.agenda.set(due, next);
+        self.world.google_play.put(purchase, self.now);
+    }
+}
+
+/// What is told, or the reason where that is nothing.
+fn some(told: Told, refusal: &'static str) -> Result<Told, &'static str> {
+    match told.is_empty() {
+        true => Err(refusal),
+        false => Ok(told),
     }
 }

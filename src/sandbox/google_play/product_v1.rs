@@ -18,7 +18,7 @@ pub(super) fn of(purchase: &Purchase, current: &Value) -> Value {
     let state = &current["purchaseStateContext"]["purchaseState"];
     let mut resource = json!({
         "kind": "androidpublisher#productPurchase",
-        "purchaseTimeMillis": purchase.started_at.timestamp_millis().to_string(),
+        "purchaseTimeMillis": purchase.bought_at.timestamp_millis().to_string(),
         "purchaseState": position(state, &["PURCHASED", "CANCELLED", "PENDING"]),
         "consumptionState": u8::from(offer["consumptionState"] == "CONSUMPTION_STATE_CONSUMED"),
         "acknowledgementState": u8::from(

@@ -3,268 +3,216 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::super::app_store::Billing;
-use super::super::period::Period;
-use super::super::setup::{GooglePlayKind, GooglePlayProduct, Timing};
+use super::super::setup::{StoreSetup, Timing};
 use super::notification::SubscriptionEvent;
+use super::order::Order;
+use super::prepaid;
+use super::refund::Review;
+use super::subscription::{Phase, Subscription};
 
 /// An unacknowledged purchase is refunded after this.
-const ACKNOWLEDGE_DAYS: i64 = 3;
+pub(super) const ACKNOWLEDGE_DAYS: i64 = 3;
+/// A purchase can be read this long after it has expired.
+const READABLE_DAYS: i64 = 60;
 
 /// One purchase token and everything that followed from it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::sandbox) struct Purchase {
     pub(in crate::sandbox) token: String,
     pub(in crate::sandbox) customer: String,
+    /// The product bought, or the first of several.
     pub(in crate::sandbox) product_id: String,
     pub(in crate::sandbox) currency: String,
-    pub(in crate::sandbox) started_at: DateTime<Utc>,
+    /// When it was made, paid or not.
+    pub(in crate::sandbox) bought_at: DateTime<Utc>,
+    /// When it was granted; none while it awaits its payment.
+    pub(in crate::sandbox) started_at: Option<DateTime<Utc>>,
     pub(in crate::sandbox) obfuscated_account_id: Option<String>,
-    pub(super) linked_token: Option<String>,
-    pub(super) out_of_app: Option<OutOfApp>,
+    pub(in crate::sandbox) obfuscated_profile_id: Option<String>,
+    pub(in crate::sandbox) linked_token: Option<String>,
+    pub(in crate::sandbox) out_of_app: Option<OutOfApp>,
     pub(in crate::sandbox) acknowledged: bool,
-    /// Paid orders, oldest first; never empty.
-    pub(super) orders: Vec<Order>,
+    /// All charges, oldest first; never empty.
+    pub(in crate::sandbox) orders: Vec<Order>,
     pub(in crate::sandbox) content: Content,
     /// Notifications that follow an earlier one after a moment.
     pub(super) late: Vec<(DateTime<Utc>, SubscriptionEvent)>,
+    /// Whether its end came with the money given back.
+    pub(in crate::sandbox) revoked: bool,
+    /// Charge-backs that wait for the developer's word.
+    pub(super) reviews: Vec<Review>,
+    /// Counts the changes; the entity tag follows from it.
+    pub(super) version: u64,
 }
 
 /// What was bought.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(in crate::sandbox) enum Content {
-    /// An auto-renewing base plan.
+    /// A subscription, with its add-ons.
     Subscription(Subscription),
     /// A one-time product.
-    OneTime { consumed: bool, cancelled: bool },
+    OneTime(OneTime),
 }
 
-/// The renewing part of a purchase.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::sandbox) struct Subscription {
-    pub(in crate::sandbox) base_plan_id: String,
-    /// As the store shows it: moved forward by a grace period.
-    pub(in crate::sandbox) expiry: DateTime<Utc>,
-    pub(in crate::sandbox) auto_renew: bool,
-    pub(super) billing: Billing,
-    pub(super) phase: Phase,
-    pub(super) trial: Option<Period>,
-    pub(super) cancellation: Option<Cancellation>,
-}
-
-/// Where a subscription stands.
+/// A one-time purchase, of several maybe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
-pub(super) enum Phase {
-    Active,
-    /// Unpaid since `since`, and nothing shows it.
-    SilentGrace {
-        since: DateTime<Utc>,
-    },
-    /// Unpaid since `since`, with access.
-    Grace {
-        since: DateTime<Utc>,
-    },
-    /// Unpaid, without access.
-    Hold {
-        until: DateTime<Utc>,
-    },
-    Expired,
+pub(in crate::sandbox) struct OneTime {
+    pub(in crate::sandbox) quantity: u32,
+    /// How many of them were given back for money.
+    pub(in crate::sandbox) refunded: u32,
+    pub(in crate::sandbox) consumed: bool,
+    pub(in crate::sandbox) state: OneTimeState,
 }
 
-/// Why a subscription will not go on.
+impl OneTime {
+    /// How many of it can still be refunded.
+    pub(in crate::sandbox) fn refundable(&self) -> u32 {
+        match self.state {
+            OneTimeState::Purchased => self.quantity.saturating_sub(self.refunded),
+            OneTimeState::Pending | OneTimeState::Cancelled => 0,
+        }
+    }
+}
+
+/// `purchaseState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "by", rename_all = "snake_case")]
-pub(super) enum Cancellation {
-    User { at: DateTime<Utc> },
-    System,
-    Replacement,
+#[serde(rename_all = "snake_case")]
+pub(in crate::sandbox) enum OneTimeState {
+    Pending,
+    Purchased,
+    Cancelled,
 }
 
 /// What the store remembers of a lapsed subscription that was taken up again outside the app.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct OutOfApp {
-    pub(super) expired_token: String,
-    pub(super) expired_account_id: Option<String>,
-}
-
-/// A charge.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Order {
-    pub(super) id: String,
-    pub(super) at: DateTime<Utc>,
-    /// End of the period it pays; subscriptions only.
-    pub(super) until: Option<DateTime<Utc>>,
-    pub(super) price_micros: i64,
-    pub(super) refunded_at: Option<DateTime<Utc>>,
-}
-
-/// `SUBSCRIPTION_STATE_…` without the prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sandbox) enum SubscriptionState {
-    Active,
-    Canceled,
-    InGracePeriod,
-    OnHold,
-    Expired,
-}
-
-impl Subscription {
-    pub(super) fn new(
-        product: &GooglePlayProduct,
-        at: DateTime<Utc>,
-        trial: Option<Period>,
-    ) -> Option<Self> {
-        let GooglePlayKind::AutoRenewable {
-            base_plan_id,
-            period,
-            ..
-        } = &product.kind
-        else {
-            return None;
-        };
-        Some(Self {
-            base_plan_id: base_plan_id.clone(),
-            expiry: trial.unwrap_or(*period).after(at),
-            auto_renew: true,
-            billing: Billing::Works,
-            phase: Phase::Active,
-            trial,
-            cancellation: None,
-        })
-    }
-
-    pub(in crate::sandbox) fn state(&self, now: DateTime<Utc>) -> SubscriptionState {
-        match self.phase {
-            Phase::Active if self.auto_renew => SubscriptionState::Active,
-            Phase::Active if now < self.expiry => SubscriptionState::Canceled,
-            Phase::SilentGrace { .. } => SubscriptionState::Active,
-            Phase::Grace { .. } => SubscriptionState::InGracePeriod,
-            Phase::Hold { .. } => SubscriptionState::OnHold,
-            Phase::Active | Phase::Expired => SubscriptionState::Expired,
-        }
-    }
-
-    /// Whether a charge has failed and is being tried again.
-    pub(super) fn declined(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::SilentGrace { .. } | Phase::Grace { .. } | Phase::Hold { .. }
-        )
-    }
-
-    /// When the phase ends by itself.
-    pub(super) fn ends_at(&self, timing: &Timing) -> Option<DateTime<Utc>> {
-        let lag = |seconds: u32| TimeDelta::seconds(seconds.into());
-        match self.phase {
-            Phase::Active if self.auto_renew => {
-                Some(self.expiry + lag(timing.google_renewal_lag_seconds))
-            }
-            Phase::Active => Some(self.expiry + lag(timing.google_expiry_lag_seconds)),
-            Phase::SilentGrace { .. } | Phase::Grace { .. } => Some(self.expiry),
-            Phase::Hold { until } => Some(until),
-            Phase::Expired => None,
-        }
-    }
-
-    pub(super) fn end(&mut self, at: DateTime<Utc>, cancellation: Cancellation) {
-        self.phase = Phase::Expired;
-        self.auto_renew = false;
-        self.expiry = self.expiry.min(at);
-        self.cancellation.get_or_insert(cancellation);
-    }
+pub(in crate::sandbox) struct OutOfApp {
+    pub(in crate::sandbox) expired_token: String,
+    pub(in crate::sandbox) expired_account_id: Option<String>,
+    pub(in crate::sandbox) expired_profile_id: Option<String>,
 }
 
 impl Purchase {
     pub(in crate::sandbox) fn subscription(&self) -> Option<&Subscription> {
         match &self.content {
             Content::Subscription(subscription) => Some(subscription),
-            Content::OneTime { .. } => None,
+            Content::OneTime(_) => None,
         }
     }
 
     pub(super) fn subscription_mut(&mut self) -> Option<&mut Subscription> {
         match &mut self.content {
             Content::Subscription(subscription) => Some(subscription),
-            Content::OneTime { .. } => None,
+            Content::OneTime(_) => None,
         }
     }
 
-    /// The order of the latest successful charge.
+    /// Whether a product is an item of it.
+    pub(super) fn contains(&self, product_id: &str) -> bool {
+        let items = self.subscription().into_iter().flat_map(|s| &s.items);
+        items.into_iter().any(|item| item.product_id == product_id)
+    }
+
+    /// The first order; its id is the base of all.
+    pub(in crate::sandbox) fn first_order_id(&self) -> &str {
+        self.orders.first().map_or("", |order| &order.id)
+    }
+
+    /// The order of the latest successful charge, or the one that awaits its payment.
     pub(in crate::sandbox) fn latest_order_id(&self) -> &str {
-        self.orders.last().map_or("", |order| &order.id)
+        let paid = self.orders.iter().rfind(|order| order.is_processed());
+        paid.or(self.orders.first())
+            .map_or("", |order| order.id.as_str())
+    }
+
+    /// The order of a charge that has failed and is being tried again.
+    pub(in crate::sandbox) fn pending_order_id(&self) -> Option<&str> {
+        let declined = self.subscription().is_some_and(Subscription::declined);
+        let order = self.orders.last().filter(|_| declined)?;
+        Some(&order.id)
+    }
+
+    pub(in crate::sandbox) fn order(&self, id: &str) -> Option<&Order> {
+        self.orders.iter().find(|order| order.id == id)
+    }
+
+    pub(super) fn order_mut(&mut self, id: &str) -> Option<&mut Order> {
+        self.orders.iter_mut().find(|order| order.id == id)
     }
 
     /// The order id of the charge after the latest: suffixes count renewals from `..0`.
     pub(super) fn next_order_id(&self) -> String {
-        let base = self.orders.first().map_or("", |order| &order.id);
-        format!("{base}..{}", self.orders.len().saturating_sub(1))
+        let renewals = self.orders.len().saturating_sub(1);
+        format!("{}..{renewals}", self.first_order_id())
     }
 
-    pub(super) fn new(
-        token: String,
-        customer: String,
-        product: &GooglePlayProduct,
-        content: Content,
-        order: Order,
-    ) -> Self {
-        Self {
-            token,
-            customer,
-            product_id: product.product_id.clone(),
-            currency: product.currency.clone(),
-            started_at: order.at,
-            obfuscated_account_id: None,
-            linked_token: None,
-            out_of_app: None,
-            acknowledged: false,
-            orders: vec![order],
-            content,
-            late: Vec::new(),
-        }
-    }
-
-    /// Whether the customer has the use of it.
+    /// Whether the customer has the use of any of it.
     pub(in crate::sandbox) fn entitles(&self, now: DateTime<Utc>) -> bool {
         match &self.content {
-            Content::Subscription(subscription) => matches!(
-                subscription.state(now),
-                SubscriptionState::Active
-                    | SubscriptionState::InGracePeriod
-                    | SubscriptionState::Canceled
-            ),
-            Content::OneTime { cancelled, .. } => !cancelled,
+            Content::Subscription(subscription) => subscription.state(now).entitles(),
+            Content::OneTime(bought) => bought.state == OneTimeState::Purchased,
         }
     }
 
-    /// Whether the latest order was refunded.
-    pub(in crate::sandbox) fn refunded(&self) -> bool {
-        self.orders
-            .last()
-            .is_some_and(|order| order.refunded_at.is_some())
+    /// Whether the API still answers for it.
+    pub(in crate::sandbox) fn readable(&self, now: DateTime<Utc>) -> bool {
+        let expiry = self.subscription().and_then(Subscription::expiry);
+        let limit = TimeDelta::days(READABLE_DAYS);
+        self.entitles(now) || expiry.is_none_or(|expiry| now <= expiry + limit)
     }
 
-    fn over(&self) -> bool {
+    /// The entity tag: another one after every change.
+    pub(in crate::sandbox) fn etag(&self) -> String {
+        let head: String = self.token.chars().take(8).collect();
+        format!("{head}-{:x}", self.version)
+    }
+
+    pub(super) fn over(&self) -> bool {
         match &self.content {
-            Content::Subscription(subscription) => subscription.phase == Phase::Expired,
-            Content::OneTime { cancelled, .. } => *cancelled,
+            Content::Subscription(subscription) => subscription.over(),
+            Content::OneTime(bought) => bought.state == OneTimeState::Cancelled,
         }
     }
 
-    /// When the purchase is refunded for want of acknowledgement.
-    pub(super) fn forfeited_at(&self) -> Option<DateTime<Utc>> {
-        (!self.acknowledged && !self.over())
-            .then(|| self.started_at + TimeDelta::days(ACKNOWLEDGE_DAYS))
+    /// When the purchase is refunded for want of acknowledgement; a pending one is not.
+    pub(super) fn forfeited_at(&self, setup: &StoreSetup) -> Option<DateTime<Utc>> {
+        let started_at = self.started_at?;
+        if self.acknowledged || self.over() {
+            return None;
+        }
+        let short = self
+            .subscription()
+            .and_then(|subscription| prepaid::acknowledge_within(subscription, setup));
+        Some(started_at + short.unwrap_or(TimeDelta::days(ACKNOWLEDGE_DAYS)))
     }
 
     /// When something happens to this purchase by itself.
-    pub(in crate::sandbox) fn next_due(&self, timing: &Timing) -> Option<DateTime<Utc>> {
-        let ends = self.subscription().and_then(|s| s.ends_at(timing));
-        let late = self.late.iter().map(|(at, _)| *at).min();
-        [late, self.forfeited_at(), ends]
-            .into_iter()
-            .flatten()
-            .min()
+    pub(in crate::sandbox) fn next_due(&self, setup: &StoreSetup) -> Option<DateTime<Utc>> {
+        [
+            self.late_at(),
+            self.forfeited_at(setup),
+            self.ends_at(&setup.timing),
+            self.consent_asked_at(),
+            self.decided_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn late_at(&self) -> Option<DateTime<Utc>> {
+        self.late.iter().map(|(at, _)| *at).min()
+    }
+
+    pub(super) fn ends_at(&self, timing: &Timing) -> Option<DateTime<Utc>> {
+        self.subscription().and_then(|s| s.ends_at(timing))
+    }
+
+    /// Whether it awaits its first payment.
+    pub(in crate::sandbox) fn pending(&self) -> bool {
+        match &self.content {
+            Content::Subscription(subscription) => subscription.phase == Phase::Pending,
+            Content::OneTime(bought) => bought.state == OneTimeState::Pending,
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::super::app_store::{AppStoreAction, AppStoreBuy, Billing};
 use super::super::delivery::Store;
-use super::super::google_play::{AddOn, GooglePlayAction, GooglePlayBuy, PriceChangeMode};
+use super::super::google_play::{
+    AddOn, GooglePlayAction, GooglePlayBuy, PriceChangeMode, VoidReason, VoidSource,
+};
 use super::file::Scenario;
 use super::offer::billing_period;
 use super::player::{Bought, PlayError, Player};
@@ -98,6 +100,7 @@ impl Player<'_> {
             Ok(AddOn {
                 product_id,
                 base_plan_id,
+                trial: None,
             })
         };
         names.iter().map(add_on).collect()
@@ -148,6 +151,8 @@ impl Player<'_> {
                 order_id: order(bought, step.charge),
                 revoke: step.revoke.unwrap_or(true),
                 quantity: step.quantity,
+                source: VoidSource::default(),
+                reason: VoidReason::default(),
             }),
         })
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::routing::{get, post};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::super::inner::Inner;
@@ -21,8 +21,6 @@ use super::super::state::World;
 use super::purchase::Purchase;
 use error::{GoogleError, INVALID_TOKEN, MISMATCH, NO_METHOD, NOT_FOUND, SUBSCRIPTION_GONE};
 
-/// A purchase can be read this long after it has expired.
-const READABLE_DAYS: i64 = 60;
 /// Shorter texts cannot be a purchase token.
 const TOKEN_CHARS_MIN: usize = 20;
 
@@ -70,12 +68,8 @@ fn find<'a>(
     if package != inner.setup.package_name {
         return Err(MISMATCH);
     }
-    let readable = TimeDelta::days(READABLE_DAYS);
-    let expired = purchase.subscription().map(|s| s.expiry);
-    match expired {
-        Some(expiry) if !purchase.entitles(now) && expiry + readable < now => {
-            Err(SUBSCRIPTION_GONE)
-        }
-        _ => Ok(purchase),
+    match purchase.readable(now) {
+        true => Ok(purchase),
+        false => Err(SUBSCRIPTION_GONE),
     }
 }

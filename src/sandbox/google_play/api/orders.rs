@@ -62,10 +62,8 @@ fn order(world: &World, inner: &Inner, package: &str, id: &str) -> Result<Value,
     if package != inner.setup.package_name {
         return Err(ORDER_NOT_FOUND);
     }
-    let purchases = world.google_play.purchases.values();
-    purchases
-        .flat_map(|purchase| purchase.orders.iter().map(move |order| (purchase, order)))
-        .find(|(_, order)| order.id == id)
-        .map(|(purchase, order)| resource::order(purchase, order))
-        .ok_or(ORDER_NOT_FOUND)
+    let purchase = world.google_play.purchase_by_order(id);
+    let purchase = purchase.ok_or(ORDER_NOT_FOUND)?;
+    let order = purchase.order(id).ok_or(ORDER_NOT_FOUND)?;
+    Ok(resource::order(purchase, order))
 }

@@ -80,6 +80,6 @@ pub(super) async fn post_v1(
         return Ok(StatusCode::NO_CONTENT);
     }
     request::body::<Acknowledge>(&body)?;
-    inner.change(|turn| turn.google_play_acknowledge(token, None))?;
+    inner.change(|turn| turn.google_play_acknowledge(token, None, None))?;
     Ok(StatusCode::NO_CONTENT)
 }

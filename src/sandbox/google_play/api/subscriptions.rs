@@ -58,7 +58,10 @@ pub(super) async fn post_v1(
     check(&inner, &package, token)?;
     let body: Acknowledge = request::body(&body)?;
     let accounts = body.external_account_ids.unwrap_or_default();
-    inner.change(|turn| turn.google_play_acknowledge(token, accounts.obfuscated_account_id))?;
+    inner.change(|turn| {
+        let account = accounts.obfuscated_account_id;
+        turn.google_play_acknowledge(token, account, accounts.obfuscated_profile_id)
+    })?;
     Ok(StatusCode::NO_CONTENT)
 }
 
