@@ -1,0 +1,1 @@
+"""Acceptance of the store simulator by the vendors' own published clients."""
