@@ -36,7 +36,7 @@ use super::setup::StoreSetup;
 pub use action::{
     AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, RefundReason,
 };
-use extension::MassExtensionResult;
+pub(super) use extension::{MassExtension, MassExtensionResult};
 pub(super) use lifecycle::Chain;
 pub use ocsp::OcspAnswer;
 pub use offers::{Offer, OfferKind, OfferPayment};
