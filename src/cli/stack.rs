@@ -261,6 +261,7 @@ pub(super) fn store_setup(
         google_play,
         timing: Default::default(),
         deliveries: Default::default(),
+        superwall: Default::default(),
     })
 }
 

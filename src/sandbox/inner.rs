@@ -15,6 +15,7 @@ use super::keys::{IdentityKeys, Keys};
 use super::limits::Limits;
 use super::setup::StoreSetup;
 use super::state::{Turn, World, whole_millis};
+use super::superwall;
 use super::traffic::Traffic;
 use crate::clock::VirtualClock;
 
@@ -30,6 +31,7 @@ pub(super) struct Inner {
     pub(super) limits: Limits,
     pub(super) ocsp: Mutex<OcspAnswer>,
     pub(super) google_tokens: Tokens,
+    pub(super) superwall_secrets: Mutex<superwall::Secrets>,
     /// Where the simulator is reached, without a slash at the end.
     pub(super) base_url: String,
     pub(super) client: reqwest::Client,

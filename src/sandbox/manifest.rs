@@ -42,6 +42,8 @@ pub struct Manifest {
     pub google_service_account_json: String,
     /// How Google's pushes identify themselves.
     pub push: PushManifest,
+    /// What Superwall's webhooks are signed with: `whsec_` and base64.
+    pub superwall_webhook_secret: String,
     /// Identity provider of the app's users.
     pub identity: IdentityManifest,
     /// Base URL of the control API.
@@ -92,6 +94,7 @@ impl Inner {
             google_api_url: format!("{base}/google"),
             package_name: self.setup.package_name.clone(),
             google_service_account_json: self.service_account_json(),
+            superwall_webhook_secret: self.superwall_secret(),
             push: PushManifest {
                 jwks_url: format!("{base}/google/oauth2/v3/certs"),
                 issuer: PUSH_ISSUER.to_owned(),

@@ -78,6 +78,7 @@ pub use setup::{
     AppStoreKind, AppStoreProduct, Environment, GooglePlayKind, GooglePlayProduct, Options,
     StoreSetup, Timing,
 };
+pub use superwall::{SuperwallIdentity, SuperwallRules, SuperwallVersion};
 pub use traffic::{Endpoint, Outage};
 pub use truth::{Ownership, PurchaseState, PurchaseTruth};
 
@@ -269,6 +270,29 @@ impl Sandbox {
     /// Ends all bearer tokens for the Developer API before their time.
     pub fn revoke_google_access_tokens(&self) {
         self.inner.google_tokens.revoke_all();
+    }
+}
+
+/// Superwall, which relays what the stores say.
+impl Sandbox {
+    /// The app tells Superwall's SDK who a customer is; without this Superwall uses the customer's
+    /// name.
+    pub fn set_superwall_user(
+        &self,
+        customer: &str,
+        app_user_id: &str,
+    ) -> Result<(), SandboxError> {
+        self.inner.change(|turn| {
+            let users = &mut turn.world.superwall.users;
+            users.insert(customer.to_owned(), app_user_id.to_owned());
+            Ok(())
+        })
+    }
+
+    /// A new secret signs Superwall's webhooks, and for a day of machine time the last one as
+    /// well; the manifest names the new one.
+    pub fn rotate_superwall_secret(&self) -> Result<(), SandboxError> {
+        self.inner.rotate_superwall_secret()
     }
 }
 

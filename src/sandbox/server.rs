@@ -15,7 +15,7 @@ use super::limits::Limits;
 use super::setup::Options;
 use super::state::World;
 use super::traffic::Traffic;
-use super::{Sandbox, app_store, control, delivery, google_play, identity, keys};
+use super::{Sandbox, app_store, control, delivery, google_play, identity, keys, superwall};
 
 /// How long open connections may take to finish at shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(500);
@@ -35,6 +35,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
     })
     .await
     .map_err(|error| SandboxError::Key(error.to_string()))??;
+    let superwall_secrets = superwall::Secrets::load_or_generate(options.dir.as_deref())?;
     let world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
     options.clock.advance_to(world.time);
     Ok(Inner {
@@ -48,6 +49,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         traffic: Traffic::new(),
         limits: Limits::default(),
         ocsp: Mutex::default(),
+        superwall_secrets: Mutex::new(superwall_secrets),
         google_tokens: google_play::oauth::Tokens::default(),
         base_url,
         playing: tokio::sync::Mutex::new(()),

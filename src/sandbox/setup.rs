@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryRules;
 use super::period::Period;
+use super::superwall::SuperwallRules;
 use crate::clock::VirtualClock;
 
 /// How to start a simulator.
@@ -63,6 +64,9 @@ pub struct StoreSetup {
     /// How notifications are delivered.
     #[serde(default)]
     pub deliveries: DeliveryRules,
+    /// How Superwall relays what the stores say.
+    #[serde(default)]
+    pub superwall: SuperwallRules,
 }
 
 impl StoreSetup {

@@ -15,6 +15,7 @@ use super::google_play::GooglePlay;
 use super::ids::Ids;
 use super::keys::Keys;
 use super::setup::StoreSetup;
+use super::superwall::Superwall;
 
 const FILE: &str = "state.json";
 
@@ -28,6 +29,8 @@ pub(super) struct World {
     last_stamp: DateTime<Utc>,
     pub(super) app_store: AppStore,
     pub(super) google_play: GooglePlay,
+    #[serde(default)]
+    pub(super) superwall: Superwall,
     pub(super) outbox: Outbox,
     #[serde(default)]
     pub(super) customers: Customers,
@@ -51,6 +54,7 @@ impl World {
             last_stamp: DateTime::UNIX_EPOCH,
             app_store: AppStore::default(),
             google_play: GooglePlay::default(),
+            superwall: Superwall::default(),
             outbox: Outbox::default(),
             customers: Customers::default(),
             agenda: Agenda::default(),

@@ -41,7 +41,7 @@ pub(super) use lifecycle::Chain;
 pub use ocsp::OcspAnswer;
 pub use offers::{Offer, OfferKind, OfferPayment};
 use shelf::{Changes, Shelf};
-pub(super) use transaction::Transaction;
+pub(super) use transaction::{RevocationKind, Transaction};
 
 /// What the buyer's device holds after a purchase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -209,6 +209,7 @@ impl Turn<'_> {
             linked_token: None,
             out_of_app: None,
             acknowledged: false,
+            developer_payload: None,
             orders: vec![order],
             content,
             late: Vec::new(),

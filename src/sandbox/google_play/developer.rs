@@ -31,29 +31,36 @@ pub(in crate::sandbox) enum CancellationType {
     DeveloperRequestedStopPayments,
 }
 
+/// What the developer says on acknowledging; the ids count only for purchases made outside the app.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sandbox) struct Acknowledgement {
+    pub(in crate::sandbox) account_id: Option<String>,
+    pub(in crate::sandbox) profile_id: Option<String>,
+    pub(in crate::sandbox) payload: Option<String>,
+}
+
 /// An item and its new expiry.
 pub(in crate::sandbox) type DeferredItems = Vec<(String, DateTime<Utc>)>;
 
 impl Turn<'_> {
-    /// The developer acknowledges; the account and profile ids count only for purchases made
-    /// outside the app.
+    /// The developer acknowledges; once more changes nothing.
     pub(in crate::sandbox) fn google_play_acknowledge(
         &mut self,
         token: &str,
-        account_id: Option<String>,
-        profile_id: Option<String>,
+        said: Acknowledgement,
     ) -> Result<(), SandboxError> {
         let mut purchase = self.google_play_purchase(token)?;
         if purchase.pending() {
             return Err(SandboxError::Refused("the purchase is not paid"));
         }
-        if purchase.out_of_app.is_some() {
-            purchase.obfuscated_account_id = account_id.or(purchase.obfuscated_account_id);
-            purchase.obfuscated_profile_id = profile_id.or(purchase.obfuscated_profile_id);
-        }
         if purchase.acknowledged && purchase.out_of_app.is_none() {
             return Ok(());
         }
+        if purchase.out_of_app.is_some() {
+            purchase.obfuscated_account_id = said.account_id.or(purchase.obfuscated_account_id);
+            purchase.obfuscated_profile_id = said.profile_id.or(purchase.obfuscated_profile_id);
+        }
+        purchase.developer_payload = said.payload;
         purchase.acknowledge();
         self.google_play_settle(purchase, Vec::new());
         Ok(())

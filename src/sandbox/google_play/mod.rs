@@ -41,10 +41,12 @@ pub use action::{
     AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase, Offer,
     PriceChangeMode, ReplacementMode,
 };
-pub(super) use notification::{SUBSCRIPTION as PUSH_SUBSCRIPTION, Signal};
+pub(super) use item::OfferPhase;
+pub(super) use notification::{SUBSCRIPTION as PUSH_SUBSCRIPTION, Signal, SubscriptionEvent};
 pub use oauth::ConsoleAccess;
+pub(super) use order::{Order, PaidFor};
 pub(super) use purchase::{Content, OneTimeState, Purchase};
-pub(super) use subscription::SubscriptionState;
+pub(super) use subscription::{Cancellation, SubscriptionState};
 use voided::Voided;
 pub use voided::{VoidReason, VoidSource};
 

@@ -44,6 +44,9 @@ pub(super) fn of(purchase: &Purchase, current: &Value) -> Value {
     for (name, value) in same.into_iter().filter(|(_, value)| !value.is_null()) {
         resource[name] = value.clone();
     }
+    if let Some(payload) = &purchase.developer_payload {
+        resource["developerPayload"] = json!(payload);
+    }
     // A purchase in the ordinary way has no type.
     if current["testPurchaseContext"].is_object() {
         resource["purchaseType"] = json!(0);

@@ -32,6 +32,9 @@ pub(in crate::sandbox) struct Purchase {
     pub(in crate::sandbox) linked_token: Option<String>,
     pub(in crate::sandbox) out_of_app: Option<OutOfApp>,
     pub(in crate::sandbox) acknowledged: bool,
+    /// What the developer attached when acknowledging.
+    #[serde(default)]
+    pub(super) developer_payload: Option<String>,
     /// All charges, oldest first; never empty.
     pub(in crate::sandbox) orders: Vec<Order>,
     pub(in crate::sandbox) content: Content,

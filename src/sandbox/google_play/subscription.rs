@@ -18,9 +18,9 @@ pub(in crate::sandbox) struct Subscription {
     pub(super) phase: Phase,
     /// How the linked subscription turns into this one once it is paid.
     pub(super) replacing: Option<ReplacementMode>,
-    pub(super) cancellation: Option<Cancellation>,
+    pub(in crate::sandbox) cancellation: Option<Cancellation>,
     /// Length of a pause that begins at the end of the period.
-    pub(super) pause: Option<Period>,
+    pub(in crate::sandbox) pause: Option<Period>,
 }
 
 /// Where a subscription stands.
@@ -56,7 +56,7 @@ pub(super) enum Phase {
 /// Why a subscription will not go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
-pub(super) enum Cancellation {
+pub(in crate::sandbox) enum Cancellation {
     User {
         at: DateTime<Utc>,
         survey: Option<CancelSurvey>,

@@ -224,6 +224,7 @@ impl Scenario {
             google_play: product::google_play(&self.products),
             timing: Default::default(),
             deliveries: Default::default(),
+            superwall: Default::default(),
         }
     }
 

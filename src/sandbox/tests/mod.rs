@@ -71,6 +71,7 @@ fn setup(environment: Environment) -> StoreSetup {
         ],
         timing: Timing::default(),
         deliveries: DeliveryRules::default(),
+        superwall: SuperwallRules::default(),
     }
 }
 

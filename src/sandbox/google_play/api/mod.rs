@@ -7,6 +7,7 @@ mod orders;
 mod products;
 mod request;
 mod subscriptions;
+mod voided;
 
 use std::sync::Arc;
 
@@ -29,10 +30,11 @@ pub(in crate::sandbox) fn routes() -> Router<Arc<Inner>> {
     let purchases = |path: &str| format!("{app}/purchases/{path}");
     Router::new()
         .route("/token", post(keys::token))
+        .route("/oauth2/v1/certs", get(keys::certificates))
         .route("/oauth2/v3/certs", get(keys::jwks))
         .route(
             &purchases("subscriptionsv2/tokens/{token}"),
-            get(subscriptions::get),
+            get(subscriptions::get).post(subscriptions::post),
         )
         .route(
             &purchases("subscriptions/{subscription}/tokens/{token}"),
@@ -46,7 +48,11 @@ pub(in crate::sandbox) fn routes() -> Router<Arc<Inner>> {
             &purchases("products/{product}/tokens/{token}"),
             get(products::get_v1).post(products::post_v1),
         )
-        .route(&format!("{app}/orders/{{order}}"), get(orders::get))
+        .route(&purchases("voidedpurchases"), get(voided::list))
+        .route(
+            &format!("{app}/orders/{{order}}"),
+            get(orders::get).post(orders::post),
+        )
         .route(&format!("{app}/orders:batchGet"), get(orders::batch_get))
         .fallback(|| async { NO_METHOD })
 }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::super::super::inner::Inner;
+use super::super::developer::Acknowledgement;
 use super::super::{product_v1, resource};
 use super::admission::{ACKNOWLEDGE_PRODUCT, CONSUME, GET_PRODUCT, admit};
 use super::error::{GoogleError, NO_METHOD, NOT_FOUND, PRODUCT_MISMATCH};
@@ -79,7 +80,10 @@ pub(super) async fn post_v1(
         inner.change(|turn| turn.google_play_consume(token))?;
         return Ok(StatusCode::NO_CONTENT);
     }
-    request::body::<Acknowledge>(&body)?;
-    inner.change(|turn| turn.google_play_acknowledge(token, None, None))?;
+    let said = Acknowledgement {
+        payload: request::body::<Acknowledge>(&body)?.developer_payload,
+        ..Acknowledgement::default()
+    };
+    inner.change(|turn| turn.google_play_acknowledge(token, said))?;
     Ok(StatusCode::NO_CONTENT)
 }

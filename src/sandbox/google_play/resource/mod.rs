@@ -14,7 +14,7 @@ pub(super) use order::order;
 pub(super) use product::product;
 pub(super) use subscription::subscription;
 
-fn time(at: DateTime<Utc>) -> String {
+pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
