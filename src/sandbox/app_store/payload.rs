@@ -202,7 +202,7 @@ pub(super) fn transaction(
         original_purchase_date: first.timestamp_millis(),
         expires_date: transaction.expires_at.map(|at| at.timestamp_millis()),
         quantity: transaction.quantity,
-        r#type: product_type(chain, transaction, setup),
+        r#type: product_type(chain, transaction, setup).as_str(),
         app_account_token: transaction.app_account_token,
         in_app_ownership_type: chain.sharing.as_str(),
         signed_date: signed_at.timestamp_millis(),
@@ -236,16 +236,41 @@ const fn plan_name(monthly: bool) -> &'static str {
     }
 }
 
-fn product_type(chain: &Chain, transaction: &Transaction, setup: &StoreSetup) -> &'static str {
+/// What kind of product a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProductType {
+    AutoRenewable,
+    NonRenewing,
+    Consumable,
+    NonConsumable,
+}
+
+impl ProductType {
+    /// Apple's `type`.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::AutoRenewable => "Auto-Renewable Subscription",
+            Self::NonRenewing => "Non-Renewing Subscription",
+            Self::Consumable => "Consumable",
+            Self::NonConsumable => "Non-Consumable",
+        }
+    }
+}
+
+pub(super) fn product_type(
+    chain: &Chain,
+    transaction: &Transaction,
+    setup: &StoreSetup,
+) -> ProductType {
     if chain.subscription.is_some() {
-        return "Auto-Renewable Subscription";
+        return ProductType::AutoRenewable;
     }
     let product = setup.app_store_product(&transaction.product_id);
     match product.map(|product| &product.kind) {
-        Some(AppStoreKind::Consumable) => "Consumable",
-        Some(AppStoreKind::NonRenewing) => "Non-Renewing Subscription",
+        Some(AppStoreKind::Consumable) => ProductType::Consumable,
+        Some(AppStoreKind::NonRenewing) => ProductType::NonRenewing,
         Some(AppStoreKind::NonConsumable | AppStoreKind::AutoRenewable { .. }) | None => {
-            "Non-Consumable"
+            ProductType::NonConsumable
         }
     }
 }

@@ -100,6 +100,16 @@ impl Outbox {
         self.notifications.iter()
     }
 
+    /// All that has happened since then.
+    pub(in crate::sandbox) fn since(
+        &self,
+        at: DateTime<Utc>,
+    ) -> impl Iterator<Item = &Notification> {
+        let earlier = |notification: &Notification| notification.record.created_at < at;
+        let skipped = self.notifications.partition_point(earlier);
+        self.notifications.iter().skip(skipped)
+    }
+
     /// Adds a notification and says when its first attempt is due.
     pub(in crate::sandbox) fn push(
         &mut self,

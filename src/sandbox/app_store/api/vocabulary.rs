@@ -1,0 +1,48 @@
+//! Every notification type that Apple knows, with its subtypes.
+
+const VOCABULARY: &[(&str, &[&str])] = &[
+    ("CONSUMPTION_REQUEST", &[]),
+    ("DID_CHANGE_RENEWAL_PREF", &["UPGRADE", "DOWNGRADE"]),
+    (
+        "DID_CHANGE_RENEWAL_STATUS",
+        &["AUTO_RENEW_ENABLED", "AUTO_RENEW_DISABLED"],
+    ),
+    ("DID_FAIL_TO_RENEW", &["GRACE_PERIOD"]),
+    ("DID_RENEW", &["BILLING_RECOVERY"]),
+    (
+        "EXPIRED",
+        &[
+            "VOLUNTARY",
+            "BILLING_RETRY",
+            "PRICE_INCREASE",
+            "PRODUCT_NOT_FOR_SALE",
+        ],
+    ),
+    (
+        "EXTERNAL_PURCHASE_TOKEN",
+        &["CREATED", "ACTIVE_TOKEN_REMINDER", "UNREPORTED"],
+    ),
+    ("GRACE_PERIOD_EXPIRED", &[]),
+    ("METADATA_UPDATE", &[]),
+    ("MIGRATION", &[]),
+    ("OFFER_REDEEMED", &["UPGRADE", "DOWNGRADE"]),
+    ("ONE_TIME_CHARGE", &[]),
+    ("PRICE_CHANGE", &[]),
+    ("PRICE_INCREASE", &["PENDING", "ACCEPTED"]),
+    ("REFUND", &[]),
+    ("REFUND_DECLINED", &[]),
+    ("REFUND_REVERSED", &[]),
+    ("RENEWAL_EXTENDED", &[]),
+    ("RENEWAL_EXTENSION", &["SUMMARY", "FAILURE"]),
+    ("RESCIND_CONSENT", &[]),
+    ("REVOKE", &[]),
+    ("SUBSCRIBED", &["INITIAL_BUY", "RESUBSCRIBE"]),
+    ("TEST", &[]),
+];
+
+/// Whether Apple has such a type, and with that subtype.
+pub(super) fn is_notification(kind: &str, subtype: Option<&str>) -> bool {
+    VOCABULARY.iter().any(|(known, subtypes)| {
+        *known == kind && subtype.is_none_or(|subtype| subtypes.contains(&subtype))
+    })
+}
