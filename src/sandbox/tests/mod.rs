@@ -7,9 +7,11 @@ mod attacks;
 mod control;
 mod control_api;
 mod deliveries;
+mod google_api;
 mod google_play;
 mod ocsp;
 mod persistence;
+mod superwall;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
