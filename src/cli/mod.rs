@@ -130,7 +130,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(_) | Command::Serve(_) | Command::Webhooks(_) | Command::Worker(_) => {
             (LogFormat::Json, "info")
         }
-        Command::Dev(_) | Command::Sandbox(_) => (LogFormat::Text, "warn"),
+        Command::Dev(_) => (LogFormat::Text, "warn"),
+        Command::Sandbox(ref args) => (LogFormat::Text, args.logs()),
         Command::Demo(_)
         | Command::Migrate(_)
         | Command::Catalog(_)

@@ -25,5 +25,6 @@ mod invariants;
 mod lifecycle;
 mod ownership;
 mod processes;
+mod scenarios;
 mod spine;
 mod watch;

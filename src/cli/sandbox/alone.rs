@@ -48,7 +48,8 @@ pub(super) struct AloneArgs {
     /// default: now
     #[arg(long, value_parser = parse_start)]
     start: Option<DateTime<Utc>>,
-    /// How the stores' clock runs: `real`, or `stopped` until it is advanced
+    /// How the stores' clock runs: `real`, `stopped` until it is advanced, or `x60`: a minute each
+    /// second
     #[arg(long, value_parser = parse_pace, default_value = "real")]
     clock: Pace,
     /// Which of the stores' worlds is played
@@ -66,12 +67,16 @@ pub(super) struct AloneArgs {
     /// Where Pub/Sub pushes Google's real-time developer notifications
     #[arg(long, value_name = "URL")]
     google_play_webhook: Option<String>,
+    /// Where Superwall sends its webhooks
+    #[arg(long, value_name = "URL")]
+    superwall_webhook: Option<String>,
 }
 
 #[derive(Clone, Copy)]
 enum Pace {
     Real,
     Stopped,
+    Scaled(f64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,7 +109,12 @@ fn parse_pace(text: &str) -> Result<Pace, String> {
     match text {
         "real" => Ok(Pace::Real),
         "stopped" => Ok(Pace::Stopped),
-        _ => Err("write real or stopped".to_owned()),
+        _ => text
+            .strip_prefix('x')
+            .and_then(|rate| rate.parse().ok())
+            .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+            .map(Pace::Scaled)
+            .ok_or_else(|| "write real, stopped, or x60 and the like".to_owned()),
     }
 }
 
@@ -114,6 +124,7 @@ pub(super) async fn run(args: AloneArgs) -> anyhow::Result<()> {
     let clock = match args.clock {
         Pace::Real => VirtualClock::running(start),
         Pace::Stopped => VirtualClock::stopped(start),
+        Pace::Scaled(rate) => VirtualClock::scaled(start, rate),
     };
     let options = Options {
         seed: args.seed,
@@ -129,12 +140,13 @@ pub(super) async fn run(args: AloneArgs) -> anyhow::Result<()> {
             args.port
         )
     })?;
-    if args.app_store_webhook.is_some() || args.google_play_webhook.is_some() {
-        sandbox.set_webhooks(Webhooks {
-            app_store: args.app_store_webhook.clone(),
-            google_play: args.google_play_webhook.clone(),
-            ..Default::default()
-        })?;
+    let webhooks = Webhooks {
+        app_store: args.app_store_webhook.clone(),
+        google_play: args.google_play_webhook.clone(),
+        superwall: args.superwall_webhook.clone(),
+    };
+    if webhooks != Webhooks::default() {
+        sandbox.set_webhooks(webhooks)?;
     }
     let manifest = sandbox.manifest();
     introduce(&sandbox, &manifest, &files::write(&dir, &manifest)?);

@@ -26,6 +26,16 @@ enum SandboxCommand {
     Run(run::RunArgs),
 }
 
+impl SandboxArgs {
+    /// What is worth a log line: a scenario tells by itself what went wrong.
+    pub(super) const fn logs(&self) -> &'static str {
+        match self.command {
+            Some(SandboxCommand::Run(_)) => "off",
+            None => "warn",
+        }
+    }
+}
+
 pub(super) async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Some(SandboxCommand::Run(args)) => run::run(args).await,

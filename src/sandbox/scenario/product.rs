@@ -46,6 +46,22 @@ pub enum Kind {
     NonConsumable,
     /// Bought again and again.
     Consumable,
+    /// App Store: ends when the app says so, and is bought again.
+    NonRenewing,
+    /// Google Play: paid ahead, and topped up.
+    Prepaid,
+    /// Google Play: renews, with a commitment to a number of payments.
+    Installments,
+}
+
+impl Kind {
+    /// Whether one payment buys a period.
+    const fn is_periodic(self) -> bool {
+        match self {
+            Self::Subscription | Self::Prepaid | Self::Installments => true,
+            Self::NonConsumable | Self::Consumable | Self::NonRenewing => false,
+        }
+    }
 }
 
 /// How the App Store sells a product.
@@ -76,6 +92,10 @@ pub struct GooglePlayTerms {
     pub grace: Option<Length>,
     /// Account hold; 30 days if absent.
     pub hold: Option<Length>,
+    /// Installments: payments that a customer commits to at first.
+    pub payments: Option<u32>,
+    /// Installments: payments of each further commitment; none if absent.
+    pub further_payments: Option<u32>,
 }
 
 impl Product {
@@ -89,7 +109,7 @@ impl Product {
 
     /// What contradicts itself, in a sentence.
     pub(super) fn problem(&self) -> Option<&'static str> {
-        let subscription = self.kind() == Kind::Subscription;
+        let subscription = self.kind().is_periodic();
         if self.app_store.is_none() && self.google_play.is_none() {
             return Some("no store sells it; add app_store or google_play");
         }
@@ -105,6 +125,20 @@ impl Product {
                 }
             }
             None => {}
+        }
+        match self.kind() {
+            Kind::NonRenewing if self.google_play.is_some() => {
+                return Some("Google Play has no non_renewing products");
+            }
+            Kind::Prepaid | Kind::Installments if self.app_store.is_some() => {
+                return Some("the App Store has no prepaid or installments products");
+            }
+            Kind::Subscription
+            | Kind::NonConsumable
+            | Kind::Consumable
+            | Kind::NonRenewing
+            | Kind::Prepaid
+            | Kind::Installments => {}
         }
         let base_plan = self.google_play.as_ref().map(|terms| &terms.base_plan);
         if base_plan.is_some_and(|plan| plan.is_some() != subscription) {
@@ -135,21 +169,51 @@ impl Product {
                 }
             }
             (Kind::Consumable, _) => AppStoreKind::Consumable,
-            (Kind::Subscription, None) | (Kind::NonConsumable, _) => AppStoreKind::NonConsumable,
+            (Kind::NonRenewing, _) => AppStoreKind::NonRenewing,
+            (Kind::Subscription, None)
+            | (Kind::NonConsumable | Kind::Prepaid | Kind::Installments, _) => {
+                AppStoreKind::NonConsumable
+            }
         }
     }
 
     fn google_play_kind(&self, terms: &GooglePlayTerms) -> GooglePlayKind {
-        let period = self.period.and_then(Length::period);
-        match (self.kind(), period, &terms.base_plan) {
-            (Kind::Subscription, Some(period), Some(base_plan)) => GooglePlayKind::AutoRenewable {
-                base_plan_id: base_plan.clone(),
+        let (Some(period), Some(base_plan)) =
+            (self.period.and_then(Length::period), &terms.base_plan)
+        else {
+            return match self.kind() {
+                Kind::Consumable => GooglePlayKind::Consumable,
+                Kind::Subscription
+                | Kind::NonConsumable
+                | Kind::NonRenewing
+                | Kind::Prepaid
+                | Kind::Installments => GooglePlayKind::NonConsumable,
+            };
+        };
+        let base_plan_id = base_plan.clone();
+        let grace_days = terms.grace.and_then(Length::days).unwrap_or(0);
+        let hold_days = terms.hold.and_then(Length::days).unwrap_or(HOLD_DAYS);
+        match self.kind() {
+            Kind::Prepaid => GooglePlayKind::Prepaid {
+                base_plan_id,
                 period,
-                grace_days: terms.grace.and_then(Length::days).unwrap_or(0),
-                hold_days: terms.hold.and_then(Length::days).unwrap_or(HOLD_DAYS),
             },
-            (Kind::Consumable, ..) => GooglePlayKind::Consumable,
-            (Kind::Subscription | Kind::NonConsumable, ..) => GooglePlayKind::NonConsumable,
+            Kind::Installments => GooglePlayKind::Installments {
+                base_plan_id,
+                period,
+                payments: terms.payments.unwrap_or(1),
+                further_payments: terms.further_payments.unwrap_or(0),
+                grace_days,
+                hold_days,
+            },
+            Kind::Subscription | Kind::NonConsumable | Kind::Consumable | Kind::NonRenewing => {
+                GooglePlayKind::AutoRenewable {
+                    base_plan_id,
+                    period,
+                    grace_days,
+                    hold_days,
+                }
+            }
         }
     }
 }

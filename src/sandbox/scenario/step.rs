@@ -579,4 +579,7 @@ pub struct Expect {
     pub expect: Expectations,
     /// Why the server cannot know the truth at this moment; the run fails if it does.
     pub behind: Option<String>,
+    /// Machine time that the server may take, where it waits by the machine's clock: before it
+    /// asks a store again that did not answer, for instance.
+    pub within: Option<Length>,
 }

@@ -45,6 +45,11 @@ impl Length {
         }
     }
 
+    /// The same by the machine's clock, which knows no months.
+    pub fn machine_time(self) -> std::time::Duration {
+        self.rest.to_std().unwrap_or_default()
+    }
+
     /// The same as whole days, if it is that.
     pub fn days(self) -> Option<u16> {
         let days = u16::try_from(self.rest.num_days()).ok()?;

@@ -55,7 +55,7 @@ impl Player<'_> {
             }
             let counted = truth.counted.entry(owner.to_owned()).or_default();
             for (name, amount) in &product.credits {
-                *counted.entry(name.clone()).or_default() += amount;
+                *counted.entry(name.clone()).or_default() += amount * u64::from(purchase.quantity);
             }
         }
         Ok(truth)

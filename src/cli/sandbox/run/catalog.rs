@@ -5,7 +5,8 @@ use toml::{Table, Value};
 
 use crate::sandbox::scenario::{Kind, Product, Scenario};
 
-/// The catalog as TOML. What the format cannot say (consumables) is left out.
+/// The catalog as TOML. What the format cannot say (consumables, subscriptions that
+/// do not renew) is left out.
 pub(super) fn of(scenario: &Scenario) -> anyhow::Result<String> {
     let mut root = Table::new();
     let ios = table([
@@ -29,9 +30,9 @@ pub(super) fn of(scenario: &Scenario) -> anyhow::Result<String> {
 
 fn product(product: &Product) -> Option<Value> {
     let kind = match product.kind() {
-        Kind::Subscription => "subscription",
+        Kind::Subscription | Kind::Prepaid | Kind::Installments => "subscription",
         Kind::NonConsumable => "non_consumable",
-        Kind::Consumable => return None,
+        Kind::Consumable | Kind::NonRenewing => return None,
     };
     let mut entry = Table::new();
     entry.insert("kind".into(), text(kind));

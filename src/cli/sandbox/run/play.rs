@@ -161,7 +161,9 @@ impl Play<'_> {
         player: &Player<'_>,
         expected: Option<(&Placed, &Expect)>,
     ) -> anyhow::Result<Vec<Comparison>> {
-        let deadline = Instant::now() + self.patience;
+        let within = expected.and_then(|(_, expect)| expect.within);
+        let within = within.map(|length| length.machine_time());
+        let deadline = Instant::now() + within.unwrap_or_default().max(self.patience);
         loop {
             let seen = self.look_once(player, expected).await?;
             let settled = !seen.iter().any(|c| c.verdict.is_failure());
