@@ -1,22 +1,18 @@
-//! Lets time pass: every due event in its order, what it has to tell delivered before the next.
+//! Lets time pass: every due event in its order, what it has to tell delivered before the next, or
+//! window by window.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::future::BoxFuture;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::agenda::Due;
-use super::delivery::{self, Letter, NotificationRecord, Policy, Source};
 use super::error::SandboxError;
-use super::identity::PushToken;
 use super::inner::Inner;
 use super::state::Turn;
-
-/// Awaited after each event, until the server under test has settled.
-pub(super) type IdleHook = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Pause before events are tried again that could not be played (a full disk, for instance).
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
@@ -24,40 +20,52 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 impl Inner {
     /// A change made from outside, and everything that it causes at this moment.
     pub(super) async fn act<T>(
-        &self,
+        self: &Arc<Self>,
         change: impl FnOnce(&mut Turn<'_>) -> Result<T, SandboxError>,
     ) -> Result<T, SandboxError> {
         let _playing = self.playing.lock().await;
         let value = self.change(change)?;
         self.play_until(self.clock.now()).await?;
-        self.idle().await;
+        if self.pace().window(self.clock.now()).is_none() {
+            self.settle().await;
+        }
+        self.save_if_small()?;
         Ok(value)
     }
 
-    /// Moves the clock to `target` through every event on the way.
-    pub(super) async fn advance_to(&self, target: DateTime<Utc>) -> Result<(), SandboxError> {
+    /// Moves the clock to `target` through every event on the way. What the server under test
+    /// still has to do is done before the first.
+    pub(super) async fn advance_to(
+        self: &Arc<Self>,
+        target: DateTime<Utc>,
+    ) -> Result<(), SandboxError> {
         let _playing = self.playing.lock().await;
-        self.play_until(target).await?;
-        self.clock.advance_to(target);
-        self.idle().await;
-        Ok(())
+        self.played(|progress| progress.target = Some(target));
+        self.settle().await;
+        let arrived = self.play_until(target).await;
+        if arrived.is_ok() {
+            self.clock.advance_to(target);
+            self.settle().await;
+        }
+        self.played(|progress| progress.target = None);
+        arrived?;
+        self.save_if_small()
     }
 
-    /// Sends one notification now, whatever became of it before.
-    pub(super) async fn deliver(&self, id: &str) -> Result<NotificationRecord, SandboxError> {
-        let _playing = self.playing.lock().await;
-        let number = self.read(|world, _| world.outbox.find(id).map(|found| found.number));
-        let number = number.ok_or(SandboxError::UnknownNotification)?;
-        self.attempt(number, true).await?;
-        self.idle().await;
-        self.read(|world, _| world.outbox.get(number).map(|found| found.record.clone()))
-            .ok_or(SandboxError::UnknownNotification)
-    }
-
-    /// Plays what falls due while the clock runs, until told to stop.
+    /// Plays what falls due while the clock runs, until told to stop. The clock does not run past
+    /// an event before it has been played: a fast clock waits where it must.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        stop.run_until_cancelled(self.keep_up()).await;
+        self.clock.set_limit(None);
+    }
+
+    async fn keep_up(self: &Arc<Self>) {
         loop {
+            let planned = self.planned.notified();
             let next = self.read(|world, _| world.agenda.next());
+            if self.clock.reading().limit != next {
+                self.clock.set_limit(next);
+            }
             let due = async {
                 match next {
                     Some(at) => self.clock.sleep_until(at).await,
@@ -65,18 +73,11 @@ impl Inner {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.planned.notified() => continue,
+                () = planned => continue,
                 () = due => {}
             }
-            let playing = tokio::select! {
-                () = stop.cancelled() => return,
-                playing = self.playing.lock() => playing,
-            };
-            let played = tokio::select! {
-                () = stop.cancelled() => return,
-                played = self.play_until(self.clock.now()) => played,
-            };
+            let playing = self.playing.lock().await;
+            let played = self.play_until(self.clock.now()).await;
             drop(playing);
             if let Err(error) = played {
                 tracing::error!(%error, "the simulator cannot play its events");
@@ -85,75 +86,104 @@ impl Inner {
         }
     }
 
-    async fn play_until(&self, target: DateTime<Utc>) -> Result<(), SandboxError> {
+    async fn play_until(self: &Arc<Self>, target: DateTime<Utc>) -> Result<(), SandboxError> {
         while let Some((at, due)) = self.read(|world, _| world.agenda.first_due(target)) {
-            self.clock.advance_to(at);
-            match due {
-                Due::Delivery(number) => self.attempt(number, false).await?,
-                Due::AppStore(_) | Due::GooglePlay(_) => self.change(|turn| turn.play(due))?,
-            }
-            let told = self.read(|world, now| {
-                let next = world.agenda.first_due(now);
-                !matches!(next, Some((_, Due::Delivery(_))))
-            });
-            if told {
-                self.idle().await;
+            match self.pace().window(at) {
+                None => self.play_one(at, due).await?,
+                Some((end, parallel)) => {
+                    self.play_window(end.min(target), parallel).await?;
+                    self.settle().await;
+                }
             }
         }
         Ok(())
     }
 
-    async fn idle(&self) {
-        let hook = self
-            .idle_hook
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(hook) = hook {
-            hook().await;
+    /// One event; the server settles unless there is more to tell it first.
+    async fn play_one(&self, at: DateTime<Utc>, due: Due) -> Result<(), SandboxError> {
+        self.clock.advance_to(at);
+        match due {
+            Due::Delivery(number) => self.attempt(number, false).await?,
+            Due::AppStore(_) | Due::GooglePlay(_) => self.change(|turn| turn.play(due))?,
+        }
+        if !self.read(|world, now| world.agenda.delivers_next(now)) {
+            self.settle().await;
+        }
+        Ok(())
+    }
+
+    /// All events until `end`, with several notifications under way at a time.
+    async fn play_window(
+        self: &Arc<Self>,
+        end: DateTime<Utc>,
+        parallel: usize,
+    ) -> Result<(), SandboxError> {
+        let mut flight = Flight::new(Arc::clone(self));
+        loop {
+            match self.read(|world, _| world.agenda.first_due(end)) {
+                Some((at, Due::Delivery(number))) => {
+                    self.clock.advance_to(at);
+                    if flight.under_way.len() >= parallel {
+                        flight.land_one().await?;
+                    }
+                    flight.start(number);
+                }
+                Some((at, due)) => {
+                    self.clock.advance_to(at);
+                    self.change(|turn| turn.play(due))?;
+                }
+                None if flight.under_way.is_empty() => return Ok(()),
+                // Whoever lands may have more to do in this window.
+                None => flight.land_one().await?,
+            }
+        }
+    }
+}
+
+/// Deliveries under way at the same time. Off the agenda meanwhile; those that do not land return
+/// to it.
+struct Flight {
+    inner: Arc<Inner>,
+    under_way: JoinSet<(u64, Result<(), SandboxError>)>,
+    numbers: BTreeSet<u64>,
+}
+
+impl Flight {
+    fn new(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            under_way: JoinSet::new(),
+            numbers: BTreeSet::new(),
         }
     }
 
-    /// One attempt to deliver a notification, noted with its outcome.
-    async fn attempt(&self, number: u64, by_hand: bool) -> Result<(), SandboxError> {
-        let letter = self.read(|world, now| {
-            let policy = self.policy(world.outbox.get(number)?.record.source);
-            Some((world.outbox.letter(number, policy)?, now))
-        });
-        let Some((letter, now)) = letter else {
-            // The URL has been taken away; there is nothing left to do.
-            return self.change(|turn| {
-                turn.world.agenda.set(Due::Delivery(number), None);
-                Ok(())
-            });
+    fn start(&mut self, number: u64) {
+        self.inner.plan(number, None);
+        self.numbers.insert(number);
+        let inner = Arc::clone(&self.inner);
+        self.under_way
+            .spawn(async move { (number, inner.attempt(number, false).await) });
+    }
+
+    async fn land_one(&mut self) -> Result<(), SandboxError> {
+        let Some(Ok((number, landed))) = self.under_way.join_next().await else {
+            return Ok(());
         };
-        let policy = self.policy(letter.source);
-        let proofs = self.proofs(&letter)?;
-        let attempt = delivery::send(&self.client, letter, proofs, now).await;
-        self.change(|turn| {
-            let next = turn.world.outbox.note(number, attempt, policy, by_hand);
-            turn.world.agenda.set(Due::Delivery(number), next);
-            Ok(())
-        })
+        if landed.is_ok() {
+            self.numbers.remove(&number);
+        }
+        landed
     }
+}
 
-    fn policy(&self, source: Source) -> Policy {
-        Policy::new(source, self.setup.environment, self.setup.deliveries)
-    }
-
-    /// The headers that prove who sends.
-    fn proofs(&self, letter: &Letter) -> Result<HeaderMap, SandboxError> {
-        match letter.source {
-            // Apple's documents carry their proof inside.
-            Source::AppStore => Ok(HeaderMap::new()),
-            // Pub/Sub signs in anew for every push.
-            Source::GooglePlay => {
-                let token = self.push_token(&PushToken::default())?;
-                let bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-                    .map_err(|error| SandboxError::Key(error.to_string()))?;
-                Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
-            }
-            Source::Superwall => self.superwall_proofs(letter),
+impl Drop for Flight {
+    fn drop(&mut self) {
+        for number in &self.numbers {
+            let due = |at: Option<DateTime<Utc>>| self.inner.plan(*number, at);
+            due(self.inner.read(|world, _| {
+                let notification = world.outbox.get(*number)?;
+                notification.next_attempt
+            }));
         }
     }
 }

@@ -18,6 +18,11 @@ impl Ids {
         Self { seed, draws: 0 }
     }
 
+    /// What everything random is drawn from.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     fn next(&mut self) -> StdRng {
         self.draws += 1;
         let mut seed = [0; 32];

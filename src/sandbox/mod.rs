@@ -14,6 +14,7 @@ mod certs;
 mod changes;
 mod clockwork;
 mod control;
+mod courier;
 mod customers;
 mod delivery;
 mod details;
@@ -30,17 +31,22 @@ mod keys;
 mod limits;
 mod manifest;
 mod outcome;
+mod pace;
 mod page;
 mod period;
+mod remembering;
+mod saver;
 pub mod scenario;
 mod server;
 mod setup;
+mod sins;
 mod state;
 mod superwall;
 #[cfg(test)]
 mod tests;
 mod traffic;
 mod truth;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -73,11 +79,13 @@ use inner::Inner;
 pub use jws::Algorithm;
 pub use manifest::{IdentityManifest, Manifest, PushManifest};
 pub use outcome::Outcome;
+pub use pace::{Pace, Progress};
 pub use period::{InvalidPeriod, Period};
 pub use setup::{
     AppStoreKind, AppStoreProduct, Environment, GooglePlayKind, GooglePlayProduct, Options,
     StoreSetup, Timing,
 };
+pub use sins::{CallSin, CallSins, ClockSins, DeliverySin, DeliverySins, Sins};
 pub use superwall::{SuperwallIdentity, SuperwallRules, SuperwallVersion};
 pub use traffic::{Endpoint, Outage};
 pub use truth::{Ownership, PurchaseState, PurchaseTruth};
@@ -110,15 +118,22 @@ impl Sandbox {
         let stop = sandbox.stop.clone();
         let served = server::serve(listener, server::router(&sandbox), stop.clone());
         sandbox.tasks.spawn(served);
-        sandbox.tasks.spawn(inner.run(stop));
+        sandbox.tasks.spawn(Arc::clone(&inner).run(stop));
+        let stop = sandbox.stop.clone();
+        sandbox.tasks.spawn(async move {
+            stop.run_until_cancelled(inner.keep_saved()).await;
+        });
         sandbox.tasks.close();
         Ok(sandbox)
     }
 
-    /// Stops listening and playing; returns when both have ended.
+    /// Stops listening and playing; returns when both have ended and the state is saved.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        if let Err(error) = self.inner.save() {
+            tracing::error!(%error, "the simulator's state cannot be saved");
+        }
     }
 
     /// Where the simulator is reached, without a slash at the end.

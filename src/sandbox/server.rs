@@ -12,10 +12,15 @@ use tokio_util::sync::CancellationToken;
 use super::error::SandboxError;
 use super::inner::Inner;
 use super::limits::Limits;
+use super::pace::Progress;
+use super::saver::Saver;
 use super::setup::Options;
+use super::sins::Sins;
 use super::state::World;
 use super::traffic::Traffic;
-use super::{Sandbox, app_store, control, delivery, google_play, identity, keys, superwall};
+use super::{
+    Sandbox, app_store, control, delivery, google_play, identity, keys, superwall, traffic,
+};
 
 /// How long open connections may take to finish at shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,8 +41,13 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
     .await
     .map_err(|error| SandboxError::Key(error.to_string()))??;
     let superwall_secrets = superwall::Secrets::load_or_generate(options.dir.as_deref())?;
-    let world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
+    let mut world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
+    if let Some(sins) = options.sins {
+        world.sins = checked(sins)?;
+    }
+    let traffic = Traffic::new(world.ids.seed(), world.sins.calls);
     options.clock.advance_to(world.time);
+    let progress = Progress::at(options.clock.now());
     Ok(Inner {
         client: delivery::client()?,
         setup: options.setup,
@@ -46,7 +56,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         keys,
         identity: Mutex::new(identity),
         world: Mutex::new(world),
-        traffic: Traffic::new(),
+        traffic,
         limits: Limits::default(),
         ocsp: Mutex::default(),
         superwall_secrets: Mutex::new(superwall_secrets),
@@ -55,16 +65,32 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         playing: tokio::sync::Mutex::new(()),
         planned: Notify::new(),
         idle_hook: Mutex::new(None),
+        idle_url: Mutex::new(options.idle_url),
+        pace: Mutex::new(options.pace),
+        progress: watch::Sender::new(progress),
+        saver: Saver::default(),
         changed: watch::Sender::new(()),
         journey: watch::Sender::new(None),
         loopback_only: address.ip().is_loopback(),
     })
 }
 
+/// Sins that can be committed.
+pub(super) fn checked(sins: Sins) -> Result<Sins, SandboxError> {
+    match sins.fault() {
+        Some(fault) => Err(SandboxError::Refused(fault)),
+        None => Ok(sins),
+    }
+}
+
 pub(super) fn router(sandbox: &Sandbox) -> Router {
     let stores = Router::new()
         .nest("/apple", app_store::api::routes())
         .nest("/google", google_play::api::routes())
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&sandbox.inner),
+            traffic::suffer,
+        ))
         .nest("/identity", identity::routes())
         .with_state(Arc::clone(&sandbox.inner));
     stores.merge(control::routes(sandbox))

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryRules;
+use super::pace::Pace;
 use super::period::Period;
+use super::sins::Sins;
 use super::superwall::SuperwallRules;
 use crate::clock::VirtualClock;
 
@@ -27,6 +29,14 @@ pub struct Options {
     pub clock: VirtualClock,
     /// The app and its products.
     pub setup: StoreSetup,
+    /// What goes wrong between stores and server; none keeps what the state directory has, and
+    /// nothing goes wrong in a fresh one.
+    pub sins: Option<Sins>,
+    /// How events follow each other while time passes.
+    pub pace: Pace,
+    /// Where a server in another process answers 200 once it is idle: the simulator asks with
+    /// `?wait=MILLISECONDS&at=BUSINESS_TIME` between events.
+    pub idle_url: Option<String>,
 }
 
 impl Options {
@@ -39,6 +49,9 @@ impl Options {
             port: 0,
             clock,
             setup,
+            sins: None,
+            pace: Pace::default(),
+            idle_url: None,
         }
     }
 }

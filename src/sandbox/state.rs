@@ -15,6 +15,7 @@ use super::google_play::GooglePlay;
 use super::ids::Ids;
 use super::keys::Keys;
 use super::setup::StoreSetup;
+use super::sins::Sins;
 use super::superwall::Superwall;
 
 const FILE: &str = "state.json";
@@ -34,6 +35,8 @@ pub(super) struct World {
     pub(super) outbox: Outbox,
     #[serde(default)]
     pub(super) customers: Customers,
+    #[serde(default)]
+    pub(super) sins: Sins,
     #[serde(skip)]
     pub(super) agenda: Agenda,
 }
@@ -57,6 +60,7 @@ impl World {
             superwall: Superwall::default(),
             outbox: Outbox::default(),
             customers: Customers::default(),
+            sins: Sins::default(),
             agenda: Agenda::default(),
         });
         world.plan_all(setup);
@@ -83,6 +87,14 @@ impl World {
         }
     }
 
+    /// Exchanges whatever has changed within the last seconds with what it was before; the second
+    /// call undoes the first.
+    pub(super) fn turn_back(&mut self, now: DateTime<Utc>, seconds: u32) {
+        let since = now - TimeDelta::seconds(seconds.into());
+        self.app_store.chains.turn_back(since);
+        self.google_play.purchases.turn_back(since);
+    }
+
     /// The stamp on documents that are signed while nothing changes.
     pub(super) fn read_stamp(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now.max(self.last_stamp)
@@ -107,6 +119,8 @@ impl<'a> Turn<'a> {
     ) -> Self {
         let now = whole_millis(now);
         world.time = world.time.max(now);
+        world.app_store.chains.begin_turn(now);
+        world.google_play.purchases.begin_turn(now);
         Self {
             world,
             setup,
@@ -125,8 +139,12 @@ impl<'a> Turn<'a> {
 
     /// Puts a notification into the outbox, to be delivered at once unless deliveries are held.
     pub(super) fn send(&mut self, notification: Notification) {
-        let (number, next) = self.world.outbox.push(notification);
-        self.world.agenda.set(Due::Delivery(number), next);
+        let world = &mut *self.world;
+        let number = world.outbox.next_number();
+        let sins = world.sins.deliveries.draw(world.ids.seed(), number);
+        for (number, next) in world.outbox.push(notification, sins) {
+            world.agenda.set(Due::Delivery(number), next);
+        }
     }
 }
 

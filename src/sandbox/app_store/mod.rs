@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::remembering::Remembering;
+
 use super::ids::Ids;
 use super::setup::StoreSetup;
 pub use action::{
@@ -68,7 +70,7 @@ pub enum Billing {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct AppStore {
     /// By original transaction id.
-    pub(super) chains: BTreeMap<String, Chain>,
+    pub(super) chains: Remembering<Chain>,
     /// Every transaction id, to the chain it belongs to.
     chain_of: BTreeMap<String, String>,
     /// Apple accounts by name.
@@ -84,9 +86,6 @@ pub(super) struct AppStore {
     mass_extensions: BTreeMap<String, MassExtensionResult>,
     /// Tokens for purchases outside the App Store, with their time of birth.
     external_tokens: BTreeMap<String, DateTime<Utc>>,
-    /// What each chain was before its last change, for answers that lag behind.
-    #[serde(skip)]
-    before: BTreeMap<String, Before>,
 }
 
 /// An Apple account, as far as it has to do with the app.
@@ -97,14 +96,6 @@ pub(super) struct Customer {
     pub(super) since: DateTime<Utc>,
     /// Original transaction ids, oldest first.
     pub(super) chains: Vec<String>,
-}
-
-/// A chain as it was.
-pub(super) struct Before {
-    /// None if there was no such chain.
-    pub(super) chain: Option<Chain>,
-    /// When that ceased to be true.
-    pub(super) changed_at: DateTime<Utc>,
 }
 
 impl AppStore {
@@ -147,11 +138,6 @@ impl AppStore {
     /// What became of an extension for all subscribers.
     pub(super) fn mass_extension(&self, request_identifier: &str) -> Option<&MassExtensionResult> {
         self.mass_extensions.get(request_identifier)
-    }
-
-    /// What a chain was before its last change, if it has changed since the start.
-    pub(super) fn before(&self, original_transaction_id: &str) -> Option<&Before> {
-        self.before.get(original_transaction_id)
     }
 
     /// The products as they are sold now.

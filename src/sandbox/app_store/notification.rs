@@ -149,6 +149,7 @@ impl Letterhead<'_> {
             purchase,
             created_at: self.now,
             state: DeliveryState::Pending,
+            sins: Vec::new(),
             attempts: Vec::new(),
             body,
         }))

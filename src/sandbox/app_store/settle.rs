@@ -11,7 +11,7 @@ use super::super::error::SandboxError;
 use super::super::state::Turn;
 use super::lifecycle::Chain;
 use super::notification::Letterhead;
-use super::{Before, Signal};
+use super::Signal;
 
 impl Turn<'_> {
     /// Puts a changed chain back, with the chains of those it is shared with.
@@ -51,8 +51,7 @@ impl Turn<'_> {
         let id = chain.original_transaction_id.clone();
         let next = chain.next_due(&self.setup.timing);
         self.world.agenda.set(Due::AppStore(id.clone()), next);
-        let old = self.world.app_store.chains.insert(id.clone(), chain);
-        self.keep_before(id, old);
+        self.world.app_store.chains.insert(id, chain);
         Ok(())
     }
 
@@ -125,17 +124,5 @@ impl Turn<'_> {
         let notification = write(&letterhead)?;
         self.send(notification);
         Ok((id, signed_at.timestamp_millis()))
-    }
-
-    /// Several changes at one moment count as one.
-    fn keep_before(&mut self, id: String, chain: Option<Chain>) {
-        let before = &mut self.world.app_store.before;
-        let changed_at = self.now;
-        match before.get(&id) {
-            Some(known) if known.changed_at == changed_at => {}
-            Some(_) | None => {
-                before.insert(id, Before { chain, changed_at });
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::super::sins::DeliverySin;
 use super::source::Source;
 
 /// How an attempt ended; the names are those of Apple's `sendAttemptResult`.
@@ -79,8 +80,12 @@ pub struct NotificationRecord {
     pub created_at: DateTime<Utc>,
     /// Where it stands.
     pub state: DeliveryState,
+    /// What the network does to it on purpose.
+    #[serde(default)]
+    pub sins: Vec<DeliverySin>,
     /// Every attempt so far, oldest first.
     pub attempts: Vec<Attempt>,
-    /// The request body, the same in every attempt but for Pub/Sub's count of attempts.
+    /// The request body, the same in every attempt but for Pub/Sub's count of attempts; empty once
+    /// it is no longer kept, which happens to the oldest where there are very many.
     pub body: String,
 }

@@ -33,9 +33,9 @@ mod voided;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::remembering::Remembering;
 use super::setup::GooglePlayProduct;
 pub use action::{
     AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase, Offer,
@@ -54,7 +54,7 @@ pub use voided::{VoidReason, VoidSource};
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct GooglePlay {
     /// By token.
-    pub(super) purchases: BTreeMap<String, Purchase>,
+    pub(super) purchases: Remembering<Purchase>,
     /// Tokens of each customer, oldest first.
     by_customer: BTreeMap<String, Vec<String>>,
     /// Every order id, to the token of its purchase.
@@ -64,9 +64,6 @@ pub(super) struct GooglePlay {
     /// Prices that the developer has changed: by product, then base plan (empty for one-time
     /// products), in millionths of the major unit.
     prices: BTreeMap<String, BTreeMap<String, i64>>,
-    /// Each purchase before its latest change, and when that was: what a stale read still shows.
-    #[serde(skip)]
-    previous: BTreeMap<String, (DateTime<Utc>, Purchase)>,
 }
 
 impl GooglePlay {
@@ -82,12 +79,6 @@ impl GooglePlay {
     /// The purchase that an order belongs to.
     pub(super) fn purchase_by_order(&self, order_id: &str) -> Option<&Purchase> {
         self.purchases.get(self.token_of.get(order_id)?)
-    }
-
-    /// A purchase as it was before its latest change, and when that was.
-    pub(super) fn before(&self, token: &str) -> Option<(DateTime<Utc>, &Purchase)> {
-        let (changed_at, purchase) = self.previous.get(token)?;
-        Some((*changed_at, purchase))
     }
 
     /// The voided list, oldest first.
@@ -109,7 +100,7 @@ impl GooglePlay {
     }
 
     /// Puts a purchase in or back.
-    fn put(&mut self, mut purchase: Purchase, now: DateTime<Utc>) {
+    fn put(&mut self, mut purchase: Purchase) {
         purchase.version += 1;
         let token = purchase.token.clone();
         if !self.purchases.contains_key(&token) {
@@ -121,8 +112,6 @@ impl GooglePlay {
         {
             self.token_of.insert(order.id.clone(), token.clone());
         }
-        if let Some(before) = self.purchases.insert(token.clone(), purchase) {
-            self.previous.insert(token, (now, before));
-        }
+        self.purchases.insert(token, purchase);
     }
 }

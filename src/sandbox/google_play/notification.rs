@@ -225,6 +225,7 @@ fn record(
         purchase,
         created_at,
         state: DeliveryState::Pending,
+        sins: Vec::new(),
         attempts: Vec::new(),
         body,
     })

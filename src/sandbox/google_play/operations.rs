@@ -281,7 +281,7 @@ impl Turn<'_> {
         let next = purchase.next_due(self.setup);
         let due = Due::GooglePlay(purchase.token.clone());
         self.world.agenda.set(due, next);
-        self.world.google_play.put(purchase, self.now);
+        self.world.google_play.put(purchase);
     }
 }
 

@@ -68,6 +68,7 @@ impl Turn<'_> {
             purchase: Some(event.subject.purchase.clone()),
             created_at: self.now,
             state: DeliveryState::Pending,
+            sins: Vec::new(),
             attempts: Vec::new(),
             body: message.body,
         }));

@@ -109,6 +109,7 @@ impl Filter {
         });
         record.source == Source::AppStore
             && record.created_at <= self.end
+            && notification.body().is_some()
             && was_tried(notification)
             && of_kind
             && of_customer

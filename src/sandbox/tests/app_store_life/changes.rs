@@ -137,12 +137,12 @@ async fn what_the_developer_says_about_delivery_is_noted_and_changes_no_document
 }
 
 #[tokio::test]
-async fn orders_customers_and_earlier_states_are_found_by_their_ids() {
+async fn orders_and_customers_are_found_by_their_ids() {
     let rig = shop_rig().await;
     rig.play(json!([buy("alice", BASIC), {"advance": "P1M"}]))
         .await;
     let chain_id = rig.id("alice");
-    rig.sandbox.inner.read(|world, now| {
+    rig.sandbox.inner.read(|world, _| {
         let store = &world.app_store;
         let chain = &store.chains[&chain_id];
         for transaction in &chain.transactions {
@@ -152,9 +152,6 @@ async fn orders_customers_and_earlier_states_are_found_by_their_ids() {
         let app = store.customer("alice").unwrap().app_transaction_id.clone();
         assert!(store.is_app_transaction(&app));
         assert_eq!(store.customer_by_any(&app), Some("alice"));
-        let before = store.before(&chain_id).unwrap();
-        assert_eq!(before.chain.as_ref().unwrap().transactions.len(), 1);
-        assert_eq!(before.changed_at, now - TimeDelta::seconds(30));
         assert!(store.transactions_of_order("M0").is_empty());
     });
 }
