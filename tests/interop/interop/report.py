@@ -40,7 +40,7 @@ class Row:
         try:
             yield
         except Exception as error:  # noqa: BLE001: whatever a client raises is the finding
-            self.failures.append(f"{what}: {type(error).__name__}: {error}"[:600])
+            self.failures.append(f"{what}: {error!r}"[:600])
         else:
             self.passed += 1
 

@@ -41,10 +41,16 @@ def play(
         except StopIteration:
             row.check(True, "")
         except Exception as error:  # noqa: BLE001: one broken story must not hide the others
-            row.check(False, f"{name} on {now:%F}: {error}"[:500])
+            row.check(False, f"{name} on {now:%F}, line {_line(error)}: {error!r}"[:600])
         else:
             heapq.heappush(waiting, (now + pause, next(order), name, scene))
         settle()
     if now < start + until:
         control.advance_to(start + until)
     settle()
+
+
+def _line(error: BaseException) -> int | None:
+    """Where in its story a scene stopped."""
+    trace = error.__traceback__.tb_next if error.__traceback__ else None
+    return trace.tb_lineno if trace else None

@@ -95,7 +95,7 @@ def happy_year(world: World) -> Scene:
     renewed = latest(world, chain(bought))
     world.apple.transaction(renewed)
     world.apple.client.set_app_account_token(
-        chain(bought), UpdateAppAccountTokenRequest(appAccountToken=uuid.uuid5(uuid.NAMESPACE_DNS, "another"))
+        chain(bought), UpdateAppAccountTokenRequest(appAccountToken=str(uuid.uuid5(uuid.NAMESPACE_DNS, "another")))
     )
     yield 2 * MONTH
     row = world.report.row(CLIENT, "app account token set by the server")
@@ -221,7 +221,7 @@ def refund_consultation(world: World) -> Scene:
     granted = buy(world, "granted", "coins", quantity=3)
     subscriber = buy(world, "complainer", "premium.yearly")
     yield days(1)
-    reasons = ("UNINTENDED_PURCHASE", "FULFILLMENT_ISSUE", "UNSATISFIED_WITH_PURCHASE")
+    reasons = ("unintended_purchase", "fulfillment_issue", "unsatisfied_with_purchase")
     for bought, reason in zip((declined, granted, subscriber), reasons, strict=True):
         world.control.apple("request_refund", transaction_id=bought["transaction_id"], reason=reason)
     world.apple.client.send_consumption_information(declined["transaction_id"], consent)
@@ -258,7 +258,7 @@ def refund_consultation(world: World) -> Scene:
 def refund_reversed(world: World) -> Scene:
     bought = buy(world, "regretful", "premium.monthly")
     yield days(40)
-    world.control.apple("request_refund", transaction_id=bought["transaction_id"], reason="OTHER")
+    world.control.apple("request_refund", transaction_id=bought["transaction_id"], reason="other")
     yield days(1)
     world.control.apple("refund", transaction_id=bought["transaction_id"])
     row = world.report.row(CLIENT, "refunds")
@@ -268,7 +268,7 @@ def refund_reversed(world: World) -> Scene:
     row.equal(world.apple.transaction(bought["transaction_id"]).revocationDate, None, "revocation date afterwards")
     yield days(5)
     newest = latest(world, chain(bought))
-    world.control.apple("request_refund", transaction_id=newest, reason="LEGAL")
+    world.control.apple("request_refund", transaction_id=newest, reason="legal")
     world.control.apple("refund", transaction_id=newest)
     yield MONTH
 
@@ -288,8 +288,9 @@ def many_refunds(world: World) -> Scene:
 def one_time(world: World) -> Scene:
     bought = buy(world, "owner", "export")
     buy(world, "owner", "coins", quantity=5)
+    buy(world, "owner", "season")
     yield days(30)
-    world.control.apple("request_refund", transaction_id=bought["transaction_id"], reason="UNINTENDED_PURCHASE")
+    world.control.apple("request_refund", transaction_id=bought["transaction_id"], reason="unintended_purchase")
     world.control.apple("refund", transaction_id=bought["transaction_id"])
     yield days(1)
     world.apple.client.finish_transaction(bought["transaction_id"])
@@ -310,7 +311,7 @@ def family(world: World) -> Scene:
         "errors with Apple's codes",
         "app account token of a family member",
         lambda: world.apple.client.set_app_account_token(
-            chain(child), UpdateAppAccountTokenRequest(appAccountToken=uuid.uuid4())
+            chain(child), UpdateAppAccountTokenRequest(appAccountToken=str(uuid.uuid4()))
         ),
         4000185,
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import exceptions
+from google.oauth2.credentials import Credentials
+from googleapiclient.errors import HttpError
 
 from ..world import GOOGLE_PATH, World
-from .client import CLIENT
+from .client import CLIENT, error_problems, error_reason
 from .push import decode
 from .scenes import buy, expect, subscribe
 
@@ -33,9 +38,7 @@ def _credentials(world: World) -> None:
         request = api.purchases().subscriptionsv2().get(packageName=world.google.package, token=token)
         with row.refused(what, exceptions.RefreshError):
             request.execute()
-    from google.oauth2.credentials import Credentials
-
-    stale = world.google.build(Credentials("stranger"))
+    stale = world.google.build(Stranger("stranger"))
     world.google.error(
         "unknown access token",
         stale.purchases().subscriptionsv2().get(packageName=world.google.package, token=token),
@@ -49,10 +52,14 @@ def _credentials(world: World) -> None:
         row.check(fresh.valid and fresh.expiry is not None, "no expiry of the access token")
 
 
-def _another_key() -> str:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
+class Stranger(Credentials):
+    """An access token that nobody gave, and gets no better by asking again."""
 
+    def refresh(self, request: Any) -> None:
+        del request
+
+
+def _another_key() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -110,17 +117,11 @@ def _refusals(world: World) -> None:
 
 
 def _millis(time: str) -> int:
-    import datetime
-
     return int(datetime.datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp() * 1000)
 
 
 def _refused(world: World, what: str, request: Any, status: int | tuple[int, ...], reasons: tuple[str, ...]) -> None:
     """One of these statuses, whichever it is well-formed."""
-    from googleapiclient.errors import HttpError
-
-    from .client import error_problems, error_reason
-
     wanted = (status,) if isinstance(status, int) else status
     row = world.report.row(CLIENT, "errors with Google's reasons")
     world.google.called[request.methodId.split(".", 1)[1]] += 1
@@ -217,10 +218,6 @@ def _voided(world: World) -> None:
 
 def _either(world: World, request: Any) -> None:
     """An answer that is valid, or an error that is."""
-    from googleapiclient.errors import HttpError
-
-    from .client import error_problems
-
     try:
         world.google.call(request)
     except HttpError as error:
