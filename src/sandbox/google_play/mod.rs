@@ -29,6 +29,8 @@ mod refund;
 mod replacement;
 mod resource;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod voided;
 
 use std::collections::BTreeMap;

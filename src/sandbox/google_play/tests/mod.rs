@@ -1,0 +1,43 @@
+//! The lifecycle of Google Play purchases: each kind of notification, with the resource as it shows
+//! at that moment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod changes;
+mod items;
+mod money;
+mod payment;
+mod prices;
+mod shop;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::super::app_store::Billing;
+use super::super::error::SandboxError;
+use super::super::outcome::Outcome;
+use super::super::period::Period;
+use super::super::truth::PurchaseState;
+use super::*;
+use shop::Shop;
+use subscription::Subscription;
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// Asserts fields of a resource by JSON pointer; `null` stands for a field that is not there.
+fn assert_shows(resource: &Value, fields: &[(&str, Value)]) {
+    for (pointer, expected) in fields {
+        let shown = resource.pointer(pointer).unwrap_or(&Value::Null);
+        assert_eq!(shown, expected, "{pointer} in {resource:#}");
+    }
+}
+
+const STATE: &str = "/subscriptionState";
+const EXPIRY: &str = "/lineItems/0/expiryTime";
+const RENEWS: &str = "/lineItems/0/autoRenewingPlan/autoRenewEnabled";
+const PHASE: &str = "/lineItems/0/offerPhase";
+
+fn state(name: &str) -> Value {
+    json!(format!("SUBSCRIPTION_STATE_{name}"))
+}
