@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod app_store;
+mod app_store_api;
 mod app_store_life;
 mod attacks;
 mod control;
