@@ -132,6 +132,10 @@ pub struct AppStoreProduct {
     /// of the major unit.
     #[serde(default)]
     pub monthly_commitment_milliunits: Option<i64>,
+    /// Whether the grace period is only for those whose last period was paid, not for those who
+    /// come from a free offer.
+    #[serde(default)]
+    pub grace_after_paid_only: bool,
     /// Offers that Apple makes to who has left, by id.
     #[serde(default)]
     pub win_back_offers: Vec<String>,
@@ -199,6 +203,7 @@ impl AppStoreProduct {
             price_milliunits: 9_990,
             currency: "USD".to_owned(),
             monthly_commitment_milliunits: None,
+            grace_after_paid_only: false,
             win_back_offers: Vec::new(),
         }
     }

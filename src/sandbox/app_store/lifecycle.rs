@@ -11,7 +11,7 @@ use super::super::ids::Ids;
 use super::super::setup::Timing;
 use super::commitment::{self, Commitment};
 use super::family::Sharing;
-use super::offers::OfferRun;
+use super::offers::{AppliedOffer, OfferRun};
 use super::price::PriceIncrease;
 use super::shelf::{Shelf, Terms};
 use super::transaction::{Transaction, shared_list};
@@ -289,7 +289,12 @@ impl Chain {
     fn fail_to_renew(&mut self, shelf: &Shelf<'_>, expires: DateTime<Utc>) -> Vec<Signal> {
         let terms = self.current_terms(shelf);
         let days = terms.map_or(0, |terms| terms.grace_days);
-        if days == 0 || self.is_committed() {
+        let free = self
+            .latest()
+            .and_then(|t| t.offer.as_ref())
+            .is_some_and(AppliedOffer::is_free);
+        let excluded = free && terms.is_some_and(|terms| terms.product.grace_after_paid_only);
+        if days == 0 || excluded || self.is_committed() {
             let until = expires + self.retry_days(shelf);
             self.enter(Phase::Retry { until });
             return vec![self.signal("DID_FAIL_TO_RENEW", None)];

@@ -10,7 +10,7 @@ pub(super) mod api;
 mod auth;
 mod commitment;
 mod details;
-mod extension;
+pub(super) mod extension;
 mod family;
 mod lifecycle;
 mod notification;
@@ -38,7 +38,7 @@ use super::setup::StoreSetup;
 pub use action::{
     AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, RefundReason,
 };
-pub(super) use extension::{MassExtension, MassExtensionResult};
+use extension::MassExtensionResult;
 pub(super) use lifecycle::Chain;
 pub use ocsp::OcspAnswer;
 pub use offers::{Offer, OfferKind, OfferPayment};

@@ -236,7 +236,8 @@ impl Turn<'_> {
         if !(1..=DAYS_MAX).contains(&days) {
             return Err(SandboxError::Refused("an extension is 1 to 90 days"));
         }
-        let mut chain = self.app_store_subscription(original_transaction_id)?;
+        let chain = self.world.app_store.chains.get(original_transaction_id);
+        let mut chain = chain.cloned().ok_or(SandboxError::UnknownPurchase)?;
         match chain.extend(days, self.now) {
             Ok((extended, signal)) => {
                 self.app_store_settle(chain, vec![signal])?;
@@ -410,7 +411,11 @@ impl Turn<'_> {
     pub(super) fn app_store_subscription(&self, id: &str) -> Result<Chain, SandboxError> {
         let chain = self.world.app_store.chains.get(id);
         let chain = chain.filter(|chain| chain.subscription.is_some());
-        chain.cloned().ok_or(SandboxError::UnknownPurchase)
+        let chain = chain.ok_or(SandboxError::UnknownPurchase)?;
+        match chain.sharing.is_shared() {
+            true => Err(SandboxError::Refused("only the purchaser can do that")),
+            false => Ok(chain.clone()),
+        }
     }
 }
 

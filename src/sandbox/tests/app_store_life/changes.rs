@@ -1,7 +1,7 @@
 //! What the developer changes over the API, as operations of the store.
 
 use super::*;
-use crate::sandbox::app_store::{ExtendReason, MassExtension};
+use crate::sandbox::app_store::extension::MassExtension;
 
 fn request(storefronts: &[&str]) -> MassExtension {
     MassExtension {

@@ -200,6 +200,24 @@ async fn grace_is_never_longer_than_a_weekly_period_and_absent_without_the_setti
 }
 
 #[tokio::test]
+async fn grace_may_be_kept_for_those_who_have_paid() {
+    let mut options = options(Environment::Production);
+    options.setup = shop();
+    options.setup.app_store[0].grace_after_paid_only = true;
+    let rig = Rig::of(options).await;
+    rig.play(json!([
+        buy_with("alice", BASIC, json!({"trial": "P1W"})),
+        buy("bob", BASIC),
+        {"do": "set_billing", "original_transaction_id": "$bob", "billing": "fails"},
+        card("fails"),
+        {"advance": "P1M"},
+    ]))
+    .await;
+    rig.stands("alice", PurchaseState::OnHold, false);
+    rig.stands("bob", PurchaseState::InGracePeriod, true);
+}
+
+#[tokio::test]
 async fn a_higher_price_is_charged_once_accepted() {
     for (steps, told) in [
         (

@@ -185,6 +185,12 @@ async fn only_what_lasts_can_be_shared_and_only_by_its_purchaser() {
     rig.play(json!([buy("alice", LIFETIME), share("bob")]))
         .await;
     assert_eq!(rig.told().pop().unwrap(), "ONE_TIME_CHARGE");
+    for step in [
+        json!({"do": "set_auto_renew", "original_transaction_id": "$bob", "enabled": false}),
+        json!({"do": "set_billing", "original_transaction_id": "$bob", "billing": "fails"}),
+    ] {
+        rig.refused(step).await;
+    }
     let onward = json!({"do": "share", "original_transaction_id": "$bob", "member": "carol"});
     rig.refused(onward).await;
     rig.play(json!([buy("bob", LIFETIME)])).await;
