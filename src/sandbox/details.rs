@@ -15,8 +15,38 @@ pub(super) struct Details {
     pub(super) billing: Option<Billing>,
     /// Start of the period that ends at `expires_at`; subscriptions only.
     pub(super) period_start: Option<DateTime<Utc>>,
+    /// Whether it lasts for a period and not for good.
+    pub(super) subscription: bool,
+    /// What has been arranged for later, or waits for somebody.
+    pub(super) ahead: Vec<Ahead>,
+    /// Family members that share it.
+    pub(super) members: Vec<String>,
     /// Every charge, oldest first.
     pub(super) transactions: Vec<Receipt>,
+}
+
+/// Something that has been arranged for later, or waits for somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub(super) enum Ahead {
+    /// The next period is one of another product.
+    OtherProduct { product_id: String },
+    /// An item ends with its period.
+    Removal { product_id: String },
+    /// The price changes; the customer may have been asked.
+    NewPrice { answer_awaited: bool },
+    /// The customer is asked whether the full price may follow an offer.
+    FullPrice,
+    /// A pause begins with the end of the period.
+    Pause,
+    /// It is paid ahead, and can be topped up.
+    Prepaid,
+    /// So many payments are owed whatever the customer wants.
+    Commitment { payments: u32 },
+    /// The customer has asked for a refund of this transaction.
+    RefundRequest { transaction_id: String },
+    /// A charge-back of this order is under review.
+    ChargeBack { order_id: String },
 }
 
 /// One charge: Apple's transaction, or Google's order.
@@ -41,7 +71,7 @@ impl Details {
         let found = match truth.store {
             Store::AppStore => {
                 let chain = world.app_store.chains.get(&truth.id);
-                chain.map(|chain| chain.details())
+                chain.map(|chain| chain.details(&world.app_store))
             }
             Store::GooglePlay => {
                 let purchase = world.google_play.purchases.get(&truth.id);

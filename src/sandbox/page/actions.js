@@ -5,8 +5,10 @@ import { moment, period, price } from "./format.js";
 const LIVE = ["active", "canceled", "in_grace_period", "on_hold", "paused"];
 const live = (p) => p.subscription && LIVE.includes(p.state);
 const failing = (p) => p.billing === "fails";
-const refundable = (p) => p.transactions.filter((one) => !one.refunded_at);
+const refundable = (p) => (p.state === "pending" ? [] : p.transactions.filter((one) => !one.refunded_at));
 const refunded = (p) => p.transactions.filter((one) => one.refunded_at);
+const waits = (p, what) => p.ahead.some((one) => one.what === what && one.answer_awaited !== false);
+const requested = (p) => p.transactions.filter((one) => p.ahead.some((ahead) => ahead.transaction_id === one.id));
 const named = (one) => [one.id, `${one.product_id} · ${moment(one.at)}${one.refunded_at ? " · refunded" : ""}`];
 
 const which = (name, list) => ({ name, label: "Which", kind: "choice", options: [...list].reverse().map(named) });
@@ -14,6 +16,11 @@ const PERIODS = ["P3D", "P1W", "P2W", "P1M", "P3M"].map((text) => [text, period(
 export const millis = (text) => Math.round(Number(text) * 1000);
 export const micros = (text) => Math.round(Number(text) * 1000000);
 const newPrice = { name: "price", label: "New price", kind: "number", min: 0, step: "0.01", value: "12.99", required: true };
+
+/** Subscriptions that could come with this one. */
+const items = (p, products) => [...new Set((products?.google_play ?? [])
+  .filter((one) => one.kind.period && !p.lines.some((line) => line.product_id === one.product_id))
+  .map((one) => one.product_id))];
 
 const OFFER_KINDS = [["introductory", "Introductory"], ["promotional", "Promotional"], ["offer_code", "Offer code"], ["win_back", "Win-back"]];
 const OFFER_PAYMENTS = [["free_trial", "Free trial"], ["pay_as_you_go", "Pay as you go"], ["pay_up_front", "Pay up front"]];
@@ -69,19 +76,19 @@ const APP_STORE = [
     }],
     body: (p, f) => f,
   },
-  { verb: "decline_refund", title: "Decline refund…", when: (p) => refundable(p).length > 0, fields: (p) => [which("transaction_id", refundable(p))], body: (p, f) => f },
+  { verb: "decline_refund", title: "Decline refund…", first: true, when: (p) => requested(p).length > 0, fields: (p) => [which("transaction_id", requested(p))], body: (p, f) => f },
   {
     verb: "redeem_offer", title: "Redeem an offer…", when: (p) => p.subscription,
     fields: () => offerFields(OFFER_KINDS.slice(1)), body: (p, f) => ({ ...chain(p), offer: appStoreOffer(f) }),
   },
   {
-    verb: "share", title: "Share with family…", when: (p) => p.entitled,
+    verb: "share", title: "Share with family…", when: (p) => p.entitled && p.ownership !== "family_shared",
     fields: () => [{ name: "member", label: "Family member", kind: "text", required: true, hint: "another customer’s name" }],
     body: (p, f) => ({ ...chain(p), ...f }),
   },
   {
-    verb: "unshare", title: "Stop sharing…", when: (p) => p.entitled,
-    fields: () => [{ name: "member", label: "Family member", kind: "text", required: true }],
+    verb: "unshare", title: "Stop sharing…", when: (p) => p.members.length > 0,
+    fields: (p) => [{ name: "member", label: "Family member", kind: "choice", options: p.members.map((name) => [name, name]) }],
     body: (p, f) => ({ ...chain(p), ...f }),
   },
   {
@@ -98,8 +105,8 @@ const APP_STORE = [
     fields: () => [newPrice, { name: "consent", label: "Customers have to agree", kind: "check", value: true }],
     body: (p, f) => ({ product_id: p.product_id, price_milliunits: millis(f.price), consent: f.consent }),
   },
-  { verb: "answer_price", title: "Accept the new price", when: live, body: (p) => ({ ...chain(p), accept: true }) },
-  { verb: "answer_price", title: "Refuse the new price", when: live, body: (p) => ({ ...chain(p), accept: false }) },
+  { verb: "answer_price", title: "Accept the new price", first: true, when: (p) => waits(p, "new_price"), body: (p) => ({ ...chain(p), accept: true }) },
+  { verb: "answer_price", title: "Refuse the new price", first: true, when: (p) => waits(p, "new_price"), body: (p) => ({ ...chain(p), accept: false }) },
   {
     verb: "withdraw_product", title: "Take the product off sale…", when: (p) => p.subscription,
     about: "Everybody who subscribes to it loses it at the next renewal.", fields: () => [], body: (p) => ({ product_id: p.product_id }),
@@ -117,14 +124,14 @@ const GOOGLE_PLAY = [
   { verb: "set_billing", title: "Fix card", first: true, when: (p) => p.subscription && failing(p), body: (p) => ({ ...token(p), billing: "works" }) },
   { verb: "cancel", title: "Cancel", first: true, when: (p) => live(p) && p.auto_renew, body: token },
   { verb: "restore", title: "Restore", first: true, when: (p) => p.state === "canceled", body: token },
-  { verb: "top_up", title: "Top up", first: true, when: (p) => p.prepaid && p.entitled, body: token },
+  { verb: "top_up", title: "Top up", first: true, when: (p) => waits(p, "prepaid"), body: token },
   {
-    verb: "pause", title: "Pause…", first: true, when: (p) => p.state === "active" && p.auto_renew,
+    verb: "pause", title: "Pause…", first: true, when: (p) => p.state === "active" && p.auto_renew && !waits(p, "pause"),
     about: "From the end of the paid period on.",
     fields: () => [{ name: "period", label: "For", kind: "choice", value: "P1M", options: PERIODS.slice(1) }],
     body: (p, f) => ({ ...token(p), ...f }),
   },
-  { verb: "resume", title: "Resume", first: true, when: (p) => p.state === "paused" || p.pause_scheduled, body: token },
+  { verb: "resume", title: "Resume", first: true, when: (p) => p.state === "paused" || waits(p, "pause"), body: token },
   {
     verb: "refund", title: "Refund…", first: true, when: (p) => refundable(p).length > 0,
     fields: (p) => [which("order_id", refundable(p)), { name: "revoke", label: "Access ends with it", kind: "check", value: true },
@@ -142,13 +149,13 @@ const GOOGLE_PLAY = [
     fields: () => [newPrice, { name: "mode", label: "How", kind: "choice", value: "increase", options: [["decrease", "Down"], ["increase", "Up, with consent"], ["opt_out_increase", "Up, without asking"]] }],
     body: (p, f) => ({ product_id: p.product_id, base_plan_id: p.base_plan_id ?? undefined, price_micros: micros(f.price), mode: f.mode }),
   },
-  { verb: "answer_price", title: "Accept the new price", when: live, body: (p) => ({ ...token(p), accept: true }) },
-  { verb: "answer_price", title: "Refuse the new price", when: live, body: (p) => ({ ...token(p), accept: false }) },
-  { verb: "step_up_consent", title: "Agree to the full price", when: live, body: (p) => ({ ...token(p), accept: true }) },
-  { verb: "step_up_consent", title: "Refuse the full price", when: live, body: (p) => ({ ...token(p), accept: false }) },
+  { verb: "answer_price", title: "Accept the new price", first: true, when: (p) => waits(p, "new_price"), body: (p) => ({ ...token(p), accept: true }) },
+  { verb: "answer_price", title: "Refuse the new price", first: true, when: (p) => waits(p, "new_price"), body: (p) => ({ ...token(p), accept: false }) },
+  { verb: "step_up_consent", title: "Agree to the full price", first: true, when: (p) => waits(p, "full_price"), body: (p) => ({ ...token(p), accept: true }) },
+  { verb: "step_up_consent", title: "Refuse the full price", first: true, when: (p) => waits(p, "full_price"), body: (p) => ({ ...token(p), accept: false }) },
   {
-    verb: "add_items", title: "Add an item…", when: live,
-    fields: (p, products) => [{ name: "product_id", label: "Item", kind: "choice", options: [...new Set(products.google_play.filter((one) => one.kind.base_plan_id && one.product_id !== p.product_id).map((one) => one.product_id))].map((id) => [id, id]) }],
+    verb: "add_items", title: "Add an item…", when: (p, products) => live(p) && items(p, products).length > 0,
+    fields: (p, products) => [{ name: "product_id", label: "Item", kind: "choice", options: items(p, products).map((id) => [id, id]) }],
     body: (p, f) => ({ ...token(p), items: [f] }),
   },
   {
@@ -158,7 +165,7 @@ const GOOGLE_PLAY = [
   },
 ];
 
-export const actionsOf = (purchase) => (purchase.store === "app_store" ? APP_STORE : GOOGLE_PLAY).filter((action) => action.when(purchase));
+export const actionsOf = (purchase, products) => (purchase.store === "app_store" ? APP_STORE : GOOGLE_PLAY).filter((action) => action.when(purchase, products));
 export const pathOf = (store) => (store === "app_store" ? "/app-store" : "/google-play");
 export const productPrice = (product) => (product.price_micros === undefined
   ? price(product.price_milliunits, 1000, product.currency)

@@ -44,8 +44,15 @@ export function say(element, error) {
 /** A short message that goes away by itself. */
 export function toast(text) {
   const message = h("p", { class: "toast" }, text);
-  byId("toasts").append(message);
-  setTimeout(() => message.remove(), 3500);
+  const toasts = byId("toasts");
+  toasts.append(message);
+  // Shown anew, it lies above a dialog that has been opened since.
+  if (toasts.matches(":popover-open")) toasts.hidePopover();
+  toasts.showPopover();
+  setTimeout(() => {
+    message.remove();
+    if (!toasts.childElementCount) toasts.hidePopover();
+  }, 3500);
 }
 
 export async function copy(text, what) {

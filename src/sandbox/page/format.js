@@ -30,7 +30,7 @@ export function relative(at, now) {
   return seconds > 0 ? `in ${text}` : `${text} ago`;
 }
 
-const words = (text) => text.replaceAll("_", " ");
+export const words = (text) => text.replaceAll("_", " ");
 export const sentence = (text) => {
   const plain = words(String(text));
   return plain.charAt(0).toUpperCase() + plain.slice(1);

@@ -2,7 +2,7 @@
 
 import { get, part, post } from "./api.js";
 import { attempt, byId, copy, fill, h, toast } from "./dom.js";
-import { day, moment, price, relative, sentence, short, sourceName } from "./format.js";
+import { day, moment, price, relative, sentence, short, sourceName, words } from "./format.js";
 import { actionsOf, pathOf } from "./actions.js";
 import { openBuy as openBuyDialog } from "./buy.js";
 import { now } from "./clock.js";
@@ -47,7 +47,7 @@ function grouped(list) {
       known.lines.push(truth);
       known.entitled ||= truth.entitled;
     } else {
-      found.set(key, { ...truth, transactions: truth.transactions ?? [], lines: [truth], subscription: Boolean(truth.expires_at) });
+      found.set(key, { ...truth, transactions: truth.transactions ?? [], ahead: truth.ahead ?? [], members: truth.members ?? [], lines: [truth] });
     }
   }
   const order = (one) => (one.entitled ? (one.subscription ? 0 : 0.5) : ["expired", "revoked"].includes(one.state) ? 2 : 1);
@@ -70,11 +70,29 @@ function outlook(purchase) {
     case "canceled": return `Ends ${when}`;
     case "in_grace_period": return `Unpaid; access until ${when}`;
     case "on_hold": return `Unpaid, without access since ${day(purchase.expires_at)}`;
-    case "paused": return "Paused";
+    case "paused": return `Paused; no access`;
     case "pending": return "Waits for the money";
     case "revoked": return "Refunded; access has ended";
     default: return `Ended ${day(purchase.expires_at)}`;
   }
+}
+
+/** What has been arranged for later, or waits for somebody, in words. */
+const AHEAD = {
+  other_product: (one) => `Changes to ${one.product_id} at renewal`,
+  removal: (one) => `${one.product_id} ends with its period`,
+  new_price: (one) => (one.answer_awaited ? "A new price waits for the customer’s answer" : "A new price comes with the next renewal"),
+  full_price: () => "The full price waits for the customer’s consent",
+  pause: () => "A pause begins at the end of the period",
+  prepaid: () => "Prepaid",
+  commitment: (one) => `${one.payments} committed payments to come`,
+  refund_request: (one) => `The customer asks for a refund of ${one.transaction_id}`,
+  charge_back: (one) => `A charge-back of ${one.order_id} is under review`,
+};
+
+function ahead(purchase) {
+  if (!purchase.ahead.length) return null;
+  return h("ul", { class: "ahead" }, purchase.ahead.map((one) => h("li", {}, AHEAD[one.what]?.(one) ?? sentence(one.what))));
 }
 
 function bar(purchase) {
@@ -148,7 +166,7 @@ function copyButtons(purchase) {
 
 function card(purchase) {
   const error = h("p", { class: "error", role: "alert", hidden: true });
-  const actions = actionsOf(purchase);
+  const actions = actionsOf(purchase, products);
   const over = ["expired", "revoked"].includes(purchase.state);
   const change = purchase.subscription && h("button", {
     type: "button", onclick: () => openBuy(over ? { store: purchase.store } : { store: purchase.store, id: purchase.id, product_id: purchase.product_id, base_plan_id: purchase.base_plan_id }),
@@ -157,6 +175,9 @@ function card(purchase) {
   const facts = [
     purchase.account && `account ${short(purchase.account, 13)}`,
     purchase.acknowledged === false && "not acknowledged",
+    purchase.ownership === "family_shared" && "shared by family",
+    purchase.members.length > 0 && `shared with ${purchase.members.join(", ")}`,
+    purchase.offer && `offer ${words(purchase.offer)}`,
     purchase.quantity > 1 && `quantity ${purchase.quantity}`,
     purchase.billing === "fails" && "card fails",
   ].filter(Boolean);
@@ -170,6 +191,7 @@ function card(purchase) {
         h("span", { class: `pill ${purchase.entitled ? "yes" : "no"}` }, purchase.entitled ? "Has access" : "No access"))),
     h("p", { class: "outlook" }, outlook(purchase)),
     bar(purchase),
+    ahead(purchase),
     h("div", { class: "actions" },
       actions.filter((action) => action.first).map((action) => actionButton(purchase, action, error)),
       change,

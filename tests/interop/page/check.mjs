@@ -50,7 +50,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 const page = await browser.newPage();
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(60_000);
 page.on("console", (message) => {
   if (["error", "warn"].includes(message.type())) problems.push(`console: ${message.text()}`);
 });
