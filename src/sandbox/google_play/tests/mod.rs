@@ -19,7 +19,6 @@ use super::super::period::Period;
 use super::super::truth::PurchaseState;
 use super::*;
 use shop::Shop;
-use subscription::Subscription;
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()

@@ -11,7 +11,9 @@ use super::super::super::period::Period;
 use super::super::super::setup::{
     AppStoreProduct, Environment, GooglePlayKind, GooglePlayProduct, Options, StoreSetup, Timing,
 };
+use super::super::super::superwall::SuperwallRules;
 use super::super::super::truth::PurchaseTruth;
+use super::super::developer::Acknowledgement;
 use super::super::*;
 use super::at;
 use crate::clock::VirtualClock;
@@ -63,6 +65,7 @@ impl Shop {
             google_play: products(),
             timing: Timing::default(),
             deliveries: DeliveryRules::default(),
+            superwall: SuperwallRules::default(),
         };
         let clock = VirtualClock::stopped(at("2026-01-10T12:00:00Z"));
         let sandbox = Sandbox::start(Options::new(setup, clock)).await.unwrap();
@@ -100,7 +103,7 @@ impl Shop {
         let acknowledge = self
             .sandbox
             .inner
-            .change(|turn| turn.google_play_acknowledge(token, None, None));
+            .change(|turn| turn.google_play_acknowledge(token, Acknowledgement::default()));
         acknowledge.unwrap();
     }
 
