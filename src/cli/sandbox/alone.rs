@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::files::{self, Written};
+use super::run::read_scenario;
 use crate::cli::stack::{EXAMPLE_CATALOG, store_setup};
 use crate::clock::{Clock, VirtualClock};
 use crate::domain::ids::CatalogVersion;
@@ -25,8 +26,8 @@ Examples:
       Your server is told what happens; time moves when you say so:
       curl -d '{\"by\":\"1mo\"}' -H 'content-type: application/json' \\
           http://127.0.0.1:8090/control/advance
-  entitled sandbox --dir stores --products products.json --environment sandbox
-      Your own products, as Apple's sandbox and Google's licence testers see them.
+  entitled sandbox --dir stores --products scenarios/happy-year.toml --environment sandbox
+      The products of a scenario, as Apple's sandbox and Google's licence testers see them.
 
 The directory keeps keys and what was bought: start again with it and everything is still there.";
 
@@ -58,7 +59,7 @@ pub(super) struct AloneArgs {
     /// What is sold: a server's catalog (TOML); default: the example app's
     #[arg(long, conflicts_with = "products")]
     catalog: Option<PathBuf>,
-    /// What is sold: apps and products as the simulator keeps them (JSON)
+    /// What is sold: the products of a scenario (TOML), or the simulator's own form (JSON)
     #[arg(long)]
     products: Option<PathBuf>,
     /// Where Apple sends App Store Server Notifications
@@ -164,6 +165,15 @@ fn setup(args: &AloneArgs) -> anyhow::Result<StoreSetup> {
     let read = |file: &Path| {
         std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
     };
+    if let Some(file) = &args.products
+        && file.extension().is_some_and(|extension| extension == "toml")
+    {
+        let scenario = read_scenario(file)?;
+        return Ok(StoreSetup {
+            environment: args.environment.into(),
+            ..scenario.store_setup()
+        });
+    }
     if let Some(file) = &args.products {
         let setup: StoreSetup = serde_json::from_str(&read(file)?)
             .with_context(|| format!("{}: not a list of products", file.display()))?;

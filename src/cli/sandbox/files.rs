@@ -39,11 +39,13 @@ pub(super) fn write(dir: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Writt
         place("apple-root.pem", "the same, PEM"),
         place("apple-key.p8", "App Store Server API key"),
         place("service-account.json", "Google service account"),
+        place("superwall-webhook-secret", "signs Superwall's webhooks"),
     ];
     std::fs::write(&written[1].path, der)?;
     std::fs::write(&written[2].path, pem(root))?;
     write_private(&written[3].path, &manifest.apple_private_key_pem)?;
     write_private(&written[4].path, &manifest.google_service_account_json)?;
+    write_private(&written[5].path, &manifest.superwall_webhook_secret)?;
     Ok(written)
 }
 

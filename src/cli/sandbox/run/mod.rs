@@ -57,10 +57,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let remote = args.remote.server();
     let mut scenarios = Vec::new();
     for file in files(&args.files)? {
-        let scenario = Scenario::read(&file).map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow::Error::msg(lines.join("\n"))
-        })?;
+        let scenario = read_scenario(&file)?;
         let seed = match (args.seed, remote) {
             (Some(seed), _) => seed,
             (None, None) => scenario.seed,
@@ -83,6 +80,14 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     Ok(match played? {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
+    })
+}
+
+/// Reads a scenario file; everything that is wrong with it is in the error.
+pub(super) fn read_scenario(file: &Path) -> anyhow::Result<Scenario> {
+    Scenario::read(file).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::Error::msg(lines.join("\n"))
     })
 }
 
