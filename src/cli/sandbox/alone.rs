@@ -166,7 +166,9 @@ fn setup(args: &AloneArgs) -> anyhow::Result<StoreSetup> {
         std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
     };
     if let Some(file) = &args.products
-        && file.extension().is_some_and(|extension| extension == "toml")
+        && file
+            .extension()
+            .is_some_and(|extension| extension == "toml")
     {
         let scenario = read_scenario(file)?;
         return Ok(StoreSetup {

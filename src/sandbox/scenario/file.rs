@@ -10,11 +10,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 
 use super::super::setup::{Environment, StoreSetup};
+use super::super::sins::Sins;
 use super::check;
 use super::error::{ScenarioError, Source};
 use super::expect::Gap;
 use super::product::{self, Product};
-use super::step::{Sins, Step, VERBS};
+use super::step::{Step, VERBS};
 use super::time::Moment;
 
 /// Keys that any step may have beside those of its verb.
@@ -44,7 +45,7 @@ pub struct Scenario {
     /// Every account that takes part, in order.
     pub accounts: Vec<String>,
     /// What the network does from the start.
-    pub sins: Option<Sins>,
+    pub sins: Sins,
     /// Where the server is known to differ.
     pub expected_gap: Vec<Gap>,
     /// What happens.
@@ -115,7 +116,8 @@ struct Head {
     customers: BTreeMap<String, Customer>,
     #[serde(default)]
     accounts: Vec<String>,
-    sins: Option<Sins>,
+    #[serde(default)]
+    sins: Sins,
     #[serde(default)]
     expected_gap: Vec<Spanned<Gap>>,
 }

@@ -88,14 +88,14 @@ impl<'a> Player<'a> {
     /// # Errors
     /// The simulator cannot commit the scenario's sins.
     pub fn new(scenario: &'a Scenario, sandbox: Sandbox) -> Result<Self, PlayError> {
-        let player = Self {
+        sandbox.set_sins(scenario.sins)?;
+        Ok(Self {
             scenario,
             sandbox,
             bought: BTreeMap::new(),
             owners: BTreeMap::new(),
             store_tokens: BTreeMap::new(),
-        };
-        Ok(player)
+        })
     }
 
     /// Says what the server wants an account called at the stores.
@@ -230,7 +230,8 @@ impl<'a> Player<'a> {
                 self.sandbox.set_outage(step.outage, step.how.outage());
                 Ok(())
             }
-            Step::SinsFromNowOn(_) | Step::Bind(_) | Step::Restore(_) | Step::Expect(_) => Ok(()),
+            Step::SinsFromNowOn(step) => Ok(self.sandbox.set_sins(step.sins)?),
+            Step::Bind(_) | Step::Restore(_) | Step::Expect(_) => Ok(()),
             Step::Cancel(_)
             | Step::Uncancel(_)
             | Step::CardFails(_)

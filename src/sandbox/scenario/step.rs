@@ -7,6 +7,7 @@ use toml::de::ValueDeserializer;
 use super::super::app_store::{BillingPlan, ExtendReason, ExternalPurchaseKind, RefundReason};
 use super::super::delivery::Store;
 use super::super::google_play::ReplacementMode;
+use super::super::sins::Sins;
 use super::super::traffic::Outage;
 use super::expect::Expectations;
 use super::offer::{Money, OfferTerms};
@@ -473,15 +474,12 @@ pub struct At {
 }
 
 /// What the network does from now on.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinsFromNowOn {
     /// Its sins; an empty table ends them.
     pub sins: Sins,
 }
-
-/// What the network does.
-pub type Sins = toml::Table;
 
 /// Keeps what the stores say from now on, or sends all that was kept.
 #[derive(Clone, Copy, Debug, Deserialize)]
