@@ -31,9 +31,13 @@ impl Limits {
             .clear();
     }
 
+    pub(super) fn is_watching(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
     /// Counts a call that is allowed; otherwise says how long the caller has to wait.
     pub(super) fn take(&self, limit: &Limit, now: Instant) -> Result<(), Duration> {
-        if !self.on.load(Ordering::Relaxed) {
+        if !self.is_watching() {
             return Ok(());
         }
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,8 +15,9 @@ use crate::clock::VirtualClock;
 /// How to start a simulator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Source of every id: the same seed and the same operations give the same ids, times and
-    /// order. A state directory keeps the seed it was made with.
+    /// Source of every id and of Apple's keys: the same seed and the same operations give the same
+    /// ids, times, order and, at the same address, signatures. Whoever knows it can sign as this
+    /// simulator does. A state directory keeps the seed and the keys it was made with.
     pub seed: u64,
     /// Where state and keys are kept; `None` forgets everything at the end, and shares the RSA
     /// keys (service account, push, identity) with others of its kind in the process.

@@ -42,7 +42,8 @@ pub(super) struct AloneArgs {
     /// Address to listen on; whoever reaches it can drive the stores
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
-    /// Source of every id, in a fresh directory: the same seed and the same doings give the same ids
+    /// Source of every id and of Apple's keys, in a fresh directory: the same seed and the same doings
+    /// give the same documents; who knows the seed can sign them too
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Where the stores' clock starts in a fresh directory: 2027-01-01 or 2027-01-01T09:00:00Z;
@@ -71,6 +72,10 @@ pub(super) struct AloneArgs {
     /// Where Superwall sends its webhooks
     #[arg(long, value_name = "URL")]
     superwall_webhook: Option<String>,
+    /// Answer however often a server calls: the stores' rate limits count the machine's time, and
+    /// months of the stores' time may pass in a minute of it
+    #[arg(long)]
+    no_rate_limits: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -149,6 +154,7 @@ pub(super) async fn run(args: AloneArgs) -> anyhow::Result<()> {
     if webhooks != Webhooks::default() {
         sandbox.set_webhooks(webhooks)?;
     }
+    sandbox.enforce_rate_limits(!args.no_rate_limits);
     let manifest = sandbox.manifest();
     introduce(&sandbox, &manifest, &files::write(&dir, &manifest)?);
     let mut terminate = signal(SignalKind::terminate())?;

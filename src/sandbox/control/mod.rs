@@ -70,6 +70,11 @@ fn api() -> Router<Sandbox> {
             get(network::webhooks).post(network::set_webhooks),
         )
         .route("/outage", get(network::outages).post(network::outage))
+        .route("/ocsp", get(network::ocsp).post(network::set_ocsp))
+        .route(
+            "/rate-limits",
+            get(network::rate_limits).post(network::set_rate_limits),
+        )
         .route("/calls", get(network::calls))
         .route("/identity/token", post(identity_token))
         .route("/identity/rotate", post(rotate))

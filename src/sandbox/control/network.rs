@@ -1,13 +1,15 @@
-//! What lies between the stores and a server under test, over HTTP: outages and calls.
+//! What lies between the stores and a server under test, over HTTP: outages, limits, revocation of
+//! certificates, and calls.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::Sandbox;
+use super::super::app_store::OcspAnswer;
 use super::super::delivery::{Store, Webhooks};
 use super::super::traffic::{Endpoint, Outage};
 use super::body::Body;
@@ -33,6 +35,43 @@ pub(super) async fn outage(
 /// What each store's API suffers from; those that work are left out.
 pub(super) async fn outages(State(sandbox): State<Sandbox>) -> Json<BTreeMap<Store, Outage>> {
     Json(sandbox.inner.traffic.outages())
+}
+
+/// What Apple's OCSP responders answer.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ocsp {
+    answer: OcspAnswer,
+}
+
+pub(super) async fn set_ocsp(State(sandbox): State<Sandbox>, Body(wish): Body<Ocsp>) -> StatusCode {
+    sandbox.set_ocsp(wish.answer);
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn ocsp(State(sandbox): State<Sandbox>) -> Json<Ocsp> {
+    let answer = sandbox.inner.ocsp();
+    Json(Ocsp { answer })
+}
+
+/// Whether the stores count calls and refuse those above their limits.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateLimits {
+    enforced: bool,
+}
+
+pub(super) async fn set_rate_limits(
+    State(sandbox): State<Sandbox>,
+    Body(wish): Body<RateLimits>,
+) -> StatusCode {
+    sandbox.enforce_rate_limits(wish.enforced);
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn rate_limits(State(sandbox): State<Sandbox>) -> Json<RateLimits> {
+    let enforced = sandbox.inner.limits.is_watching();
+    Json(RateLimits { enforced })
 }
 
 pub(super) async fn calls(State(sandbox): State<Sandbox>) -> Json<BTreeMap<Endpoint, u64>> {

@@ -166,7 +166,11 @@ async fn the_responders_that_certificates_name_vouch_for_them() {
     );
     assert!(rig.sandbox.store_calls()[&Endpoint::AppleOcsp] > 8);
 
-    rig.sandbox.set_ocsp(OcspAnswer::Revoked);
+    let control = format!("{}/control/ocsp", rig.sandbox.base_url());
+    let wish = rig.http.post(&control).json(&json!({"answer": "revoked"}));
+    assert_eq!(answer_of(wish).await.0, 204);
+    let told = answer_of(rig.http.get(&control)).await;
+    assert_eq!(told, (200, json!({"answer": "revoked"})));
     let answer = ask(url.clone(), request(0, 1)).await;
     assert!(matches!(
         judge(&answer, &chain[1]),

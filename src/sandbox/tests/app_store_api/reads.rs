@@ -106,7 +106,11 @@ async fn errors_are_json_and_nothing_else() {
 #[tokio::test]
 async fn calls_are_limited_per_endpoint_where_limits_are_enforced() {
     let rig = shop(Environment::Sandbox).await;
-    rig.sandbox.enforce_rate_limits(true);
+    let control = format!("{}/control/rate-limits", rig.sandbox.base_url());
+    let told = answer_of(rig.http.get(&control)).await;
+    assert_eq!(told, (200, json!({"enforced": false})));
+    let wish = rig.http.post(&control).json(&json!({"enforced": true}));
+    assert_eq!(answer_of(wish).await.0, 204);
     let token = rig.apple_token(&json!({}));
     let call = async |path: &str| {
         let url = format!("{}/apple/inApps{path}", rig.sandbox.base_url());
@@ -129,7 +133,6 @@ async fn calls_are_limited_per_endpoint_where_limits_are_enforced() {
     let body: Value = refused.json().await.unwrap();
     assert_eq!(body["errorCode"], 4_290_000);
     assert_eq!(call("/v1/transactions/1").await.status(), 404);
-    // Who has no good token takes nothing off the limit.
     rig.sandbox.enforce_rate_limits(false);
     assert_eq!(call("/v1/notifications/test/x").await.status(), 400);
 }
