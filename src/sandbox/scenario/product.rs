@@ -78,6 +78,14 @@ pub struct AppStoreTerms {
     pub grace: Option<Length>,
     /// Billing retry; 60 days if absent.
     pub retry: Option<Length>,
+    /// Grace only after a paid period, not after a free offer.
+    #[serde(default)]
+    pub grace_after_paid_only: bool,
+    /// Price of one month of twelve that a customer can commit to instead of paying a year at once.
+    pub monthly_commitment: Option<Money>,
+    /// Ids of the offers that Apple makes to who has left.
+    #[serde(default)]
+    pub win_back_offers: Vec<String>,
 }
 
 /// How Google Play sells a product.
@@ -235,6 +243,9 @@ pub(super) fn app_store(products: &BTreeMap<String, Product>) -> Vec<AppStorePro
             kind: product.app_store_kind(terms, &groups),
             price_milliunits: price.map_or(base.price_milliunits, Money::milliunits),
             currency: price.map_or_else(|| base.currency.clone(), |p| p.currency.clone()),
+            monthly_commitment_milliunits: terms.monthly_commitment.as_ref().map(Money::milliunits),
+            grace_after_paid_only: terms.grace_after_paid_only,
+            win_back_offers: terms.win_back_offers.clone(),
             ..base
         }
     };
