@@ -158,16 +158,23 @@ impl Chain {
             ));
         }
         let product = order.terms.product.product_id.clone();
-        if product == held {
-            return self.stay(&product, order.offer);
-        }
         let kind = match order.offer {
             Some(_) => "OFFER_REDEEMED",
             None => "DID_CHANGE_RENEWAL_PREF",
         };
-        let up = shelf
-            .terms(&held)
-            .is_none_or(|held| order.terms.is_upgrade_from(&held));
+        let up = product != held
+            && shelf
+                .terms(&held)
+                .is_none_or(|held| order.terms.is_upgrade_from(&held));
+        if !up && order.plan == BillingPlan::Monthly {
+            return Err(SandboxError::Refused("a commitment begins with a purchase"));
+        }
+        if !up && order.offer.is_some() && subscription.commitment.is_some() {
+            return Err(SandboxError::Refused("a commitment takes no offers"));
+        }
+        if product == held {
+            return self.stay(&product, order.offer);
+        }
         if up {
             if subscription.billing == Billing::Fails {
                 return Err(SandboxError::Refused("the payment is declined"));
@@ -186,9 +193,6 @@ impl Chain {
         }
         if subscription.renews_to == product && subscription.auto_renew && order.offer.is_none() {
             return Err(SandboxError::Refused("already going to change"));
-        }
-        if order.plan == BillingPlan::Monthly {
-            return Err(SandboxError::Refused("a commitment begins with a purchase"));
         }
         subscription.renews_to = product;
         subscription.auto_renew = true;

@@ -145,8 +145,12 @@ async fn a_move_to_another_product_waits_for_the_end_of_the_commitment() {
     let rig = shop_rig().await;
     rig.refused(buy_with("bob", BASIC, json!({"billing_plan": "monthly"})))
         .await;
-    rig.play(json!([committed("alice"), buy("alice", BASIC)]))
+    rig.play(json!([committed("alice")])).await;
+    rig.refused(committed("alice")).await;
+    let offer = json!({"kind": "promotional", "payment": "free_trial", "period": "P1M"});
+    rig.refused(json!({"do": "redeem_offer", "original_transaction_id": "$alice", "offer": offer}))
         .await;
+    rig.play(json!([buy("alice", BASIC)])).await;
     let told = rig.last();
     says(&told, &[("r.autoRenewProductId", json!(YEAR))]);
     let renewal = &told["data"]["signedRenewalInfo"]["commitmentInfo"];
