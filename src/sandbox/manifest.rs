@@ -42,8 +42,8 @@ pub struct Manifest {
     pub google_service_account_json: String,
     /// How Google's pushes identify themselves.
     pub push: PushManifest,
-    /// What Superwall's webhooks are signed with: `whsec_` and base64.
-    pub superwall_webhook_secret: String,
+    /// How Superwall's webhooks are signed and shaped.
+    pub superwall: SuperwallManifest,
     /// Identity provider of the app's users.
     pub identity: IdentityManifest,
     /// Base URL of the control API.
@@ -63,6 +63,15 @@ pub struct PushManifest {
     pub email: String,
     /// The `subscription` in the body.
     pub subscription: String,
+}
+
+/// Superwall's webhooks.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SuperwallManifest {
+    /// What Svix signs them with: `whsec_` and base64.
+    pub secret: String,
+    /// 1 for the legacy shape, 2 for the present one.
+    pub version: u8,
 }
 
 /// The identity provider of the app's users.
@@ -94,7 +103,10 @@ impl Inner {
             google_api_url: format!("{base}/google"),
             package_name: self.setup.package_name.clone(),
             google_service_account_json: self.service_account_json(),
-            superwall_webhook_secret: self.superwall_secret(),
+            superwall: SuperwallManifest {
+                secret: self.superwall_secret(),
+                version: self.setup.superwall.version.number(),
+            },
             push: PushManifest {
                 jwks_url: format!("{base}/google/oauth2/v3/certs"),
                 issuer: PUSH_ISSUER.to_owned(),

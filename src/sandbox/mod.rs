@@ -77,7 +77,7 @@ pub use google_play::{
 pub use identity::{IdentityToken, PushToken};
 use inner::Inner;
 pub use jws::Algorithm;
-pub use manifest::{IdentityManifest, Manifest, PushManifest};
+pub use manifest::{IdentityManifest, Manifest, PushManifest, SuperwallManifest};
 pub use outcome::Outcome;
 pub use pace::{Pace, Progress};
 pub use period::{InvalidPeriod, Period};

@@ -1,6 +1,7 @@
 //! The control API: the simulator's operations as JSON over HTTP, for the page, for command lines
 //! and for scripts. It asks nobody who they are; see [`guard`] for whom it keeps out.
 
+mod access;
 mod body;
 mod clock;
 mod customers;
@@ -76,6 +77,10 @@ fn api() -> Router<Sandbox> {
             get(network::rate_limits).post(network::set_rate_limits),
         )
         .route("/calls", get(network::calls))
+        .route("/rate-limits", post(access::rate_limits))
+        .route("/service-account", post(access::service_account))
+        .route("/superwall/users", post(access::superwall_user))
+        .route("/superwall/rotate", post(access::rotate_superwall))
         .route("/identity/token", post(identity_token))
         .route("/identity/rotate", post(rotate))
         .fallback(async || Problem::no_endpoint())

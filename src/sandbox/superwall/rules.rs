@@ -26,6 +26,15 @@ pub enum SuperwallVersion {
     V2,
 }
 
+impl SuperwallVersion {
+    pub(in crate::sandbox) const fn number(self) -> u8 {
+        match self {
+            Self::Legacy => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
 /// What Superwall calls a customer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -336,10 +336,10 @@ fn signed_by(secret: &str, headers: &HeaderMap, body: &str) -> bool {
 #[tokio::test]
 async fn every_delivery_is_signed_also_after_a_rotation() {
     let rig = Rig::with_superwall(Environment::Production, SuperwallRules::default()).await;
-    let old = rig.sandbox.manifest().superwall_webhook_secret;
+    let old = rig.sandbox.manifest().superwall.secret;
     rig.buy_apple("alice", COINS).await;
     rig.sandbox.rotate_superwall_secret().unwrap();
-    let new = rig.sandbox.manifest().superwall_webhook_secret;
+    let new = rig.sandbox.manifest().superwall.secret;
     assert_ne!(old, new);
     rig.buy_apple("bob", COINS).await;
     let arrived = rig.received.lock().unwrap().clone();

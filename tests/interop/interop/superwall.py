@@ -124,7 +124,8 @@ class SuperwallCheck:
         ids: set[str] = set()
         for delivery in deliveries:
             with self.report.row(SVIX, "deliveries verified").case("delivery"):
-                event = self.svix.verify(delivery.body, delivery.headers)
+                self.svix.verify(delivery.body, delivery.headers)
+                event = json.loads(delivery.body)
                 documented.none(problems(event, legacy=self.legacy), f"{event.get('type')}")
                 self.events[f"{event['data']['store']} {event['type']}"] += 1
                 ids.add(delivery.headers["svix-id"])
