@@ -8,7 +8,7 @@ use super::notification::SubscriptionEvent;
 use super::order::Order;
 use super::prepaid;
 use super::refund::Review;
-use super::subscription::{Phase, Subscription};
+use super::subscription::{Phase, Subscription, SubscriptionState};
 
 /// An unacknowledged purchase is refunded after this.
 pub(super) const ACKNOWLEDGE_DAYS: i64 = 3;
@@ -157,11 +157,16 @@ impl Purchase {
         }
     }
 
-    /// Whether the API still answers for it.
+    /// Whether the API still answers for it: a hold or a pause may well last longer than what it
+    /// is forgotten after.
     pub(in crate::sandbox) fn readable(&self, now: DateTime<Utc>) -> bool {
-        let expiry = self.subscription().and_then(Subscription::expiry);
+        let Some(subscription) = self.subscription() else {
+            return true;
+        };
+        let ended_at = subscription.ended_at.or(subscription.expiry());
         let limit = TimeDelta::days(READABLE_DAYS);
-        self.entitles(now) || expiry.is_none_or(|expiry| now <= expiry + limit)
+        subscription.state(now) != SubscriptionState::Expired
+            || ended_at.is_none_or(|at| now <= at + limit)
     }
 
     /// The entity tag: another one after every change.

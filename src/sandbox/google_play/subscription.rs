@@ -19,6 +19,9 @@ pub(in crate::sandbox) struct Subscription {
     /// How the linked subscription turns into this one once it is paid.
     pub(super) replacing: Option<ReplacementMode>,
     pub(in crate::sandbox) cancellation: Option<Cancellation>,
+    /// When it was ended, if not by its time running out.
+    #[serde(default)]
+    pub(super) ended_at: Option<DateTime<Utc>>,
     /// Length of a pause that begins at the end of the period.
     pub(in crate::sandbox) pause: Option<Period>,
 }
@@ -119,6 +122,7 @@ impl Subscription {
             phase: Phase::Pending,
             replacing,
             cancellation: None,
+            ended_at: None,
             pause: None,
         }
     }
@@ -202,6 +206,7 @@ impl Subscription {
     /// Ends all of it.
     pub(super) fn end(&mut self, at: DateTime<Utc>, cancellation: Cancellation) {
         self.phase = Phase::Expired;
+        self.ended_at = Some(at);
         self.pause = None;
         for item in &mut self.items {
             item.end(at);

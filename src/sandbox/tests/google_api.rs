@@ -423,6 +423,40 @@ async fn the_voided_list_is_paged_and_reaches_back_thirty_days() {
 }
 
 #[tokio::test]
+async fn a_subscription_is_forgotten_sixty_days_after_its_end_not_after_its_expiry() {
+    let rig = Rig::start().await;
+    let paused = rig.subscribed("alice").await;
+    let held = rig.subscribed("bob").await;
+    let token = &paused.purchase_token;
+    let pause = json!({"do": "pause", "purchase_token": token, "period": "P3M"});
+    rig.google_act(pause).await.unwrap();
+    let token = &held.purchase_token;
+    let fails = rig.sandbox.set_google_play_billing(token, Billing::Fails);
+    fails.await.unwrap();
+    // A month, seven days of grace, thirty of hold: the end comes 68 days after the start.
+    rig.sandbox
+        .advance_by(TimeDelta::days(31 + 80))
+        .await
+        .unwrap();
+    let state = |resource: Value| resource["subscriptionState"].clone();
+    assert_eq!(
+        state(rig.subscription(&paused).await),
+        "SUBSCRIPTION_STATE_PAUSED"
+    );
+    assert_eq!(
+        state(rig.subscription(&held).await),
+        "SUBSCRIPTION_STATE_EXPIRED"
+    );
+    rig.sandbox.advance_by(TimeDelta::days(30)).await.unwrap();
+    let path = format!("purchases/subscriptionsv2/tokens/{token}");
+    let (status, answer) = rig.google_get(&path).await;
+    assert_eq!(
+        (status, reason(&answer)),
+        (410, "subscriptionPurchaseNoLongerAvailable")
+    );
+}
+
+#[tokio::test]
 async fn the_service_account_does_what_the_console_grants() {
     let rig = Rig::start().await;
     let bought = rig.buy_google("alice", "premium").await;

@@ -139,14 +139,6 @@ pub(super) const SUBSCRIPTION_GONE: GoogleError = error(
     "The subscription purchase is no longer available for query because it has been expired for \
      too long.",
 );
-/// A one-time purchase that was voided too long ago.
-pub(super) const TOKEN_GONE: GoogleError = error(
-    StatusCode::GONE,
-    "FAILED_PRECONDITION",
-    STORE,
-    "purchaseTokenNoLongerValid",
-    "The purchase token is no longer valid.",
-);
 /// More calls than the quota allows.
 pub(super) const RATE_LIMITED: GoogleError = error(
     StatusCode::TOO_MANY_REQUESTS,
