@@ -71,8 +71,8 @@ pub use delivery::{
 pub use error::SandboxError;
 pub use google_play::{
     AddOn, CancelReason, CancelSurvey, ConsoleAccess, GooglePlayAction, GooglePlayBuy,
-    GooglePlayPurchase, Offer as GooglePlayOffer, PriceChangeMode, ReplacementMode, VoidReason,
-    VoidSource,
+    GooglePlayPurchase, Offer as GooglePlayOffer, PriceChangeMode, Promotion, ReplacementMode,
+    VoidReason, VoidSource,
 };
 pub use identity::{IdentityToken, PushToken};
 use inner::Inner;

@@ -176,6 +176,19 @@ pub struct GooglePlayBuy {
     /// Further subscriptions in the same purchase.
     #[serde(default)]
     pub add_ons: Vec<AddOn>,
+    /// Bought with a promotion code; a one-time product is free then, and has no order.
+    #[serde(default)]
+    pub promotion: Option<Promotion>,
+}
+
+/// A promotion code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promotion {
+    /// A code that works once.
+    OneTimeCode,
+    /// A code that everybody may use.
+    VanityCode(String),
 }
 
 /// An item that comes with a subscription.
@@ -274,6 +287,6 @@ pub enum CancelReason {
 pub struct GooglePlayPurchase {
     /// Names the purchase; whoever holds it possesses the purchase.
     pub purchase_token: String,
-    /// The order, as on the customer's receipt.
+    /// The order, as on the customer's receipt; empty for what was given away.
     pub order_id: String,
 }

@@ -70,6 +70,9 @@ impl Turn<'_> {
         check_together(&items, self.setup).map_err(SandboxError::Refused)?;
         let out_of_app = self.lapsed(buy)?;
         let old = self.replaced(buy)?;
+        if out_of_app.is_some() && old.is_some() {
+            return Err(SandboxError::Refused("the subscription has not lapsed"));
+        }
         self.check_not_held(&items, buy, old.as_ref())?;
         let mode = old
             .as_ref()
@@ -127,10 +130,14 @@ impl Turn<'_> {
             return Err(SandboxError::Refused("already owned"));
         }
         let price_micros = self.world.google_play.price_micros(product);
+        let charged_micros = match buy.promotion {
+            Some(_) => 0,
+            None => price_micros,
+        };
         let line = OrderLine {
             product_id: product.product_id.clone(),
             listing_micros: price_micros,
-            total_micros: price_micros * i64::from(quantity),
+            total_micros: charged_micros * i64::from(quantity),
             paid_for: PaidFor::OneTime { quantity },
         };
         let content = Content::OneTime(OneTime {
@@ -152,7 +159,10 @@ impl Turn<'_> {
     ) -> Result<GooglePlayPurchase, SandboxError> {
         let bought = GooglePlayPurchase {
             purchase_token: purchase.token.clone(),
-            order_id: purchase.first_order_id().to_owned(),
+            order_id: match purchase.given_away() {
+                true => String::new(),
+                false => purchase.first_order_id().to_owned(),
+            },
         };
         let mut told = Vec::new();
         if !pending {
@@ -208,6 +218,7 @@ impl Turn<'_> {
             obfuscated_profile_id: buy.obfuscated_profile_id.clone(),
             linked_token: None,
             out_of_app: None,
+            promotion: buy.promotion.clone(),
             acknowledged: false,
             developer_payload: None,
             orders: vec![order],

@@ -53,7 +53,7 @@ impl Turn<'_> {
         if purchase.pending() {
             return Err(SandboxError::Refused("the purchase is not paid"));
         }
-        if purchase.acknowledged && purchase.out_of_app.is_none() {
+        if purchase.acknowledged {
             return Ok(());
         }
         if purchase.out_of_app.is_some() {

@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::app_store::Billing;
 use super::super::setup::{StoreSetup, Timing};
+use super::item::Deferred;
 use super::notification::{Signal, SubscriptionEvent};
 use super::order::{Order, Progress};
 use super::purchase::Purchase;
@@ -186,7 +187,8 @@ impl Purchase {
         };
         let mut lines = Vec::new();
         for item in &mut subscription.items {
-            let replaced = item.deferred.is_some() && item.expiry == Some(since);
+            let replaced = matches!(item.deferred, Some(Deferred::Replacement { .. }))
+                && item.expiry == Some(since);
             if replaced || item.charged_at().is_some_and(|at| at <= since) {
                 lines.extend(item.awaited_line(since, setup).filter(|_| !replaced));
                 item.expiry = item.expiry.map(|_| until);
@@ -356,7 +358,6 @@ impl Purchase {
     /// The developer has delivered.
     pub(super) fn acknowledge(&mut self) {
         self.acknowledged = true;
-        self.out_of_app = None;
     }
 }
 

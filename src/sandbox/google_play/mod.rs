@@ -41,7 +41,7 @@ use super::remembering::Remembering;
 use super::setup::GooglePlayProduct;
 pub use action::{
     AddOn, CancelReason, CancelSurvey, GooglePlayAction, GooglePlayBuy, GooglePlayPurchase, Offer,
-    PriceChangeMode, ReplacementMode,
+    PriceChangeMode, Promotion, ReplacementMode,
 };
 pub(super) use item::OfferPhase;
 pub(super) use notification::{SUBSCRIPTION as PUSH_SUBSCRIPTION, Signal, SubscriptionEvent};

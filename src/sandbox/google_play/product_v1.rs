@@ -50,6 +50,8 @@ pub(super) fn of(purchase: &Purchase, current: &Value) -> Value {
     // A purchase in the ordinary way has no type.
     if current["testPurchaseContext"].is_object() {
         resource["purchaseType"] = json!(0);
+    } else if purchase.given_away() {
+        resource["purchaseType"] = json!(1);
     }
     resource
 }

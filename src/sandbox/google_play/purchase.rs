@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::super::setup::{StoreSetup, Timing};
+use super::action::Promotion;
 use super::notification::SubscriptionEvent;
 use super::order::Order;
 use super::prepaid;
@@ -30,7 +31,9 @@ pub(in crate::sandbox) struct Purchase {
     pub(in crate::sandbox) obfuscated_account_id: Option<String>,
     pub(in crate::sandbox) obfuscated_profile_id: Option<String>,
     pub(in crate::sandbox) linked_token: Option<String>,
+    /// Made outside the app; the API shows it until the purchase is acknowledged.
     pub(in crate::sandbox) out_of_app: Option<OutOfApp>,
+    pub(in crate::sandbox) promotion: Option<Promotion>,
     pub(in crate::sandbox) acknowledged: bool,
     /// What the developer attached when acknowledging.
     #[serde(default)]
@@ -114,6 +117,11 @@ impl Purchase {
     pub(super) fn contains(&self, product_id: &str) -> bool {
         let items = self.subscription().into_iter().flat_map(|s| &s.items);
         items.into_iter().any(|item| item.product_id == product_id)
+    }
+
+    /// Whether it was given away: a one-time product for a promotion code.
+    pub(in crate::sandbox) fn given_away(&self) -> bool {
+        self.promotion.is_some() && self.subscription().is_none()
     }
 
     /// The first order; its id is the base of all.

@@ -90,6 +90,7 @@ impl Player<'_> {
             pending: buy.pending,
             quantity: buy.quantity.map(u32::from),
             add_ons: self.add_ons(&buy.add_ons)?,
+            promotion: None,
         };
         Ok(Action::GooglePlay(GooglePlayAction::Buy(action)))
     }

@@ -26,7 +26,6 @@ pub(in super::super) fn product(purchase: &Purchase, setup: &StoreSetup) -> Opti
     };
     let mut resource = json!({
         "kind": "androidpublisher#productPurchaseV2",
-        "orderId": purchase.latest_order_id(),
         "purchaseStateContext": {"purchaseState": state},
         "acknowledgementState": acknowledgement(purchase),
         "regionCode": storefront(&purchase.currency).2,
@@ -40,6 +39,9 @@ pub(in super::super) fn product(purchase: &Purchase, setup: &StoreSetup) -> Opti
             },
         }],
     });
+    if !purchase.given_away() {
+        resource["orderId"] = json!(purchase.latest_order_id());
+    }
     if let Some(at) = purchase.started_at {
         resource["purchaseCompletionTime"] = json!(time(at));
     }

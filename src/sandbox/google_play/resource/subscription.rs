@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::super::super::setup::{Environment, StoreSetup, storefront};
-use super::super::action::{CancelReason, CancelSurvey};
+use super::super::action::{CancelReason, CancelSurvey, Promotion};
 use super::super::purchase::{OutOfApp, Purchase};
 use super::super::subscription::{Cancellation, Phase, Subscription, SubscriptionState};
 use super::line_item::line_item;
@@ -40,8 +40,15 @@ pub(in super::super) fn subscription(
     if account.is_some() || profile.is_some() {
         resource["externalAccountIdentifiers"] = accounts(account, profile);
     }
-    if let Some(context) = &purchase.out_of_app {
+    if let Some(context) = purchase
+        .out_of_app
+        .as_ref()
+        .filter(|_| !purchase.acknowledged)
+    {
         resource["outOfAppPurchaseContext"] = out_of_app(context);
+    }
+    if let Some(promotion) = &purchase.promotion {
+        resource["lineItems"][0]["signupPromotion"] = signup_promotion(promotion);
     }
     if setup.environment == Environment::Sandbox {
         resource["testPurchase"] = json!({});
@@ -76,6 +83,13 @@ fn accounts(account: Option<&String>, profile: Option<&String>) -> Value {
         accounts["obfuscatedExternalProfileId"] = json!(profile);
     }
     accounts
+}
+
+fn signup_promotion(promotion: &Promotion) -> Value {
+    match promotion {
+        Promotion::OneTimeCode => json!({"oneTimeCode": {}}),
+        Promotion::VanityCode(code) => json!({"vanityCode": {"promotionCode": code}}),
+    }
 }
 
 fn out_of_app(context: &OutOfApp) -> Value {

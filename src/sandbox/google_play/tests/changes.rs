@@ -511,3 +511,57 @@ async fn trial_then_introductory_price_then_the_full_one() {
         shop.until(expiry).await;
     }
 }
+
+#[tokio::test]
+async fn a_purchase_outside_the_app_is_for_what_has_lapsed_and_its_order_says_so() {
+    let shop = Shop::open().await;
+    let old = shop.subscribe("basic", "monthly").await;
+    let cancel = GooglePlayAction::Cancel {
+        purchase_token: old.clone(),
+        survey: None,
+    };
+    shop.act(cancel).await.unwrap();
+    let outside = GooglePlayBuy {
+        out_of_app: true,
+        ..order("basic", "monthly")
+    };
+    let early = GooglePlayAction::Buy(outside.clone());
+    assert_eq!(shop.refusal(early).await, "the subscription has not lapsed");
+    shop.until("2026-03-01T00:00:00Z").await;
+    let new = shop.buy(outside).await;
+    let context = "/outOfAppPurchaseContext/expiredPurchaseToken";
+    assert_shows(
+        &shop.show(&new),
+        &[(context, json!(old)), ("/linkedPurchaseToken", Value::Null)],
+    );
+    shop.acknowledge(&new);
+    assert_shows(&shop.show(&new), &[(context, Value::Null)]);
+    assert_eq!(shop.orders(&new)[0]["salesChannel"], "PLAY_STORE");
+}
+
+#[tokio::test]
+async fn promotion_codes_show_and_what_they_give_away_has_no_order() {
+    let shop = Shop::open().await;
+    let buy = GooglePlayBuy {
+        promotion: Some(Promotion::VanityCode("SPRING".to_owned())),
+        trial: Some(Period::months(1)),
+        ..order("basic", "monthly")
+    };
+    let token = shop.buy(buy).await;
+    let code = json!({"vanityCode": {"promotionCode": "SPRING"}});
+    assert_shows(
+        &shop.show(&token),
+        &[("/lineItems/0/signupPromotion", code)],
+    );
+    let gift = GooglePlayBuy {
+        customer: "bob".to_owned(),
+        product_id: "coins".to_owned(),
+        promotion: Some(Promotion::OneTimeCode),
+        ..GooglePlayBuy::default()
+    };
+    let gift = shop.buy(gift).await;
+    let shown = shop.show(&gift);
+    assert!(shown["orderId"].is_null());
+    let older = shop.look(|purchase, _| product_v1::of(purchase, &shown), &gift);
+    assert_eq!(older["purchaseType"], 1);
+}

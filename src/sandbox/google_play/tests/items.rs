@@ -185,3 +185,34 @@ async fn items_must_fit_together() {
         "plans that are bought together must have the same period"
     );
 }
+
+#[tokio::test]
+async fn an_item_that_was_dropped_has_no_grace() {
+    let shop = Shop::open().await;
+    let buy = GooglePlayBuy {
+        add_ons: vec![add_on("extra")],
+        ..order("basic", "monthly")
+    };
+    let token = shop.buy(buy).await;
+    shop.acknowledge(&token);
+    let remove = GooglePlayAction::RemoveItem {
+        purchase_token: token.clone(),
+        product_id: "extra".to_owned(),
+    };
+    shop.act(remove).await.unwrap();
+    let fails = GooglePlayAction::SetBilling {
+        purchase_token: token.clone(),
+        billing: Billing::Fails,
+    };
+    shop.act(fails).await.unwrap();
+    shop.until("2026-02-10T12:00:00Z").await;
+    let shown = shop.show(&token);
+    assert_eq!(shown["subscriptionState"], state("IN_GRACE_PERIOD"));
+    assert_eq!(
+        expiries(&shown),
+        [
+            ("basic", "2026-02-17T12:00:00.000Z"),
+            ("extra", "2026-02-10T12:00:00.000Z")
+        ]
+    );
+}
