@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Signal;
 use super::action::ExtendReason;
-use super::lifecycle::{Chain, Phase};
+use super::chain::{Chain, Phase};
 use super::offers::AppliedOffer;
 
 /// Days by which one extension may move the date.

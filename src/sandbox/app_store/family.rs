@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ids::Ids;
 use super::Signal;
-use super::lifecycle::{Chain, Phase, transaction_prefix};
+use super::chain::{Chain, Phase, transaction_prefix};
 use super::transaction::{Revocation, RevocationKind, Transaction};
 
 /// How a customer came to a chain.

@@ -8,8 +8,10 @@
 mod action;
 pub(super) mod api;
 mod auth;
+mod chain;
 mod commitment;
 mod details;
+mod developer;
 pub(super) mod extension;
 mod family;
 mod lifecycle;
@@ -38,8 +40,8 @@ use super::setup::StoreSetup;
 pub use action::{
     AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, RefundReason,
 };
+pub(super) use chain::Chain;
 use extension::MassExtensionResult;
-pub(super) use lifecycle::Chain;
 pub use ocsp::OcspAnswer;
 pub use offers::{Offer, OfferKind, OfferPayment};
 use shelf::{Changes, Shelf};

@@ -8,8 +8,8 @@ use super::super::error::SandboxError;
 use super::super::keys::Keys;
 use super::super::setup::{Environment, StoreSetup};
 use super::action::{ExternalPurchaseKind, RefundReason};
+use super::chain::Chain;
 use super::extension::MassExtensionResult;
-use super::lifecycle::Chain;
 use super::shelf::Shelf;
 use super::{Customer, Signal, payload};
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Signal;
-use super::lifecycle::{Chain, Phase};
+use super::chain::{Chain, Phase};
 
 /// A higher price that a subscriber has been told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

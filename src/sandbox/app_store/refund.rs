@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Signal;
 use super::action::RefundReason;
-use super::lifecycle::{Chain, Intent, Phase};
+use super::chain::{Chain, Intent, Phase};
 use super::transaction::{Revocation, RevocationKind};
 
 impl Chain {

@@ -9,9 +9,9 @@ use super::super::agenda::Due;
 use super::super::delivery::Notification;
 use super::super::error::SandboxError;
 use super::super::state::Turn;
-use super::lifecycle::Chain;
-use super::notification::Letterhead;
 use super::Signal;
+use super::chain::Chain;
+use super::notification::Letterhead;
 
 impl Turn<'_> {
     /// Puts a changed chain back, with the chains of those it is shared with.

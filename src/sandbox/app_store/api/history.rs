@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::super::inner::Inner;
 use super::super::super::setup::StoreSetup;
 use super::super::super::traffic::Endpoint;
-use super::super::lifecycle::Chain;
+use super::super::chain::Chain;
 use super::super::payload::{ProductType, product_type};
 use super::super::transaction::Transaction;
 use super::admission::admit;

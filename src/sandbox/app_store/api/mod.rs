@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::super::inner::Inner;
 use super::super::state::World;
-use super::lifecycle::Chain;
+use super::chain::Chain;
 use super::transaction::Transaction;
 use super::{ocsp, payload};
 use error::{AppleError, INVALID_TRANSACTION_ID, NO_TRANSACTION};

@@ -14,7 +14,7 @@ use super::super::super::inner::Inner;
 use super::super::super::setup::Environment;
 use super::super::super::state::World;
 use super::super::super::traffic::Endpoint;
-use super::super::lifecycle::Chain;
+use super::super::chain::Chain;
 use super::super::payload;
 use super::super::transaction::Transaction;
 use super::admission::admit;

@@ -147,7 +147,8 @@ async fn orders_and_customers_are_found_by_their_ids() {
         let chain = &store.chains[&chain_id];
         for transaction in &chain.transactions {
             let order = transaction.order_id.as_deref().unwrap();
-            assert_eq!(store.transactions_of_order(order), [transaction.id.clone()]);
+            let of_order = store.transactions_of_order(order);
+            assert_eq!(of_order, std::slice::from_ref(&transaction.id));
         }
         let app = store.customer("alice").unwrap().app_transaction_id.clone();
         assert!(store.is_app_transaction(&app));

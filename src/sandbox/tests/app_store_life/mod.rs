@@ -86,13 +86,15 @@ impl Rig {
     }
 
     fn resolved(&self, step: &Value) -> Value {
-        match step {
-            Value::String(text) if text.starts_with('$') => json!(self.id(&text[1..])),
-            Value::Object(fields) => fields
+        if let Some(name) = step.as_str().and_then(|text| text.strip_prefix('$')) {
+            return json!(self.id(name));
+        }
+        match step.as_object() {
+            Some(fields) => fields
                 .iter()
                 .map(|(name, value)| (name.clone(), self.resolved(value)))
                 .collect(),
-            other => other.clone(),
+            None => step.clone(),
         }
     }
 
