@@ -9,13 +9,6 @@ use super::super::google_play::ConsoleAccess;
 use super::body::Body;
 use super::{Done, done};
 
-/// Whether calls beyond the published rates are refused.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RateLimits {
-    enforced: bool,
-}
-
 /// What the service account may do.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,14 +22,6 @@ pub(super) struct ServiceAccount {
 pub(super) struct SuperwallUser {
     customer: String,
     app_user_id: String,
-}
-
-pub(super) async fn rate_limits(
-    State(sandbox): State<Sandbox>,
-    Body(wish): Body<RateLimits>,
-) -> StatusCode {
-    sandbox.enforce_rate_limits(wish.enforced);
-    StatusCode::NO_CONTENT
 }
 
 pub(super) async fn service_account(

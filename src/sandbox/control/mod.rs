@@ -77,7 +77,6 @@ fn api() -> Router<Sandbox> {
             get(network::rate_limits).post(network::set_rate_limits),
         )
         .route("/calls", get(network::calls))
-        .route("/rate-limits", post(access::rate_limits))
         .route("/service-account", post(access::service_account))
         .route("/superwall/users", post(access::superwall_user))
         .route("/superwall/rotate", post(access::rotate_superwall))
