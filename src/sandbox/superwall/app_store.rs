@@ -28,11 +28,11 @@ pub(super) fn event(chain: &Chain, signal: &Signal, now: DateTime<Utc>) -> Optio
             let old = before(chain, transaction)?.product_id.clone();
             let mut event = tell(Name::ProductChange).charged(price);
             let new = std::mem::replace(&mut event.subject.product_id, old);
-            event.to_product(new)
+            event.changed_to(new)
         }
         ("DID_CHANGE_RENEWAL_PREF", _) | ("OFFER_REDEEMED", Some("DOWNGRADE")) => {
             let next = chain.subscription.as_ref()?.renews_to.clone();
-            tell(Name::ProductChange).to_product(next)
+            tell(Name::ProductChange).changed_to(next)
         }
         ("DID_CHANGE_RENEWAL_STATUS", Some("AUTO_RENEW_ENABLED")) => tell(Name::Uncancellation),
         ("DID_CHANGE_RENEWAL_STATUS", _) => tell(Name::Cancellation).because(Reason::Unsubscribe),

@@ -166,7 +166,7 @@ impl Event {
         }
     }
 
-    pub(super) fn to_product(self, product_id: String) -> Self {
+    pub(super) fn changed_to(self, product_id: String) -> Self {
         Self {
             new_product_id: Some(product_id),
             ..self

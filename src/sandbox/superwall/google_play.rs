@@ -47,7 +47,7 @@ fn bought(purchase: &Purchase, replaced: Option<&Purchase>, now: DateTime<Utc>) 
             transaction_id: new.transaction_id.clone(),
             ..old
         };
-        Event::new(Name::ProductChange, subject).to_product(new.product_id.clone())
+        Event::new(Name::ProductChange, subject).changed_to(new.product_id.clone())
     });
     let first = Event::new(Name::InitialPurchase, new).charged(paid_micros(purchase));
     change.into_iter().chain([first]).collect()

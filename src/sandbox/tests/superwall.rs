@@ -45,6 +45,12 @@ impl Rig {
         .collect()
     }
 
+    /// The latest message of Superwall's.
+    fn latest_relayed(&self) -> NotificationRecord {
+        let mut records = self.sandbox.notifications().into_iter();
+        records.rfind(|r| r.source == Source::Superwall).unwrap()
+    }
+
     async fn apple_act(&self, action: Value) {
         let action: AppStoreAction = serde_json::from_value(action).unwrap();
         self.sandbox.app_store(action).await.unwrap();
@@ -373,8 +379,7 @@ async fn svix_tries_eight_times() {
     *rig.answer.lock().unwrap() = StatusCode::INTERNAL_SERVER_ERROR;
     rig.buy_apple("alice", COINS).await;
     rig.sandbox.advance_by(TimeDelta::days(3)).await.unwrap();
-    let mut records = rig.sandbox.notifications().into_iter();
-    let record = records.rfind(|r| r.source == Source::Superwall).unwrap();
+    let record = rig.latest_relayed();
     let waits: Vec<_> = record
         .attempts
         .iter()
@@ -395,6 +400,47 @@ async fn svix_tries_eight_times() {
         ]
     );
     assert_eq!(record.state, DeliveryState::Failed);
+}
+
+#[tokio::test]
+async fn an_endpoint_ends_the_attempts_of_a_message_with_a_header() {
+    let rig = Rig::with_superwall(Environment::Production, SuperwallRules::default()).await;
+    let abort = async || {
+        let headers = [("webhook-delivery", "abort-message")];
+        (StatusCode::INTERNAL_SERVER_ERROR, headers)
+    };
+    let router = axum::Router::new().route("/", post(abort));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let webhooks = Webhooks {
+        superwall: Some(format!("http://{address}/")),
+        ..rig.webhooks.clone()
+    };
+    rig.sandbox.set_webhooks(webhooks).unwrap();
+    rig.buy_apple("alice", COINS).await;
+    rig.sandbox.advance_by(TimeDelta::days(3)).await.unwrap();
+    let record = rig.latest_relayed();
+    assert_eq!(record.attempts.len(), 1);
+    assert_eq!(record.state, DeliveryState::Failed);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_for_five_days_is_shut_off_until_it_is_set_again() {
+    let rig = Rig::with_superwall(Environment::Production, SuperwallRules::default()).await;
+    *rig.answer.lock().unwrap() = StatusCode::INTERNAL_SERVER_ERROR;
+    for day in 0..7 {
+        rig.buy_apple(&format!("customer-{day}"), COINS).await;
+        rig.sandbox.advance_by(TimeDelta::days(1)).await.unwrap();
+    }
+    *rig.answer.lock().unwrap() = StatusCode::OK;
+    let told = rig.relayed().len();
+    assert!((5..7).contains(&told), "{told}");
+    rig.buy_apple("alice", COINS).await;
+    assert_eq!(rig.relayed().len(), told);
+    rig.sandbox.set_webhooks(rig.webhooks.clone()).unwrap();
+    rig.buy_apple("bob", COINS).await;
+    assert_eq!(rig.latest_relayed().state, DeliveryState::Delivered);
 }
 
 #[tokio::test]
