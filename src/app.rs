@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Identity;
 use tracing::{error, info};
 
-use crate::clock::{Clock, VirtualClock};
+use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{AccessConfig, Config, GrpcConfig, Mode, WorkerConfig};
 use crate::domain::reconcile::Policy;
 use crate::domain::subscription::state::Leniency;
@@ -30,6 +30,15 @@ use crate::{grpc, jobs, telemetry, watch, webhooks};
 const STORE_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long roles may take to end once told to.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// How long a followed clock may take to tell its next change.
+const FOLLOW_WAIT: Duration = Duration::from_secs(30);
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
+/// How long work may rest before every job is told to look for it, while somebody waits for the end.
+const IDLE_LOOK: Duration = Duration::from_millis(25);
+/// Pauses between two looks whether any work is left.
+const IDLE_PAUSE: Duration = Duration::from_micros(500);
+const IDLE_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Which roles a process plays.
 #[derive(Clone, Copy, Debug)]
@@ -171,14 +180,26 @@ impl IdleProbe {
 
 async fn idle(core: &Core, patience: Duration) -> bool {
     let deadline = tokio::time::Instant::now() + patience;
+    let mut asked = 0;
+    let mut look = true;
     loop {
+        let stepped = core.stepped.notified();
+        tokio::pin!(stepped);
+        stepped.as_mut().enable();
         if let Ok(false) = work::is_waiting(&core.db, core.clock.now()).await {
             return true;
         }
         if tokio::time::Instant::now() >= deadline {
             return false;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        if look {
+            core.ring_all();
+        }
+        look = tokio::time::timeout(IDLE_LOOK, stepped).await.is_err();
+        // The longer the work, the less often it is asked for.
+        asked += 1;
+        let pause = IDLE_PAUSE * asked;
+        tokio::time::sleep(pause.min(IDLE_PAUSE_MAX)).await;
     }
 }
 
@@ -304,36 +325,41 @@ pub(crate) async fn clock_of(config: &Config) -> anyhow::Result<Clock> {
     }
 }
 
-/// A clock that follows a store simulator in another process.
+/// A clock that follows a store simulator in another process: its time, its rate, and the moment
+/// that it does not run past.
 async fn follow_clock(url: String) -> anyhow::Result<Clock> {
-    let http = HttpClient::new(Duration::from_secs(2))?;
+    let http = HttpClient::new(FOLLOW_WAIT)?;
     let url: reqwest::Url = url.parse().context("clock.follow is not a URL")?;
-    let clock = VirtualClock::running(read_clock(&http, &url).await?);
+    let first = read_clock(&http, &url).await?;
+    let clock = VirtualClock::stopped(first.now);
+    clock.follow(&first);
     let followed = clock.clone();
     tokio::spawn(async move {
+        let mut seen = first.version;
         loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            if let Ok(now) = read_clock(&http, &url).await {
-                followed.advance_to(now);
+            let mut next = url.clone();
+            next.query_pairs_mut()
+                .append_pair("after", &seen.to_string());
+            let reading = read_clock(&http, &next).await;
+            if let Ok(reading) = &reading {
+                followed.follow(reading);
+            }
+            // One that does not wait for a change is not hammered.
+            match reading {
+                Ok(reading) if reading.version != seen => seen = reading.version,
+                Ok(_) | Err(_) => tokio::time::sleep(FOLLOW_PAUSE).await,
             }
         }
     });
     Ok(clock.into())
 }
 
-async fn read_clock(
-    http: &HttpClient,
-    url: &reqwest::Url,
-) -> anyhow::Result<chrono::DateTime<Utc>> {
-    #[derive(serde::Deserialize)]
-    struct Reading {
-        now: chrono::DateTime<Utc>,
-    }
+async fn read_clock(http: &HttpClient, url: &reqwest::Url) -> anyhow::Result<ClockReading> {
     let answer = http
         .get(url.clone())
         .await
         .context("the simulator's clock cannot be read")?;
-    Ok(serde_json::from_slice::<Reading>(&answer.body)?.now)
+    Ok(serde_json::from_slice(&answer.body)?)
 }
 
 async fn start_grpc(
@@ -400,16 +426,36 @@ async fn start_admin(
     let listener = bind(config.admin.listen, "admin.listen").await?;
     let address = listener.local_addr()?;
     let (core, stop) = (Arc::clone(core), stop.clone());
+    let idle = (config.mode == Mode::Development).then(|| idle_answer(&core));
     tasks.spawn(async move {
         let ready = move || {
             let db = core.db.clone();
             async move { snapshots::epoch(&db).await.is_ok() }
         };
-        if let Err(cause) = telemetry::serve(listener, ready, stop).await {
+        if let Err(cause) = telemetry::serve(listener, ready, idle, stop).await {
             error!(%cause, "the admin listener ended");
         }
     });
     Ok(address)
+}
+
+/// What a store simulator in another process asks between two moments.
+fn idle_answer(core: &Arc<Core>) -> telemetry::Idle {
+    let core = Arc::clone(core);
+    Arc::new(move |patience, at| {
+        let core = Arc::clone(&core);
+        Box::pin(async move {
+            let deadline = tokio::time::Instant::now() + patience;
+            if let Some(at) = at {
+                let reached = tokio::time::timeout_at(deadline, core.clock.sleep_until(at));
+                if reached.await.is_err() {
+                    return false;
+                }
+            }
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            idle(&core, left).await
+        })
+    })
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {

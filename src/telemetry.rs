@@ -1,15 +1,23 @@
 //! Logs, metrics, and the listener that only operators reach.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::routing::get;
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// A question is not kept waiting for longer.
+const IDLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -50,7 +58,7 @@ pub fn init_metrics() {
 pub(crate) async fn keep_up(stop: CancellationToken) {
     let upkeep = async {
         loop {
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
             if let Some(metrics) = METRICS.get() {
                 metrics.run_upkeep();
             }
@@ -59,10 +67,25 @@ pub(crate) async fn keep_up(stop: CancellationToken) {
     stop.run_until_cancelled(upkeep).await;
 }
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until stopped.
+/// Answers whether the server has nothing left to do, once that is so or patience is at its end; if
+/// a business time is given, from then on.
+pub(crate) type Idle =
+    Arc<dyn Fn(Duration, Option<DateTime<Utc>>) -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// How long to wait, and for which business time.
+#[derive(Deserialize)]
+struct IdleQuestion {
+    /// Milliseconds.
+    #[serde(default)]
+    wait: u64,
+    at: Option<DateTime<Utc>>,
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until stopped; with `idle`, in development, `/idle`.
 pub(crate) async fn serve<F, Fut>(
     listener: TcpListener,
     ready: F,
+    idle: Option<Idle>,
     stop: CancellationToken,
 ) -> std::io::Result<()>
 where
@@ -90,9 +113,21 @@ where
             }),
         )
         .route("/healthz", get(|| async { StatusCode::OK }))
-        .route("/readyz", get(readiness))
-        .into_make_service_with_connect_info::<SocketAddr>();
+        .route("/readyz", get(readiness));
+    let router = match idle {
+        Some(idle) => router.route("/idle", get(move |question| answer_idle(idle, question))),
+        None => router,
+    };
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
+}
+
+async fn answer_idle(idle: Idle, Query(question): Query<IdleQuestion>) -> StatusCode {
+    let patience = Duration::from_millis(question.wait).min(IDLE_WAIT_MAX);
+    match idle(patience, question.at).await {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }

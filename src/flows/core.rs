@@ -87,6 +87,11 @@ pub(crate) struct Core {
     pub(crate) work: Notify,
     /// Rings when a settle has written duties.
     pub(crate) duties: Notify,
+    /// Rings when transitions may have passed that nobody waited for.
+    pub(crate) transitions: Notify,
+    /// Rings whenever a job of this process has done something: whoever waits for idleness looks
+    /// again.
+    pub(crate) stepped: Notify,
     /// Rings at every settle of this process: waiters look again.
     pub(super) settled: Notify,
     /// Hints for the other replicas, until the relay takes them over.
@@ -127,8 +132,17 @@ impl Core {
             received: Notify::new(),
             work: Notify::new(),
             duties: Notify::new(),
+            transitions: Notify::new(),
+            stepped: Notify::new(),
             settled: Notify::new(),
             hints: Mutex::new(Some(hints)),
+        }
+    }
+
+    /// Tells every job of this process to look for work now instead of at its next round.
+    pub(crate) fn ring_all(&self) {
+        for bell in [&self.received, &self.work, &self.duties, &self.transitions] {
+            bell.notify_one();
         }
     }
 

@@ -44,7 +44,10 @@ async fn resolve(core: &Arc<Core>) {
                     () = tokio::time::sleep(POLL) => {}
                 }
             }
-            Ok(_) => core.work.notify_one(),
+            Ok(_) => {
+                core.work.notify_one();
+                core.stepped.notify_waiters();
+            }
             Err(error) => {
                 warn!(%error, "reading notifications pauses");
                 tokio::time::sleep(PAUSE).await;
@@ -69,6 +72,7 @@ async fn reconcile(core: &Arc<Core>, stop: &CancellationToken) {
                     let core = Arc::clone(core);
                     running.spawn(async move {
                         reconcile_claimed(&core, claimed).await;
+                        core.stepped.notify_waiters();
                     });
                 }
                 POLL
@@ -104,9 +108,13 @@ pub(crate) async fn follow_catalog(core: Arc<Core>, stop: CancellationToken) {
 /// Commits transitions at their moment: sleeps until the next one by business time.
 async fn time(core: &Arc<Core>) {
     loop {
+        let rung = core.transitions.notified();
         match pass_time(core).await {
             Ok(0) => {}
-            Ok(_) => continue,
+            Ok(_) => {
+                core.stepped.notify_waiters();
+                continue;
+            }
             Err(error) => {
                 warn!(%error, "passing time pauses");
                 tokio::time::sleep(PAUSE).await;
@@ -121,6 +129,7 @@ async fn time(core: &Arc<Core>) {
                     None => std::future::pending().await,
                 }
             } => {}
+            () = rung => {}
             () = tokio::time::sleep(TIME_POLL) => {}
         }
     }
@@ -136,7 +145,7 @@ async fn duties(core: &Arc<Core>) {
                     () = tokio::time::sleep(DUTIES_POLL) => {}
                 }
             }
-            Ok(_) => {}
+            Ok(_) => core.stepped.notify_waiters(),
             Err(error) => {
                 warn!(%error, "duties pause");
                 tokio::time::sleep(PAUSE).await;

@@ -99,12 +99,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Something happens at a store by itself.
+    fn happen(&self, due: Due) -> Result<(), SandboxError> {
+        self.change(|turn| turn.play(due))?;
+        self.played(|progress| progress.events += 1);
+        Ok(())
+    }
+
     /// One event; the server settles unless there is more to tell it first.
     async fn play_one(&self, at: DateTime<Utc>, due: Due) -> Result<(), SandboxError> {
         self.clock.advance_to(at);
         match due {
             Due::Delivery(number) => self.attempt(number, false).await?,
-            Due::AppStore(_) | Due::GooglePlay(_) => self.change(|turn| turn.play(due))?,
+            Due::AppStore(_) | Due::GooglePlay(_) => self.happen(due)?,
         }
         if !self.read(|world, now| world.agenda.delivers_next(now)) {
             self.settle().await;
@@ -130,7 +137,7 @@ impl Inner {
                 }
                 Some((at, due)) => {
                     self.clock.advance_to(at);
-                    self.change(|turn| turn.play(due))?;
+                    self.happen(due)?;
                 }
                 None if flight.under_way.is_empty() => return Ok(()),
                 // Whoever lands may have more to do in this window.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::agenda::{Agenda, Due};
 use super::app_store::AppStore;
 use super::customers::Customers;
-use super::delivery::{Notification, Outbox};
+use super::delivery::{Notification, Outbox, Source};
 use super::disk;
 use super::error::SandboxError;
 use super::google_play::GooglePlay;
@@ -96,8 +96,13 @@ impl World {
     }
 
     /// The stamp on documents that are signed while nothing changes.
-    pub(super) fn read_stamp(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        now.max(self.last_stamp)
+    pub(super) fn read_stamp(&self, source: Source, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.shown(source, now.max(self.last_stamp))
+    }
+
+    /// What the clock of a source makes of a moment.
+    pub(super) fn shown(&self, source: Source, at: DateTime<Utc>) -> DateTime<Utc> {
+        self.sins.clock.stamp(self.ids.seed(), source, at)
     }
 }
 
@@ -129,12 +134,12 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// When a store says something: now, but never twice the same, because the stores' stamps
+    /// When a source says something: now, but never twice the same, because the stores' stamps
     /// order what they say even while a stopped clock shows one moment.
-    pub(super) fn stamp(&mut self) -> DateTime<Utc> {
+    pub(super) fn stamp(&mut self, source: Source) -> DateTime<Utc> {
         let next = self.world.last_stamp + TimeDelta::milliseconds(1);
         self.world.last_stamp = self.now.max(next);
-        self.world.last_stamp
+        self.world.shown(source, self.world.last_stamp)
     }
 
     /// Puts a notification into the outbox, to be delivered at once unless deliveries are held.

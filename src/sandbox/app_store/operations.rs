@@ -1,5 +1,6 @@
 //! What customers, the developer and Apple's staff do to purchases that exist.
 
+use super::super::delivery::Source;
 use super::super::error::SandboxError;
 use super::super::outcome::Outcome;
 use super::super::setup::Environment;
@@ -220,7 +221,7 @@ impl Turn<'_> {
         &mut self,
         transaction_id: &str,
     ) -> Result<String, SandboxError> {
-        let signed_at = self.world.read_stamp(self.now);
+        let signed_at = self.world.read_stamp(Source::AppStore, self.now);
         let chain = self.world.app_store.chain_by_transaction(transaction_id);
         let chain = chain.ok_or(SandboxError::UnknownPurchase)?;
         let transaction = chain

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::super::agenda::Due;
-use super::super::delivery::Notification;
+use super::super::delivery::{Notification, Source};
 use super::super::error::SandboxError;
 use super::super::state::Turn;
 use super::Signal;
@@ -94,7 +94,7 @@ impl Turn<'_> {
     }
 
     fn tell(&mut self, chain: &Chain, signal: &Signal) -> Result<(), SandboxError> {
-        let (id, signed_at) = (self.world.ids.uuid(), self.stamp());
+        let (id, signed_at) = (self.world.ids.uuid(), self.stamp(Source::AppStore));
         let shelf = self.world.app_store.shelf(self.setup);
         let letterhead = Letterhead {
             id: &id.to_string(),
@@ -113,7 +113,7 @@ impl Turn<'_> {
         &mut self,
         write: impl FnOnce(&Letterhead<'_>) -> Result<Notification, SandboxError>,
     ) -> Result<(Uuid, i64), SandboxError> {
-        let (signed_at, id) = (self.stamp(), self.world.ids.uuid());
+        let (signed_at, id) = (self.stamp(Source::AppStore), self.world.ids.uuid());
         let letterhead = Letterhead {
             id: &id.to_string(),
             setup: self.setup,

@@ -11,6 +11,7 @@ mod guard;
 mod network;
 mod notifications;
 mod problem;
+mod sins;
 mod stores;
 
 use axum::Json;
@@ -80,6 +81,11 @@ fn api() -> Router<Sandbox> {
         .route("/service-account", post(access::service_account))
         .route("/superwall/users", post(access::superwall_user))
         .route("/superwall/rotate", post(access::rotate_superwall))
+        .route("/sins", get(sins::show).post(sins::set))
+        .route("/sins/deliveries", post(sins::next_deliveries))
+        .route("/sins/calls", post(sins::next_calls))
+        .route("/notifications/flush", post(sins::flush))
+        .route("/run", get(sins::run).post(sins::set_run))
         .route("/identity/token", post(identity_token))
         .route("/identity/rotate", post(rotate))
         .fallback(async || Problem::no_endpoint())

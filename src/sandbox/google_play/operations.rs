@@ -3,6 +3,7 @@
 
 use super::super::agenda::Due;
 use super::super::app_store::Billing;
+use super::super::delivery::Source;
 use super::super::error::SandboxError;
 use super::super::outcome::Outcome;
 use super::super::state::Turn;
@@ -240,7 +241,7 @@ impl Turn<'_> {
 
     /// Google's test notification.
     pub(in crate::sandbox) fn google_play_test(&mut self) {
-        let stamp = self.stamp();
+        let stamp = self.stamp(Source::GooglePlay);
         let id = self.world.ids.number("1", 17);
         self.send(notification::test(self.setup, id, stamp, self.now));
     }
@@ -268,7 +269,7 @@ impl Turn<'_> {
     /// Puts a changed purchase back, tells what happened, and plans what comes next.
     pub(super) fn google_play_settle(&mut self, purchase: Purchase, told: Told) {
         for signal in told {
-            let stamp = self.stamp();
+            let stamp = self.stamp(Source::GooglePlay);
             let id = self.world.ids.number("1", 17);
             let notification =
                 notification::about(&purchase, &signal, self.setup, id, stamp, self.now);

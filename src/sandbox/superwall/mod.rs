@@ -56,7 +56,7 @@ impl Turn<'_> {
         let context = Context {
             setup: self.setup,
             known: &self.world.superwall,
-            now: self.now,
+            now: self.world.shown(Source::Superwall, self.now),
             number: last.map_or(0, |notification| notification.number + 1),
         };
         let message = context.message(event);

@@ -12,7 +12,9 @@ mod google_api;
 mod google_play;
 mod ocsp;
 mod persistence;
+mod sins;
 mod superwall;
+mod walk;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

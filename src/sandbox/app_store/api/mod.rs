@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::super::delivery::Source;
 use super::super::inner::Inner;
 use super::super::state::World;
 use super::chain::Chain;
@@ -113,7 +114,7 @@ impl<'a> Signer<'a> {
     fn new(inner: &'a Inner, world: &World, now: DateTime<Utc>) -> Self {
         Self {
             inner,
-            signed_at: world.read_stamp(now),
+            signed_at: world.read_stamp(Source::AppStore, now),
         }
     }
 
