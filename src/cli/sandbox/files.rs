@@ -45,7 +45,7 @@ pub(super) fn write(dir: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Writt
     std::fs::write(&written[2].path, pem(root))?;
     write_private(&written[3].path, &manifest.apple_private_key_pem)?;
     write_private(&written[4].path, &manifest.google_service_account_json)?;
-    write_private(&written[5].path, &manifest.superwall_webhook_secret)?;
+    write_private(&written[5].path, &manifest.superwall.secret)?;
     Ok(written)
 }
 

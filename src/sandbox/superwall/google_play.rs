@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::super::delivery::Store;
 use super::super::google_play::{
-    Cancellation, OfferPhase, Order, PaidFor, Purchase, Signal, SubscriptionEvent,
+    Cancellation, OfferPhase, Order, PaidFor, Promotion, Purchase, Signal, SubscriptionEvent,
     SubscriptionState,
 };
 use super::event::{Event, Name, PeriodType, Reason, State, Subject};
@@ -18,6 +18,10 @@ pub(super) fn events(
     signal: &Signal,
     now: DateTime<Utc>,
 ) -> Vec<Event> {
+    // What was given away has no order, and so no id that Superwall could name it by.
+    if purchase.given_away() {
+        return Vec::new();
+    }
     match signal {
         Signal::Subscription(SubscriptionEvent::Purchased) => bought(purchase, replaced, now),
         Signal::Subscription(event) => told(purchase, *event, now).into_iter().collect(),
@@ -122,7 +126,10 @@ fn subject(purchase: &Purchase, order: Option<&Order>, now: DateTime<Utc>) -> Su
         purchased_at: order.map_or(purchase.bought_at, |order| order.created_at),
         expires_at: subscription.and_then(|subscription| subscription.expiry()),
         currency: purchase.currency.clone(),
-        offer_code: None,
+        offer_code: match &purchase.promotion {
+            Some(Promotion::VanityCode(code)) => Some(code.clone()),
+            Some(Promotion::OneTimeCode) | None => None,
+        },
         family_share: false,
         state: match subscription.map(|subscription| subscription.state(now)) {
             _ if purchase.revoked => State::Revoked,
