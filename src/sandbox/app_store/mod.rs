@@ -56,6 +56,9 @@ pub struct AppStorePurchase {
     pub original_transaction_id: String,
     /// The signed transaction as StoreKit hands it to the app.
     pub signed_transaction: String,
+    /// The order, as on the customer's receipt e-mail; a family member gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<String>,
 }
 
 /// Whether the customer's means of payment works.

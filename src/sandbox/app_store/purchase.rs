@@ -49,12 +49,15 @@ impl Turn<'_> {
         signals: Vec<Signal>,
     ) -> Result<AppStorePurchase, SandboxError> {
         let original_transaction_id = chain.original_transaction_id.clone();
-        let transaction_id = chain.latest().map(|t| t.id.clone()).unwrap_or_default();
+        let latest = chain.latest();
+        let transaction_id = latest.map(|t| t.id.clone()).unwrap_or_default();
+        let order_id = latest.and_then(|t| t.order_id.clone());
         self.app_store_settle(chain, signals)?;
         Ok(AppStorePurchase {
             signed_transaction: self.app_store_signed_transaction(&transaction_id)?,
             transaction_id,
             original_transaction_id,
+            order_id,
         })
     }
 

@@ -379,3 +379,29 @@ async fn errors_are_googles() {
         401
     );
 }
+
+#[tokio::test]
+async fn a_token_is_read_through_a_long_pause_and_sixty_days_after_the_end() {
+    let rig = Rig::start().await;
+    let bought = rig.buy_google("alice", "premium").await;
+    rig.acknowledge(&bought).await;
+    let path = format!("purchases/subscriptionsv2/tokens/{}", bought.purchase_token);
+    let pause = GooglePlayAction::Pause {
+        purchase_token: bought.purchase_token.clone(),
+        period: Period::months(3),
+    };
+    rig.sandbox.google_play(pause).await.unwrap();
+    // A month was paid for; the pause ends in the fourth.
+    rig.sandbox.advance_by(TimeDelta::days(115)).await.unwrap();
+    let (status, resource) = rig.google_get(&path).await;
+    assert_eq!(status, 200);
+    assert_eq!(resource["subscriptionState"], "SUBSCRIPTION_STATE_PAUSED");
+    rig.sandbox
+        .cancel_google_play(&bought.purchase_token)
+        .await
+        .unwrap();
+    rig.sandbox.advance_by(TimeDelta::days(59)).await.unwrap();
+    assert_eq!(rig.google_get(&path).await.0, 200);
+    rig.sandbox.advance_by(TimeDelta::days(2)).await.unwrap();
+    assert_eq!(rig.google_get(&path).await.0, 410);
+}

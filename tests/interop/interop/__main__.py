@@ -46,10 +46,14 @@ def main() -> int:
 
 def check(world: World, options: argparse.Namespace) -> None:
     report = world.report
-    hooks = {"app_store": world.receiver.url(APPLE_PATH), "google_play": world.receiver.url(GOOGLE_PATH)}
-    if "superwall" in world.manifest:
-        hooks["superwall"] = world.receiver.url(SUPERWALL_PATH)
-    world.control.post("webhooks", hooks)
+    world.control.post(
+        "webhooks",
+        {
+            "app_store": world.receiver.url(APPLE_PATH),
+            "google_play": world.receiver.url(GOOGLE_PATH),
+            "superwall": world.receiver.url(SUPERWALL_PATH),
+        },
+    )
     for store in ("app_store", "google_play"):
         world.control.post("notifications/test", {"store": store})
     scenes = [*apple_scenes.SCENES, *google_scenes.SCENES]
@@ -89,14 +93,11 @@ def check_pushes(world: World) -> None:
 
 
 def check_superwall(world: World) -> None:
-    row = world.report.row(SVIX, "events seen")
-    settings = world.manifest.get("superwall")
-    if not row.check(settings is not None, "the manifest says nothing of Superwall"):
-        return
     deliveries = world.receiver.at(SUPERWALL_PATH)
-    superwall = SuperwallCheck(settings["secret"], world.report, legacy=settings.get("version") != 2)
+    superwall = SuperwallCheck(world.manifest["superwall_webhook_secret"], world.report, legacy=world.legacy_superwall)
     superwall.check(deliveries)
     superwall.check_forgeries(deliveries)
+    row = world.report.row(SVIX, "events seen")
     for store in sorted(STORES):
         for event in sorted(EVENTS - ({"subscription_paused"} if store == "APP_STORE" else set())):
             row.check(superwall.events[f"{store} {event}"] > 0, f"{store} {event} was never sent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 from collections import Counter
@@ -158,8 +159,6 @@ class SuperwallCheck:
 
     def _signed_at(self, delivery: Delivery, seconds: float) -> dict[str, str]:
         """The same delivery with a good signature of another time."""
-        import datetime
-
         moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.timezone.utc)
         signature = self.svix.sign(delivery.headers["svix-id"], moment, delivery.body.decode())
         return {**delivery.headers, "svix-timestamp": str(int(seconds)), "svix-signature": signature}

@@ -30,10 +30,11 @@ const ENUMS = {
   notificationType: "NotificationTypeV2",
   subtype: "Subtype",
   status: "Status",
-  consumptionRequestReason: "ConsumptionRequestReason",
   originalPlatform: "PurchasePlatform",
   sendAttemptResult: "SendAttemptResult",
 };
+// Named in a type of the library, without an enum that could be asked.
+const REASONS = ["UNINTENDED_PURCHASE", "FULFILLMENT_ISSUE", "UNSATISFIED_WITH_PURCHASE", "LEGAL", "OTHER"];
 // Documented by Apple, not in the pinned library yet.
 const NEWER = new Set(["CREATED", "ACTIVE_TOKEN_REMINDER"]);
 
@@ -104,8 +105,8 @@ class Signed {
     for (const [name, value] of Object.entries(document)) {
       if (value !== null && typeof value === "object") {
         found.push(...this.unknownValues(value, `${path}${name}.`));
-      } else if (ENUMS[name] !== undefined) {
-        const values = Object.values(this.library[ENUMS[name]]);
+      } else if (ENUMS[name] !== undefined || name === "consumptionRequestReason") {
+        const values = name === "consumptionRequestReason" ? REASONS : Object.values(this.library[ENUMS[name]]);
         if (!values.includes(value) && !NEWER.has(value)) {
           found.push(`${path}${name} has the unknown value ${value}`);
         }

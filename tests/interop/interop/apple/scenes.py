@@ -61,8 +61,8 @@ EXPECTED = {
 }
 
 
-def buy(world: World, customer: str, product_id: str, **more: Any) -> dict[str, Any]:
-    """A purchase, its signed transaction verified as the app would hand it over."""
+def buy(world: World, customer: str, product_id: str, *, held: str | None = None, **more: Any) -> dict[str, Any]:
+    """A purchase, its signed transaction verified as the app gets it; `held` stays until a move takes effect."""
     token = None if more.get("outside_app") else str(uuid.uuid5(uuid.NAMESPACE_DNS, customer))
     purchase = world.control.apple(
         "buy", customer=customer, product_id=product_id, **{"app_account_token": token, **more}
@@ -71,7 +71,7 @@ def buy(world: World, customer: str, product_id: str, **more: Any) -> dict[str, 
     row = world.report.row(CLIENT, "purchases as the app gets them")
     row.equal(decoded.transactionId, purchase["transaction_id"], "transaction id")
     row.equal(decoded.originalTransactionId, purchase["original_transaction_id"], "original transaction id")
-    row.equal(decoded.productId, product_id, "product id")
+    row.equal(decoded.productId, held or product_id, "product id")
     row.equal(decoded.appAccountToken, more.get("app_account_token", token), "app account token")
     return purchase
 
@@ -199,13 +199,13 @@ def billing_trouble(world: World) -> Scene:
 def plan_changes(world: World) -> Scene:
     bought = buy(world, "mover", "premium.monthly")
     yield days(3)
-    for product in ("basic.monthly", "premium.monthly", "premium.yearly"):
-        buy(world, "mover", product)
+    for product, held in (("basic.monthly", "premium.monthly"), ("premium.monthly", None), ("premium.yearly", None)):
+        buy(world, "mover", product, held=held)
         yield days(3)
     history = world.apple.history(chain(bought))
     row = world.report.row(CLIENT, "lifecycle")
     row.check(any(transaction.isUpgraded for transaction in history), "no transaction isUpgraded after an upgrade")
-    buy(world, "mover", "basic.monthly")
+    buy(world, "mover", "basic.monthly", held="premium.yearly")
     yield days(400)
 
 

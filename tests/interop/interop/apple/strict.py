@@ -12,6 +12,8 @@ import attr
 EXTRA_FIELDS = {
     "JWSTransactionDecodedPayload": {"previousOriginalTransactionId"},
     "ExternalPurchaseToken": {"tokenType", "tokenExpirationDate"},
+    # Deprecated, and no longer in the libraries.
+    "CheckTestNotificationResponse": {"firstSendAttemptResult"},
 }
 EXTRA_VALUES = {
     ("ResponseBodyV2DecodedPayload", "subtype"): {"CREATED", "ACTIVE_TOKEN_REMINDER"},

@@ -143,14 +143,18 @@ def pauses(world: World) -> Scene:
 
 
 def plan_changes(world: World) -> Scene:
-    modes = ("with_time_proration", "charge_prorated_price", "without_proration", "charge_full_price", "deferred")
     row = world.report.row(CLIENT, "lifecycle")
-    for mode in modes:
-        old = subscribe(world, f"g-mover-{mode}", "premium", "monthly")
+    for mode, before, after in (
+        ("with_time_proration", ("premium", "monthly"), ("premium", "yearly")),
+        # Only for a higher price of the same time.
+        ("charge_prorated_price", ("basic", "monthly"), ("premium", "monthly")),
+        ("without_proration", ("premium", "monthly"), ("basic", "monthly")),
+        ("charge_full_price", ("premium", "monthly"), ("premium", "yearly")),
+        ("deferred", ("premium", "monthly"), ("basic", "monthly")),
+    ):
+        old = subscribe(world, f"g-mover-{mode}", *before)
         yield days(2)
-        plan = "monthly" if mode in ("without_proration", "deferred") else "yearly"
-        product = "basic" if plan == "monthly" else "premium"
-        new = subscribe(world, f"g-mover-{mode}", product, plan, replaces=old, replacement_mode=mode)
+        new = subscribe(world, f"g-mover-{mode}", *after, replaces=old, replacement_mode=mode)
         found = world.google.subscription(new)
         row.equal(found.get("linkedPurchaseToken"), old, f"linked token after {mode}")
         yield days(1)
@@ -208,7 +212,7 @@ def installments(world: World) -> Scene:
             body={"cancellationContext": {"cancellationType": "USER_REQUESTED_STOP_RENEWALS"}},
         )
     )
-    yield 12 * MONTH
+    yield 5 * MONTH
     expect(world, token, "EXPIRED", "commitment is over")
 
 
@@ -343,7 +347,7 @@ def prices(world: World) -> Scene:
     world.control.google("answer_price", purchase_token=accepts, accept=True)
     world.control.google("answer_price", purchase_token=refuses, accept=False)
     world.control.google(
-        "change_price", product_id="stepped", base_plan_id="monthly", price_micros=6_490_000, mode="increase"
+        "change_price", product_id="stepped", base_plan_id="monthly", price_micros=6_490_000_000, mode="increase"
     )
     yield days(1)
     world.control.google("step_up_consent", purchase_token=korean, accept=True)
