@@ -27,7 +27,7 @@ impl Sharing {
     }
 
     /// Chains of the members that follow this one.
-    pub(super) fn members(&self) -> &[String] {
+    pub(in crate::sandbox) fn members(&self) -> &[String] {
         match self {
             Self::Purchased { members } => members,
             Self::Shared { .. } => &[],

@@ -7,6 +7,7 @@ mod ends;
 mod family;
 mod offers;
 mod plans;
+mod random;
 mod refunds;
 
 use super::*;
