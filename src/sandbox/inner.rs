@@ -16,6 +16,7 @@ use super::google_play::oauth::Tokens;
 use super::keys::{IdentityKeys, Keys};
 use super::limits::Limits;
 use super::pace::{Pace, Progress};
+use super::recent::RecentCalls;
 use super::saver::Saver;
 use super::setup::StoreSetup;
 use super::state::{Turn, World, whole_millis};
@@ -32,6 +33,7 @@ pub(super) struct Inner {
     pub(super) identity: Mutex<IdentityKeys>,
     pub(super) world: Mutex<World>,
     pub(super) traffic: Traffic,
+    pub(super) recent: RecentCalls,
     pub(super) limits: Limits,
     pub(super) ocsp: Mutex<OcspAnswer>,
     pub(super) google_tokens: Tokens,

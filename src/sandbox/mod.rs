@@ -34,6 +34,7 @@ mod outcome;
 mod pace;
 mod page;
 mod period;
+mod recent;
 mod remembering;
 mod saver;
 pub mod scenario;

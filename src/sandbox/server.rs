@@ -13,6 +13,7 @@ use super::error::SandboxError;
 use super::inner::Inner;
 use super::limits::Limits;
 use super::pace::Progress;
+use super::recent::{self, RecentCalls};
 use super::saver::Saver;
 use super::setup::Options;
 use super::sins::Sins;
@@ -56,6 +57,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         keys,
         identity: Mutex::new(identity),
         world: Mutex::new(world),
+        recent: RecentCalls::default(),
         traffic,
         limits: Limits::default(),
         ocsp: Mutex::default(),
@@ -90,6 +92,10 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&sandbox.inner),
             traffic::suffer,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&sandbox.inner),
+            recent::remember,
         ))
         .nest("/identity", identity::routes())
         .with_state(Arc::clone(&sandbox.inner));

@@ -114,14 +114,14 @@ pub(super) async fn show(
 /// How the clock is to run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Pace {
+pub(super) struct Run {
     mode: Mode,
     /// Business seconds in a second of the machine's; for [`Mode::Scaled`].
     #[serde(default)]
     rate: Option<f64>,
 }
 
-impl Pace {
+impl Run {
     fn rate(&self) -> Result<f64, Problem> {
         match (self.mode, self.rate) {
             (Mode::Stopped, None) => Ok(0.0),
@@ -140,10 +140,9 @@ impl Pace {
 /// Stops the clock or lets it run.
 pub(super) async fn set(
     State(sandbox): State<Sandbox>,
-    Body(pace): Body<Pace>,
+    Body(run): Body<Run>,
 ) -> Result<Json<ClockView>, Problem> {
-    sandbox.inner.clock.set_rate(pace.rate()?);
-    sandbox.inner.changed.send_replace(());
+    sandbox.set_rate(run.rate()?);
     Ok(Json(ClockView::of(&sandbox)))
 }
 

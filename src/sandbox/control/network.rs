@@ -11,9 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::super::Sandbox;
 use super::super::app_store::OcspAnswer;
 use super::super::delivery::{Store, Webhooks};
+use super::super::recent::RecentCall;
 use super::super::traffic::{Endpoint, Outage};
 use super::body::Body;
 use super::{Done, done};
+
+/// So many calls are told, the latest.
+const RECENT: usize = 100;
 
 /// An outage to begin, or with none given, to end.
 #[derive(Deserialize)]
@@ -74,8 +78,20 @@ pub(super) async fn rate_limits(State(sandbox): State<Sandbox>) -> Json<RateLimi
     Json(RateLimits { enforced })
 }
 
-pub(super) async fn calls(State(sandbox): State<Sandbox>) -> Json<BTreeMap<Endpoint, u64>> {
-    Json(sandbox.store_calls())
+/// What servers have asked the stores.
+#[derive(Serialize)]
+pub(super) struct Calls {
+    /// How often each endpoint has been called, refused calls included.
+    counts: BTreeMap<Endpoint, u64>,
+    /// The latest calls, newest first.
+    recent: Vec<RecentCall>,
+}
+
+pub(super) async fn calls(State(sandbox): State<Sandbox>) -> Json<Calls> {
+    Json(Calls {
+        counts: sandbox.store_calls(),
+        recent: sandbox.inner.recent.latest(RECENT),
+    })
 }
 
 pub(super) async fn set_webhooks(

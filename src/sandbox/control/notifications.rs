@@ -12,6 +12,7 @@ use super::super::delivery::{
     Attempt, DeliveryState, Notification, NotificationRecord, Source, Store,
 };
 use super::super::error::SandboxError;
+use super::super::sins::DeliverySin;
 use super::super::state::World;
 use super::body::{Body, Params};
 use super::problem::Problem;
@@ -34,6 +35,8 @@ pub(super) struct Summary {
     customer: Option<String>,
     created_at: DateTime<Utc>,
     state: DeliveryState,
+    /// What the network does to it on purpose.
+    sins: Vec<DeliverySin>,
     attempt_count: usize,
     last_attempt: Option<Attempt>,
     next_attempt_at: Option<DateTime<Utc>>,
@@ -52,6 +55,7 @@ impl Summary {
             customer: customer(record, world).map(str::to_owned),
             created_at: record.created_at,
             state: record.state,
+            sins: record.sins.clone(),
             attempt_count: record.attempts.len(),
             last_attempt: record.attempts.last().cloned(),
             next_attempt_at: notification.next_attempt,

@@ -10,6 +10,7 @@ use super::super::delivery::{Source, Store};
 use super::super::pace::{Pace, Progress};
 use super::super::sins::{CallSin, DeliverySin, Sins};
 use super::body::Body;
+use super::problem::Problem;
 use super::{Done, done};
 
 pub(super) async fn show(State(sandbox): State<Sandbox>) -> Json<Sins> {
@@ -18,7 +19,10 @@ pub(super) async fn show(State(sandbox): State<Sandbox>) -> Json<Sins> {
 
 /// All chances anew; those that are left out become nothing.
 pub(super) async fn set(State(sandbox): State<Sandbox>, Body(sins): Body<Sins>) -> Done {
-    done(sandbox.set_sins(sins))
+    match sins.fault() {
+        Some(fault) => Err(Problem::malformed(fault)),
+        None => done(sandbox.set_sins(sins)),
+    }
 }
 
 /// What the next notifications suffer.

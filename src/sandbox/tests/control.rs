@@ -114,7 +114,7 @@ async fn deliveries_outages_and_credentials_are_driven_over_http() {
         204
     );
     assert_eq!(rig.apple("/inApps/v1/transactions/1").await.0, 404);
-    assert_eq!(rig.look("/calls").await["apple_transaction"], 2);
+    assert_eq!(rig.look("/calls").await["counts"]["apple_transaction"], 2);
 
     let wish = json!({"subject": "alice", "algorithm": "EdDSA"});
     let (_, token) = rig.control("/identity/token", wish).await;

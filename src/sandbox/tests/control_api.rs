@@ -241,6 +241,48 @@ async fn notifications_are_paged_filtered_and_opened() {
 }
 
 #[tokio::test]
+async fn the_network_sins_when_told_to_and_calls_are_remembered() {
+    let rig = Rig::start().await;
+    let sins = json!({"deliveries": {"duplicate": 0.5}, "calls": {"stale": 0.1}});
+    assert_eq!(rig.control("/sins", sins).await.0, 204);
+    let kept = rig.look("/sins").await;
+    assert_eq!(kept["deliveries"]["duplicate"], 0.5);
+    assert_eq!(kept["calls"]["stale"], 0.1);
+    for wrong in [
+        json!({"deliveries": {"duplicate": 2}}),
+        json!({"deliveries": {"lost": 1}}),
+    ] {
+        assert_eq!(rig.control("/sins", wrong).await.0, 422);
+    }
+    assert_eq!(rig.control("/sins", json!({})).await.0, 204);
+    assert_eq!(rig.look("/sins").await["deliveries"]["duplicate"], 0.0);
+
+    let next = json!({"source": "app_store", "suffer": {"sin": "drop"}});
+    assert_eq!(rig.control("/sins/deliveries", next).await.0, 204);
+    rig.buy_apple("alice", MONTHLY).await;
+    let told = rig.look("/notifications").await;
+    assert_eq!(told[0]["sins"][0]["sin"], "drop");
+    assert_ne!(told[0]["state"], "delivered");
+    assert_eq!(rig.control("/notifications/flush", json!({})).await.0, 204);
+
+    let next = json!({"store": "app_store", "suffer": {"sin": "rate_limited"}});
+    assert_eq!(rig.control("/sins/calls", next).await.0, 204);
+    assert_eq!(rig.apple("/inApps/v1/transactions/1").await.0, 429);
+    assert_eq!(rig.apple("/inApps/v1/transactions/1").await.0, 404);
+    let calls = rig.look("/calls").await;
+    assert_eq!(calls["recent"][0]["status"], 404);
+    assert_eq!(calls["recent"][1]["status"], 429);
+    assert_eq!(
+        calls["recent"][0]["path"],
+        "/apple/inApps/v1/transactions/1"
+    );
+
+    let outage = json!({"store": "google_play", "outage": "timeout"});
+    assert_eq!(rig.control("/outage", outage).await.0, 204);
+    assert_eq!(rig.look("/outage").await, json!({"google_play": "timeout"}));
+}
+
+#[tokio::test]
 async fn watchers_hear_of_clock_and_notifications_as_they_change() {
     let rig = Rig::start().await;
     let url = format!("{}/events", rig.sandbox.manifest().control_url);
