@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { attempt, byId, fill, h } from "./dom.js";
-import { moment, sentence } from "./format.js";
+import { moment, sentence, short } from "./format.js";
 
 export async function refresh() {
   const panel = byId("calls");
@@ -15,19 +15,19 @@ export async function refresh() {
 }
 
 function draw(answer) {
-  const counts = Object.entries(answer.counts ?? answer).sort((a, b) => b[1] - a[1]);
+  const counts = Object.entries(answer.counts).sort((a, b) => b[1] - a[1]);
   if (!counts.length) {
     fill(byId("calls-body"), h("p", { class: "empty" },
       "No server has asked the stores anything yet. Under Connect is what yours needs to know to ask here and not the real ones."));
     return;
   }
   fill(byId("calls-body"),
-    answer.recent?.length > 0 && [h("h3", {}, "Latest"), h("div", { class: "scroll" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["When", "Endpoint", "Answer"].map((title) => h("th", { scope: "col" }, title)))),
+    answer.recent.length > 0 && [h("h3", {}, "Latest"), h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, ["When", "Call", "Answer"].map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, answer.recent.map((call) => h("tr", {},
         h("td", {}, moment(call.at)),
-        h("td", {}, sentence(call.endpoint)),
-        h("td", { class: call.status < 400 ? "good" : "bad" }, String(call.status)))))))],
+        h("td", { class: "mono call", title: call.path }, `${call.method} ${short(call.path.replace(/^\/(apple|google)\//, ""), 46)}`),
+        h("td", { class: call.status < 400 ? "good" : "bad" }, `${call.status} · ${call.latency_millis} ms`))))))],
     h("h3", {}, "All, by endpoint"),
     h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Endpoint"), h("th", { scope: "col", class: "number" }, "Calls"))),

@@ -109,6 +109,7 @@ function row(one) {
     h("span", { class: `state ${one.state}` }, stateName(one.state)),
     last && h("span", { class: "attempt" }, outcome(last)),
     count > 1 && h("span", { class: "dim" }, `${count} attempts`),
+    one.sins?.length > 0 && h("span", { class: "sinned" }, one.sins.map((sin) => sentence(sin.sin).toLowerCase()).join(", ")),
     one.state === "pending" && one.next_attempt_at && count > 0 && h("span", { class: "dim" }, `again ${moment(one.next_attempt_at)}`))));
 }
 
