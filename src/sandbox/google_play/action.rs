@@ -10,6 +10,10 @@ use super::voided::{VoidReason, VoidSource};
 /// One action at Google Play.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an action is taken as soon as it is made, and never kept"
+)]
 pub enum GooglePlayAction {
     /// A customer buys something.
     Buy(GooglePlayBuy),

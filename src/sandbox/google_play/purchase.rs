@@ -177,10 +177,16 @@ impl Purchase {
             || ended_at.is_none_or(|at| now <= at + limit)
     }
 
-    /// The entity tag: another one after every change.
+    /// The entity tag: another one after every change, and no part of the token.
     pub(in crate::sandbox) fn etag(&self) -> String {
-        let head: String = self.token.chars().take(8).collect();
-        format!("{head}-{:x}", self.version)
+        // FNV-1a
+        let hash = self
+            .token
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            });
+        format!("{hash:016x}-{:x}", self.version)
     }
 
     pub(super) fn over(&self) -> bool {

@@ -565,3 +565,47 @@ async fn promotion_codes_show_and_what_they_give_away_has_no_order() {
     let older = shop.look(|purchase, _| product_v1::of(purchase, &shown), &gift);
     assert_eq!(older["purchaseType"], 1);
 }
+
+#[test]
+fn the_same_actions_are_read_from_json() {
+    for (text, expected) in [
+        (
+            r#"{"do": "refund", "purchase_token": "t"}"#,
+            GooglePlayAction::Refund {
+                purchase_token: "t".to_owned(),
+                order_id: None,
+                revoke: true,
+                quantity: None,
+                source: VoidSource::Developer,
+                reason: VoidReason::Other,
+            },
+        ),
+        (
+            r#"{"do": "buy", "customer": "alice", "product_id": "basic", "base_plan_id": "monthly",
+                "obfuscated_account_id": "account", "replacement_mode": "charge_full_price",
+                "offer": {"id": "o", "price_micros": 1, "period": "P1M"}}"#,
+            GooglePlayAction::Buy(GooglePlayBuy {
+                replacement_mode: Some(ReplacementMode::ChargeFullPrice),
+                offer: Some(Offer {
+                    id: "o".to_owned(),
+                    price_micros: 1,
+                    period: Period::months(1),
+                    periods: 1,
+                }),
+                ..order("basic", "monthly")
+            }),
+        ),
+        (
+            r#"{"do": "pause", "purchase_token": "t", "period": "P2W"}"#,
+            GooglePlayAction::Pause {
+                purchase_token: "t".to_owned(),
+                period: Period::weeks(2),
+            },
+        ),
+    ] {
+        let read: GooglePlayAction = serde_json::from_str(text).unwrap();
+        assert_eq!(read, expected);
+    }
+    let wrong = r#"{"do": "pause", "purchase_token": "t", "length": "P2W"}"#;
+    assert!(serde_json::from_str::<GooglePlayAction>(wrong).is_err());
+}

@@ -16,6 +16,7 @@ use super::super::app_store::Billing;
 use super::super::error::SandboxError;
 use super::super::outcome::Outcome;
 use super::super::period::Period;
+use super::super::setup::Timing;
 use super::super::truth::PurchaseState;
 use super::*;
 use shop::Shop;

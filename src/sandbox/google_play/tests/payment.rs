@@ -449,3 +449,53 @@ async fn what_is_not_acknowledged_is_given_back() {
     let unacknowledged = (VoidSource::Google, VoidReason::UnacknowledgedPurchase);
     assert_eq!(shop.look(reasons, &month), [unacknowledged; 2]);
 }
+
+#[tokio::test]
+async fn while_the_store_is_late_to_charge_its_answers_say_active() {
+    let shop = Shop::with(Timing {
+        google_renewal_lag_seconds: 135,
+        ..Timing::default()
+    })
+    .await;
+    let token = shop.subscribe("basic", "monthly").await;
+    shop.until("2026-02-10T12:02:14Z").await;
+    assert_eq!(shop.told(), ["PURCHASED"]);
+    assert_shows(
+        &shop.show(&token),
+        &[
+            (STATE, state("ACTIVE")),
+            (EXPIRY, json!("2026-02-10T12:00:00.000Z")),
+        ],
+    );
+    assert!(shop.truth(&token)[0].entitled);
+    shop.until("2026-02-10T12:02:15Z").await;
+    assert_eq!(shop.told(), ["RENEWED"]);
+    // The period starts when it was due.
+    assert_shows(
+        &shop.show(&token),
+        &[(EXPIRY, json!("2026-03-10T12:00:00.000Z"))],
+    );
+}
+
+#[tokio::test]
+async fn a_subscription_on_hold_can_be_replaced_by_one_that_is_paid() {
+    let shop = Shop::open().await;
+    let held = shop.subscribe("basic", "monthly").await;
+    shop.act(billing(&held, Billing::Fails)).await.unwrap();
+    shop.until("2026-02-20T12:00:00Z").await;
+    assert_eq!(shop.told(), ["PURCHASED", "IN_GRACE_PERIOD", "ON_HOLD"]);
+    let new = shop
+        .buy(GooglePlayBuy {
+            replaces: Some(held.clone()),
+            ..order("basic", "monthly")
+        })
+        .await;
+    assert_shows(
+        &shop.show(&new),
+        &[
+            ("/linkedPurchaseToken", json!(held)),
+            (EXPIRY, json!("2026-03-20T12:00:00.000Z")),
+        ],
+    );
+    assert_eq!(shop.orders(&held)[1]["state"], "CANCELED");
+}

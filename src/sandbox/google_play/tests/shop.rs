@@ -56,6 +56,10 @@ fn products() -> Vec<GooglePlayProduct> {
 
 impl Shop {
     pub(super) async fn open() -> Self {
+        Self::with(Timing::default()).await
+    }
+
+    pub(super) async fn with(timing: Timing) -> Self {
         let setup = StoreSetup {
             bundle_id: "com.example.app".to_owned(),
             app_apple_id: 1,
@@ -63,7 +67,7 @@ impl Shop {
             environment: Environment::Production,
             app_store: Vec::<AppStoreProduct>::new(),
             google_play: products(),
-            timing: Timing::default(),
+            timing,
             deliveries: DeliveryRules::default(),
             superwall: SuperwallRules::default(),
         };
