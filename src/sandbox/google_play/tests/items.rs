@@ -1,6 +1,5 @@
 //! Subscriptions with add-ons.
 
-use super::shop::order;
 use super::*;
 
 fn add_on(product_id: &str) -> AddOn {

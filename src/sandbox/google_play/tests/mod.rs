@@ -6,6 +6,7 @@ mod changes;
 mod items;
 mod money;
 mod payment;
+mod plans;
 mod prices;
 mod shop;
 
@@ -19,7 +20,7 @@ use super::super::period::Period;
 use super::super::setup::Timing;
 use super::super::truth::PurchaseState;
 use super::*;
-use shop::Shop;
+use shop::{Shop, order};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -40,4 +41,23 @@ const PHASE: &str = "/lineItems/0/offerPhase";
 
 fn state(name: &str) -> Value {
     json!(format!("SUBSCRIPTION_STATE_{name}"))
+}
+
+fn change(old: &str, product: &str, plan: &str, mode: ReplacementMode) -> GooglePlayBuy {
+    GooglePlayBuy {
+        replaces: Some(old.to_owned()),
+        replacement_mode: Some(mode),
+        ..order(product, plan)
+    }
+}
+
+fn usd(micros: i64) -> Value {
+    let mut money = json!({"currencyCode": "USD"});
+    if micros / 1_000_000 != 0 {
+        money["units"] = json!((micros / 1_000_000).to_string());
+    }
+    if micros % 1_000_000 != 0 {
+        money["nanos"] = json!(micros % 1_000_000 * 1_000);
+    }
+    money
 }

@@ -4,7 +4,6 @@ use chrono::TimeDelta;
 
 use super::super::developer::{CancellationType, STALE_ETAG};
 use super::super::refund::{Cause, RefundPreference, Revocation};
-use super::shop::order;
 use super::*;
 
 fn refund(token: &str, order_id: Option<&str>, revoke: bool) -> GooglePlayAction {

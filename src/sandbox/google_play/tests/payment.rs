@@ -3,7 +3,6 @@
 use chrono::TimeDelta;
 
 use super::super::developer::Acknowledgement;
-use super::shop::order;
 use super::*;
 
 fn billing(token: &str, billing: Billing) -> GooglePlayAction {

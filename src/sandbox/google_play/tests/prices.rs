@@ -1,6 +1,5 @@
 //! Price changes, and consent to a step up.
 
-use super::shop::order;
 use super::*;
 
 const CHANGE: &str = "/lineItems/0/autoRenewingPlan/priceChangeDetails";
