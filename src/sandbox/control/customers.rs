@@ -13,6 +13,7 @@ use super::super::customers::account;
 use super::super::details::Details;
 use super::super::truth::PurchaseTruth;
 use super::body::{Body, Params};
+use super::notifications::{self, Summary};
 use super::problem::Problem;
 
 const LIMIT: usize = 200;
@@ -97,6 +98,17 @@ pub(super) struct Customer {
     /// An account id to buy with, for who has none of an app.
     account: Uuid,
     purchases: Vec<Purchase>,
+    /// What was said about them, newest first, if asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notifications: Vec<Summary>,
+}
+
+/// How much of a customer.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Depth {
+    /// The latest so many notifications; none if absent.
+    notifications: Option<usize>,
 }
 
 /// A purchase: where it stands, and how it came to that.
@@ -120,6 +132,7 @@ impl Customer {
                 });
                 detailed.collect()
             }),
+            notifications: Vec::new(),
             name,
         }
     }
@@ -144,8 +157,12 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     Path(name): Path<String>,
+    Params(depth): Params<Depth>,
 ) -> Result<Json<Customer>, Problem> {
-    let customer = Customer::of(&sandbox, name);
+    let mut customer = Customer::of(&sandbox, name);
+    if let Some(limit) = depth.notifications {
+        customer.notifications = notifications::about(&sandbox, &customer.name, limit);
+    }
     let named = || {
         sandbox
             .inner

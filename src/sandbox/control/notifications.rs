@@ -72,8 +72,18 @@ fn customer<'a>(record: &NotificationRecord, world: &'a World) -> Option<&'a str
         .or_else(|| google().map(|purchase| purchase.customer.as_str()))
 }
 
+/// The latest about a customer's purchases, newest first.
+pub(super) fn about(sandbox: &Sandbox, customer: &str, limit: usize) -> Vec<Summary> {
+    let filter = Filter {
+        customer: Some(customer.to_owned()),
+        limit: Some(limit),
+        ..Filter::default()
+    };
+    sandbox.inner.read(|world, _| filter.page(world))
+}
+
 /// Which notifications, and how many.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     /// Only later ones than this number, oldest first.

@@ -183,6 +183,12 @@ async fn customers_are_named_listed_and_shown_with_what_they_have() {
     assert_eq!(next["customers"][0]["name"], "bob");
     let bob = rig.look("/customers/bob").await;
     assert_eq!(bob["purchases"].as_array().unwrap().len(), 2);
+    let charged = &bob["purchases"][0]["transactions"][0];
+    assert_eq!(charged["price_micros"], 9_990_000);
+    assert_eq!(bob["purchases"][0]["billing"], "works");
+    let heard = rig.look("/customers/bob?notifications=1").await;
+    assert_eq!(heard["notifications"].as_array().unwrap().len(), 1);
+    assert_eq!(heard["notifications"][0]["customer"], "bob");
     assert_eq!(rig.look("/customers/nobody").await["status"], 404);
     assert_eq!(
         rig.look("/truth?customer=bob")

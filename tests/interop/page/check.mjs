@@ -1,8 +1,5 @@
 // Drives the simulator's page in a real browser, as a person would, and looks at what it shows.
-//
-//   SANDBOX_URL  where the simulator is reached, such as http://127.0.0.1:8090
-//   CHROMIUM     the browser; /usr/bin/chromium if absent
-//   SCREENSHOTS  a directory for screenshots; none are taken if absent
+// Started by `run`, which says what it needs.
 //
 // The simulator must stand at a stopped clock or be free to be stopped, and sell a monthly
 // subscription at the App Store. Its App Store webhook is pointed at a receiver of this script.
@@ -162,6 +159,16 @@ try {
     await seen(".card", "Refunded", "No access");
     await seen(".message", "REFUND", customer, "delivered");
     await picture("5-refunded");
+  });
+
+  await step("a store's API goes down and comes back", async () => {
+    await press("#tabs", "Network");
+    await press("#network [aria-label='Google Play']", "503");
+    await page.waitForSelector("#network [data-key='Google Play-down503'][aria-checked='true']");
+    assert.deepEqual(await control("/outage"), { google_play: "down503" });
+    await press("#network [aria-label='Google Play']", "Works");
+    await page.waitForSelector("#network [data-key='Google Play-null'][aria-checked='true']");
+    assert.deepEqual(await control("/outage"), {});
   });
 
   await step("secrets are hidden until asked for", async () => {
