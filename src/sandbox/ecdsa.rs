@@ -194,7 +194,8 @@ impl EcKey {
             let point = curve.point(&curve.scalar(&nonce))?;
             let x = point.as_ref().get(1..=curve.bytes()).unwrap_or_default();
             let r = BigUint::from_bytes_be(x) % order;
-            let inverse = nonce.modinv(order).unwrap_or_default();
+            // By Fermat's little theorem: quicker here than Euclid's algorithm.
+            let inverse = nonce.modpow(&(order - 2_u8), order);
             let s = inverse * (&hash + &r * &secret) % order;
             if curve.is_scalar(&r) && curve.is_scalar(&s) {
                 return Ok((curve.scalar(&r), curve.scalar(&s)));

@@ -138,6 +138,8 @@ pub enum Outage {
 pub(super) enum Refusal {
     Unavailable,
     RateLimited,
+    /// Something went wrong inside: trying again is right.
+    InternalError,
     /// The customer is not found yet: trying again is right.
     AccountNotFound,
     /// The purchase is not found yet: trying again is right.
@@ -330,6 +332,7 @@ async fn punish(endpoint: Endpoint) -> Result<(), Refusal> {
                 return Err(Refusal::PurchaseNotFound);
             }
             CallSin::NotFound => return Err(Refusal::AccountNotFound),
+            CallSin::InternalError => return Err(Refusal::InternalError),
             CallSin::Stale => {}
         }
     }

@@ -62,6 +62,8 @@ pub enum CallSin {
     NotFound,
     /// Answered as of before the last change.
     Stale,
+    /// Answered that something went wrong inside, as Apple's 5000001 says it.
+    InternalError,
 }
 
 impl CallSin {
@@ -69,7 +71,11 @@ impl CallSin {
     pub(in crate::sandbox) fn strikes_reads_only(self) -> bool {
         match self {
             Self::NotFound | Self::Stale => true,
-            Self::Slow { .. } | Self::RateLimited | Self::Unavailable | Self::Timeout => false,
+            Self::Slow { .. }
+            | Self::RateLimited
+            | Self::Unavailable
+            | Self::Timeout
+            | Self::InternalError => false,
         }
     }
 }

@@ -248,6 +248,7 @@ async fn calls_are_refused_in_each_stores_words() {
     let statuses = format!("/inApps/v1/subscriptions/{}", bought.transaction_id);
     for (path, sin, status, code) in [
         (&transaction, CallSin::RateLimited, 429, json!(4_290_000)),
+        (&transaction, CallSin::InternalError, 500, json!(5_000_001)),
         (&transaction, CallSin::NotFound, 404, json!(4_040_006)),
         (&statuses, CallSin::NotFound, 404, json!(4_040_002)),
     ] {
@@ -275,6 +276,7 @@ async fn calls_are_refused_in_each_stores_words() {
         (CallSin::RateLimited, 429),
         (CallSin::NotFound, 404),
         (CallSin::Unavailable, 503),
+        (CallSin::InternalError, 500),
     ] {
         rig.sandbox.sin_next_calls(Some(Store::GooglePlay), sin, 1);
         assert_eq!(rig.apple(&transaction).await.0, 200, "meant for Google");

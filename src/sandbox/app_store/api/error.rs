@@ -222,12 +222,15 @@ pub(super) const NO_APP_TRANSACTION: AppleError =
     AppleError::Code(4_040_019, "No AppTransaction exists for the customer.");
 const RATE_LIMITED: (u32, &str) = (4_290_000, "Rate limit exceeded.");
 const INTERNAL: AppleError = AppleError::Code(5_000_000, "An unknown error occurred.");
+const INTERNAL_FOR_NOW: AppleError =
+    AppleError::Code(5_000_001, "An unknown error occurred. Please try again.");
 
 impl From<Refusal> for AppleError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Unavailable => Self::Unavailable,
             Refusal::RateLimited => Self::RateLimited(OUTAGE_RETRY_AFTER),
+            Refusal::InternalError => INTERNAL_FOR_NOW,
             Refusal::AccountNotFound => ACCOUNT_NOT_FOUND_YET,
             Refusal::PurchaseNotFound => PURCHASE_NOT_FOUND_YET,
         }

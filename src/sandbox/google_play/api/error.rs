@@ -184,6 +184,13 @@ impl From<Refusal> for GoogleError {
                 "backendError",
                 "The service is currently unavailable.",
             ),
+            Refusal::InternalError => error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "INTERNAL",
+                GLOBAL,
+                "backendError",
+                "Internal error encountered.",
+            ),
             Refusal::RateLimited => RATE_LIMITED,
             Refusal::AccountNotFound | Refusal::PurchaseNotFound => NOT_FOUND,
         }
