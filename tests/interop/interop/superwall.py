@@ -122,19 +122,19 @@ class SuperwallCheck:
     def check(self, deliveries: list[Delivery]) -> None:
         version = "1" if self.legacy else "2"
         documented = self.report.row(SVIX, f"events as documented, version {version}")
-        ids: set[str] = set()
+        ids: dict[str, str] = {}
         for delivery in deliveries:
             with self.report.row(SVIX, "deliveries verified").case("delivery"):
                 self.svix.verify(delivery.body, delivery.headers)
                 event = json.loads(delivery.body)
                 documented.none(problems(event, legacy=self.legacy), f"{event.get('type')}")
                 self.events[f"{event['data']['store']} {event['type']}"] += 1
-                ids.add(delivery.headers["svix-id"])
+                known = ids.setdefault(delivery.headers["svix-id"], event["data"]["id"])
+                self.report.row(SVIX, "one id per event").equal(known, event["data"]["id"], "event of one id")
             with self.report.row(STANDARD, "deliveries verified").case("delivery"):
                 self.standard.verify(delivery.body, _standard(delivery.headers))
-        self.report.row(SVIX, "one id per event").check(
-            not deliveries or bool(ids), f"{len(ids)} ids in {len(deliveries)} deliveries"
-        )
+        row = self.report.row(SVIX, "one id per event")
+        row.equal(len(set(ids.values())), len(ids), "events for as many ids")
 
     def check_forgeries(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries[:10]:

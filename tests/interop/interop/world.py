@@ -28,5 +28,3 @@ class World:
         self.apple = Api(self.manifest, self.verifier, report)
         self.google = Play(self.manifest, report)
         self.name = self.manifest["environment"].lower()
-        # As the simulators are started: the old shape in production, the new one in the sandbox.
-        self.legacy_superwall = self.control.production

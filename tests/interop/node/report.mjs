@@ -61,5 +61,5 @@ class Row {
 
 export function describe(error) {
   const cause = error.cause ? ` (${error.cause.message ?? error.cause})` : "";
-  return `${error.constructor.name} ${error.message ?? ""} ${error.status ?? ""}${cause}`;
+  return `${error.constructor.name} ${error.message ?? ""} ${error.status ?? error.httpStatusCode ?? ""} ${error.apiError ?? ""}${cause}`;
 }

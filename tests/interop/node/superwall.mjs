@@ -6,8 +6,8 @@ const SVIX = "svix, Node";
 const STANDARD = "standardwebhooks, Node";
 
 export async function check(svix, standardwebhooks, { manifest, superwall }) {
-  const webhook = new svix.Webhook(manifest.superwall_webhook_secret);
-  const standard = new standardwebhooks.Webhook(manifest.superwall_webhook_secret);
+  const webhook = new svix.Webhook(manifest.superwall.secret);
+  const standard = new standardwebhooks.Webhook(manifest.superwall.secret);
   const stranger = new svix.Webhook(`whsec_${Buffer.from("stranger-stranger-stranger").toString("base64")}`);
   for (const { headers, body } of superwall) {
     await row(SVIX, "deliveries verified").case("delivery", () => webhook.verify(body, headers));

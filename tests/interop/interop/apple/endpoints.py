@@ -55,8 +55,9 @@ def _subject(world: World) -> dict[str, Any]:
     """A customer with one purchase of each kind, and what it is called."""
     bought = buy(world, "endpoints", "premium.monthly")
     item = buy(world, "endpoints", "coins")
+    forever = buy(world, "owner-for-ever", "export")
     decoded = world.apple.transaction(bought["transaction_id"])
-    return {"subscription": bought, "item": item, "app_transaction": decoded.appTransactionId}
+    return {"subscription": bought, "item": item, "forever": forever, "app_transaction": decoded.appTransactionId}
 
 
 def _credentials(world: World, subject: dict[str, Any]) -> None:
@@ -339,7 +340,7 @@ def _consumption(world: World, subject: dict[str, Any]) -> None:
         ("id in letters", second("one"), 4000006),
         ("app transaction id", second(subject["app_transaction"]), 4000048),
         ("not consented (v1)", first(item, customerConsented=False), 4000035),
-        ("subscription (v1)", first(subscription), (4000043, 4000047)),
+        ("product for ever (v1)", first(subject["forever"]["transaction_id"]), (4000043, 4000047)),
         ("unknown transaction (v1)", first(UNKNOWN), 4040010),
     ]
     first_version = {

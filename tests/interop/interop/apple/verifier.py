@@ -132,9 +132,9 @@ class Verifier:
                     other = self.verifier(bundle_id="com.example.stranger")
                     self._refused(other, kind, jws, status.INVALID_APP_IDENTIFIER, "another app")
                 elsewhere = Environment.SANDBOX if self.environment is Environment.PRODUCTION else Environment.PRODUCTION
-                self._refused(
-                    self.verifier(environment=elsewhere), kind, jws, status.INVALID_ENVIRONMENT, "another environment"
-                )
+                # In the sandbox a test names no app, which production misses first.
+                why = None if payload_of(jws).get("notificationType") == "TEST" else status.INVALID_ENVIRONMENT
+                self._refused(self.verifier(environment=elsewhere), kind, jws, why, "another environment")
         row.check(row.passed > 0, "nothing was tampered with")
 
     def _refused(

@@ -337,7 +337,8 @@ def developer_decides(world: World) -> Scene:
 def prices(world: World) -> Scene:
     accepts = subscribe(world, "g-accepts", "raised", "monthly")
     refuses = subscribe(world, "g-refuses", "raised", "monthly")
-    korean = subscribe(world, "g-korean", "stepped", "monthly")
+    # In Korea the customer is asked before a trial turns into something that costs.
+    korean = subscribe(world, "g-korean", "stepped", "monthly", trial="P2W")
     yield days(3)
     world.control.google(
         "change_price", product_id="raised", base_plan_id="monthly", price_micros=5_990_000, mode="increase"
@@ -346,10 +347,9 @@ def prices(world: World) -> Scene:
     yield days(10)
     world.control.google("answer_price", purchase_token=accepts, accept=True)
     world.control.google("answer_price", purchase_token=refuses, accept=False)
-    world.control.google(
-        "change_price", product_id="stepped", base_plan_id="monthly", price_micros=6_490_000_000, mode="increase"
-    )
-    yield days(1)
+    (line,) = world.google.subscription(korean)["lineItems"]
+    row = world.report.row(CLIENT, "lifecycle")
+    row.check("priceStepUpConsentDetails" in line["autoRenewingPlan"], "no consent is asked for")
     world.control.google("step_up_consent", purchase_token=korean, accept=True)
     for token in (accepts, refuses, korean):
         world.google.subscription(token)
