@@ -76,6 +76,10 @@ pub(super) struct AloneArgs {
     /// months of the stores' time may pass in a minute of it
     #[arg(long)]
     no_rate_limits: bool,
+    /// Where the server under test answers 200 once it has nothing left to do; asked between
+    /// events, with ?wait=MILLISECONDS&at=BUSINESS_TIME
+    #[arg(long, value_name = "URL")]
+    idle_url: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -137,6 +141,7 @@ pub(super) async fn run(args: AloneArgs) -> anyhow::Result<()> {
         dir: Some(dir.clone()),
         bind: args.bind,
         port: args.port,
+        idle_url: args.idle_url.clone(),
         ..Options::new(setup(&args)?, clock)
     };
     crate::cli::stack::make_dir(&dir)?;

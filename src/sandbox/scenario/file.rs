@@ -239,6 +239,15 @@ impl Scenario {
         named.unwrap_or(customer)
     }
 
+    /// How many devices watch an account.
+    pub fn devices_of(&self, account: &str) -> u8 {
+        let signed_in = self.customers.iter();
+        let signed_in = signed_in.filter(|(name, _)| self.account_of(name) == account);
+        signed_in
+            .map(|(_, customer)| customer.devices)
+            .fold(0, u8::saturating_add)
+    }
+
     /// Every entitlement that something gives, in order.
     pub fn entitlements(&self) -> Vec<&str> {
         let all = self.products.values().flat_map(|product| &product.gives);

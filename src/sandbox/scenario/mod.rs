@@ -10,11 +10,11 @@ mod compare;
 mod error;
 mod expect;
 mod file;
-mod offer;
+pub mod offer;
 mod player;
-mod product;
+pub mod product;
 mod selection;
-mod step;
+pub mod step;
 mod store_actions;
 #[cfg(test)]
 mod tests;

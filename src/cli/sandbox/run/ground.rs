@@ -15,9 +15,6 @@ use crate::sandbox::scenario::{Placed, Scenario};
 use crate::storage::cluster::{Cluster, DataDir};
 use crate::storage::scratch::ScratchDatabase;
 
-/// How long a server may work after what an app did.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
-
 /// A Postgres of this run's own, or databases on somebody's.
 pub(super) enum Ground {
     Private(Cluster),
@@ -110,18 +107,12 @@ async fn play_on(
     scenario: &Scenario,
     narrate: &(dyn Fn(&Placed, &Sandbox) + Sync),
 ) -> anyhow::Result<Played> {
-    let accounts = &scenario.accounts;
     let address = &stack.address.server;
-    let server = Server::sign_in(address, &stack.sandbox, accounts, "").await?;
+    let server = Server::sign_in(address, &stack.sandbox, scenario, "").await?;
     let play = Play {
         scenario,
         sandbox: stack.sandbox.clone(),
         server,
-        settle: Box::new(|| {
-            Box::pin(async {
-                stack.app.idle(SETTLE_PATIENCE).await;
-            })
-        }),
         patience: Duration::ZERO,
         narrate,
     };

@@ -1,6 +1,7 @@
 //! `sandbox run`: plays scenario files against a server and says where it differs from the truth.
 
 mod catalog;
+mod device;
 mod ground;
 mod play;
 mod remote;

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use futures::future::BoxFuture;
 
 use super::server::Server;
 use crate::sandbox::Sandbox;
@@ -14,9 +13,6 @@ use crate::sandbox::scenario::{
 
 /// Pause between two looks at a server that is not as expected yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Waits until the server has nothing left to do.
-pub(super) type Settle<'a> = Box<dyn Fn() -> BoxFuture<'a, ()> + Send + Sync + 'a>;
 
 /// A scenario that was played to its end.
 #[derive(Debug)]
@@ -47,8 +43,6 @@ pub(super) struct Play<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) sandbox: Sandbox,
     pub(super) server: Server,
-    /// Waits for the server after what the app did.
-    pub(super) settle: Settle<'a>,
     /// How long a server may take to be as expected, beyond settling.
     pub(super) patience: Duration,
     /// Called with each step before it is played.
@@ -99,7 +93,7 @@ impl Play<'_> {
             player.play(&placed.step).await?;
             Vec::new()
         };
-        (self.settle)().await;
+        self.sandbox.settle().await;
         Ok(answered)
     }
 
@@ -186,8 +180,16 @@ impl Play<'_> {
         };
         let mut compared = Vec::new();
         for account in &self.scenario.accounts {
-            let told = self.server.read(account).await?;
-            compared.extend(compare(self.scenario, at, &truth, account, &told));
+            let reading = self.server.read(account).await?;
+            compared.extend(compare(self.scenario, at, &truth, account, &reading.asked));
+            for (position, told) in reading.devices.iter().enumerate() {
+                let seen = compare(self.scenario, at, &truth, account, told);
+                let on = format!("{account}, device {}", position + 1);
+                compared.extend(seen.into_iter().map(|comparison| Comparison {
+                    account: on.clone(),
+                    ..comparison
+                }));
+            }
         }
         check_behind(at, &mut compared);
         Ok(compared)

@@ -30,7 +30,10 @@ pub(super) struct RemoteArgs {
     /// Where this server takes Google's pushes
     #[arg(long, value_name = "URL", requires = "server")]
     google_play_webhook: Option<String>,
-    /// Milliseconds that this server is given after each event to come to rest
+    /// Where this server answers 200 once it has nothing left to do
+    #[arg(long, value_name = "URL", requires = "server")]
+    idle_url: Option<String>,
+    /// Without it: milliseconds that this server is given after each event to come to rest
     #[arg(long, default_value_t = 200, requires = "server")]
     rest: u64,
     /// Seconds that this server may take to be as expected
@@ -78,8 +81,11 @@ impl RemoteArgs {
             google_play: self.google_play_webhook.clone(),
             ..Webhooks::default()
         })?;
-        let rest = self.rest();
-        sandbox.set_idle_hook(move || Box::pin(tokio::time::sleep(rest)));
+        sandbox.set_idle_url(self.idle_url.clone());
+        if self.idle_url.is_none() {
+            let rest = Duration::from_millis(self.rest);
+            sandbox.set_idle_hook(move || Box::pin(tokio::time::sleep(rest)));
+        }
         Ok(sandbox)
     }
 
@@ -92,20 +98,14 @@ impl RemoteArgs {
         let address = self.server().context("give --server")?;
         // Accounts of earlier runs own what they bought: each run has its own.
         let suffix = format!(".{}", uuid::Uuid::new_v4().simple());
-        let accounts = &scenario.accounts;
-        let server = Server::sign_in(address, sandbox, accounts, &suffix).await?;
+        let server = Server::sign_in(address, sandbox, scenario, &suffix).await?;
         let play = Play {
             scenario,
             sandbox: sandbox.clone(),
             server,
-            settle: Box::new(|| Box::pin(tokio::time::sleep(self.rest()))),
             patience: Duration::from_secs(self.patience),
             narrate,
         };
         play.run().await
-    }
-
-    fn rest(&self) -> Duration {
-        Duration::from_millis(self.rest)
     }
 }

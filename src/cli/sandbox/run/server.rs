@@ -8,18 +8,26 @@ use chrono::{DateTime, Utc};
 use tonic::Status as RpcStatus;
 use tonic_types::StatusExt as _;
 
+use super::device::Device;
 use crate::cli::client::Client;
 use crate::proto::consistency::Requirement;
 use crate::proto::{
     self, AccessReason, AppStoreProof, BindOutcome, Consistency, EntitlementSnapshot,
     GetEntitlementsRequest, GooglePlayProof, InactiveReason, app_store_proof, purchase_proof,
 };
-use crate::sandbox::scenario::{Access, Answer, Moment, Proof, Status, Told};
+use crate::sandbox::scenario::{Access, Answer, Moment, Proof, Scenario, Status, Told};
 use crate::sandbox::{IdentityToken, Sandbox};
 
 /// A server, and its scenario's accounts on it.
 pub(super) struct Server {
     clients: BTreeMap<String, Client>,
+    devices: BTreeMap<String, Vec<Device>>,
+}
+
+/// What an account was told: when it asked, and on each of its devices that watch.
+pub(super) struct Reading {
+    pub(super) asked: Told,
+    pub(super) devices: Vec<Told>,
 }
 
 impl Server {
@@ -28,17 +36,22 @@ impl Server {
     pub(super) async fn sign_in(
         address: &str,
         sandbox: &Sandbox,
-        accounts: &[String],
+        scenario: &Scenario,
         suffix: &str,
     ) -> anyhow::Result<Self> {
-        let mut clients = BTreeMap::new();
-        for account in accounts {
+        let (mut clients, mut devices) = (BTreeMap::new(), BTreeMap::new());
+        for account in &scenario.accounts {
             let subject = format!("{account}{suffix}");
             let token = sandbox.identity_token(&IdentityToken::of(&subject))?;
             let client = Client::connect(address, &token).await?;
+            let mut on = Vec::new();
+            for _ in 0..scenario.devices_of(account) {
+                on.push(Device::switch_on(client.clone()).await?);
+            }
+            devices.insert(account.clone(), on);
             clients.insert(account.clone(), client);
         }
-        Ok(Self { clients })
+        Ok(Self { clients, devices })
     }
 
     /// What the server wants an account called at the stores.
@@ -51,16 +64,15 @@ impl Server {
         Ok(token)
     }
 
-    /// What an account has, from the database.
-    pub(super) async fn read(&self, account: &str) -> anyhow::Result<Told> {
+    /// What an account has: from the database, and as its devices were told.
+    pub(super) async fn read(&self, account: &str) -> anyhow::Result<Reading> {
         let snapshot = self.snapshot(account).await?;
-        let mut told = Told::default();
-        for entitlement in &snapshot.entitlements {
-            let access = access(entitlement)
-                .with_context(|| format!("{account:?} was told of {:?}", entitlement.id))?;
-            told.entitlements.insert(entitlement.id.clone(), access);
+        let mut devices = Vec::new();
+        for device in self.devices.get(account).into_iter().flatten() {
+            devices.push(told(&device.last_told(snapshot.revision).await?)?);
         }
-        Ok(told)
+        let asked = told(&snapshot).with_context(|| format!("{account:?} was told"))?;
+        Ok(Reading { asked, devices })
     }
 
     /// Binds a purchase as the account's app would.
@@ -99,6 +111,15 @@ impl Server {
         let snapshot = answer.into_inner().snapshot;
         snapshot.with_context(|| format!("{account:?} was told nothing"))
     }
+}
+
+fn told(snapshot: &EntitlementSnapshot) -> anyhow::Result<Told> {
+    let mut told = Told::default();
+    for entitlement in &snapshot.entitlements {
+        let access = access(entitlement).with_context(|| format!("of {:?}", entitlement.id))?;
+        told.entitlements.insert(entitlement.id.clone(), access);
+    }
+    Ok(told)
 }
 
 fn wire(proof: Proof) -> purchase_proof::Proof {

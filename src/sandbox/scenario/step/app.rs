@@ -1,0 +1,69 @@
+//! What the app does, and what its accounts must have.
+
+use serde::Deserialize;
+
+use super::super::expect::Expectations;
+use super::super::time::Length;
+
+/// The app hands a purchase to the server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// The purchase.
+    pub bind: String,
+    /// The account that is signed in, if not the customer's own.
+    pub account: Option<String>,
+    /// App Store: the bare transaction id instead of the signed transaction.
+    #[serde(default)]
+    pub bare_id: bool,
+    /// What the server is to answer.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// The reason with which the server is to refuse; what it answers then has no outcome.
+    pub refused: Option<String>,
+}
+
+/// What a server answers to a bind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The purchase is the account's, newly or already.
+    #[default]
+    Yours,
+    /// Newly.
+    Bound,
+    /// It was before.
+    AlreadyYours,
+    /// It will be once it is paid.
+    Pending,
+    /// It is, and gives nothing now.
+    WithoutAccess,
+}
+
+/// Somebody restores purchases: the app hands over everything that the store customer has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The store customer of the device.
+    pub restore: String,
+    /// The account that is signed in, if not the customer's own.
+    pub account: Option<String>,
+    /// What the server is to answer to each.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// The reason with which the server is to refuse each.
+    pub refused: Option<String>,
+}
+
+/// What every account must have now.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// By account; who is not named must have nothing.
+    pub expect: Expectations,
+    /// Why the server cannot know the truth at this moment; the run fails if it does.
+    pub behind: Option<String>,
+    /// Machine time that the server may take, where it waits by the machine's clock: before it
+    /// asks a store again that did not answer, for instance.
+    pub within: Option<Length>,
+}
