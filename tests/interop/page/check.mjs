@@ -1,5 +1,8 @@
 // Drives the simulator's page in a real browser, as a person would, and looks at what it shows.
-// Started by `run`, which says what it needs.
+//
+//   npm ci && SANDBOX_URL=http://127.0.0.1:8090 node check.mjs
+//   CHROMIUM     the browser; /usr/bin/chromium if absent
+//   SCREENSHOTS  a directory for screenshots; none are taken if absent
 //
 // The simulator must stand at a stopped clock or be free to be stopped, and sell a monthly
 // subscription at the App Store. Its App Store webhook is pointed at a receiver of this script.
