@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import selfcheck
 from .apple import endpoints as apple_endpoints
 from .apple import scenes as apple_scenes
 from .apple.verifier import CLIENT as APPLE
@@ -48,6 +49,7 @@ IN_SANDBOX = {
     apple_scenes.family,
     apple_scenes.one_time,
     apple_scenes.refund_consultation,
+    apple_scenes.refused_delivery,
     google_scenes.cancels_and_restores,
     google_scenes.one_time,
     google_scenes.pending,
@@ -59,18 +61,18 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="interop", description=__doc__)
     arguments.add_argument("directories", nargs="+", type=Path, help="directories of running simulators")
     arguments.add_argument("--node", type=Path, help="directory with the Node packages; without it Node checks nothing")
-    arguments.add_argument("--page", type=Path, help="directory with the page check and its packages")
     arguments.add_argument("--scenes", help="play only scenes whose name contains this (for working on one)")
     options = arguments.parse_args()
     report = Report()
+    selfcheck.check(report)
     for directory in options.directories:
         world = World(directory, report)
         try:
             check(world, options)
         finally:
             world.receiver.stop()
-    if options.page and not options.scenes:
-        check_page(options.directories[-1], options.page, report)
+    if not options.scenes:
+        check_page(options.directories[-1], report)
     if not options.scenes:
         row = report.row("driver", "clients that took part")
         for client in CLIENTS:
@@ -172,12 +174,11 @@ def check_node(world: World, node: Path, *, whole: bool) -> None:
         world.report.add(json.loads(done.stdout))
 
 
-def check_page(directory: Path, page: Path, report: Report) -> None:
+def check_page(directory: Path, report: Report) -> None:
     """Drives the simulator's page in a browser; that script counts for itself."""
     control = Control(directory)
     done = subprocess.run(
-        ["node", "check.mjs"],
-        cwd=page,
+        [str(HERE / "page" / "run")],
         capture_output=True,
         text=True,
         timeout=180,

@@ -253,6 +253,12 @@ def _notifications(world: World, subject: dict[str, Any]) -> None:
     row.equal(originals, customers, "chains after filtering by a customer's transaction")
     failures = NotificationHistoryRequest(startDate=span.startDate, endDate=span.endDate, onlyFailures=True)
     row.equal(world.apple.notifications(failures), [], "failures where all were delivered")
+    world.receiver.answers[APPLE_PATH] = [500]
+    token = world.apple.client.request_test_notification().testNotificationToken
+    _patiently(lambda: world.apple.client.get_test_notification_status(token))
+    failures.endDate = now + DAY
+    failed = [world.verifier.notification(item.signedPayload).rawNotificationType for item in world.apple.notifications(failures)]
+    row.equal(failed, ["TEST"], "failures where a test was refused")
 
     def ask(**fields: Any) -> Any:
         body = {"startDate": span.startDate, "endDate": span.endDate, **fields}
@@ -283,6 +289,16 @@ def _notifications(world: World, subject: dict[str, Any]) -> None:
         ),
     ):
         _error(world, f"notifications: {what}", call, code)
+
+
+def _patiently(ask: Any) -> Any:
+    """Asks again for a while: the notification may be on its way."""
+    for _ in range(30):
+        try:
+            return ask()
+        except APIException:
+            time.sleep(0.1)
+    return ask()
 
 
 def _extensions(world: World, subject: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from appstoreserverlibrary.models.RefundPreference import RefundPreference
 from appstoreserverlibrary.models.UpdateAppAccountTokenRequest import UpdateAppAccountTokenRequest
 
 from ..scenes import Scene, days
-from ..world import World
+from ..world import APPLE_PATH, World
 from .verifier import CLIENT
 
 MONTH = days(31)
@@ -432,6 +432,22 @@ def app_level(world: World) -> Scene:
     row.equal([attempt.rawSendAttemptResult for attempt in answer.sendAttempts], ["SUCCESS"], "attempts of the test")
 
 
+def refused_delivery(world: World) -> Scene:
+    """The server fails twice: production tries again by the schedule, the sandbox never does."""
+    yield days(350 if world.control.production else 60)
+    world.receiver.answers[APPLE_PATH] = [500, 503]
+    token = world.apple.client.request_test_notification().testNotificationToken
+    yield days(5)
+    answer = world.apple.client.get_test_notification_status(token)
+    row = world.report.row(CLIENT, "attempts of a refused notification")
+    results = [attempt.rawSendAttemptResult for attempt in answer.sendAttempts]
+    failed = "UNSUCCESSFUL_HTTP_RESPONSE_CODE"
+    row.equal(results, [failed, failed, "SUCCESS"] if world.control.production else [failed], "results")
+    dates = [attempt.attemptDate for attempt in answer.sendAttempts]
+    waits = [round((later - earlier) / 3_600_000, 1) for earlier, later in zip(dates, dates[1:], strict=False)]
+    row.equal(waits, [1.0, 12.0] if world.control.production else [], "hours between attempts")
+
+
 SCENES = [
     happy_year,
     weekly_reader,
@@ -452,4 +468,5 @@ SCENES = [
     withdrawn,
     commitment,
     app_level,
+    refused_delivery,
 ]
