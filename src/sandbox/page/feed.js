@@ -2,7 +2,8 @@
 
 import { get, part, post } from "./api.js";
 import { attempt, byId, fill, h, say, toast } from "./dom.js";
-import { moment, sentence, sourceName, SOURCES } from "./format.js";
+import { now } from "./clock.js";
+import { clockTime, moment, sentence, sourceName, SOURCES } from "./format.js";
 import { openNotification } from "./notification.js";
 
 const SHOWN_MAX = 300;
@@ -103,14 +104,14 @@ function row(one) {
   h("span", { class: "message-top" },
     h("span", { class: `badge ${one.source}` }, sourceName(one.source)),
     h("span", { class: "dim" }, one.customer ?? ""),
-    h("time", { class: "dim", datetime: one.created_at }, moment(one.created_at))),
+    h("time", { class: "dim", datetime: one.created_at, title: `${clockTime(one.created_at)} UTC` }, moment(one.created_at, now()))),
   h("span", { class: "message-type" }, one.notification_type, one.subtype && h("span", { class: "subtype" }, ` ${one.subtype}`)),
   h("span", { class: "message-end" },
     h("span", { class: `state ${one.state}` }, stateName(one.state)),
     last && h("span", { class: "attempt" }, outcome(last)),
     count > 1 && h("span", { class: "dim" }, `${count} attempts`),
     one.sins?.length > 0 && h("span", { class: "sinned" }, one.sins.map((sin) => sentence(sin.sin).toLowerCase()).join(", ")),
-    one.state === "pending" && one.next_attempt_at && count > 0 && h("span", { class: "dim" }, `again ${moment(one.next_attempt_at)}`))));
+    one.state === "pending" && one.next_attempt_at && count > 0 && h("span", { class: "dim" }, `again ${moment(one.next_attempt_at, now())}`))));
 }
 
 function drawHead() {

@@ -9,10 +9,19 @@ const momentFormat = new Intl.DateTimeFormat("en-GB", {
   timeZone: "UTC", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
 });
 
+const longMomentFormat = new Intl.DateTimeFormat("en-GB", {
+  timeZone: "UTC", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+
 const valid = (at) => Math.abs(+new Date(at)) < 8e15;
 export const clockTime = (at) => (valid(at) ? clockFormat.format(new Date(at)) : "the end of time");
 export const day = (at) => (valid(at) ? dayFormat.format(new Date(at)) : "never");
-export const moment = (at) => (valid(at) ? momentFormat.format(new Date(at)) : "never");
+/** With the year only where it is not that of `now`. */
+export function moment(at, now = at) {
+  if (!valid(at)) return "never";
+  const other = new Date(at).getUTCFullYear() !== new Date(now).getUTCFullYear();
+  return (other ? longMomentFormat : momentFormat).format(new Date(at));
+}
 
 const UNITS = [
   ["year", 365.25 * 86400], ["month", 30.44 * 86400], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1],

@@ -13,6 +13,8 @@ let customer = null;
 let products = null;
 let changed = () => {};
 
+const ENDED = ["expired", "revoked"];
+
 export const setProducts = (sold) => { products = sold; };
 
 export async function select(next) {
@@ -47,10 +49,12 @@ function grouped(list) {
       known.lines.push(truth);
       known.entitled ||= truth.entitled;
     } else {
-      found.set(key, { ...truth, transactions: truth.transactions ?? [], ahead: truth.ahead ?? [], members: truth.members ?? [], lines: [truth] });
+      // What was arranged for an ended purchase does not come any more; money may still go back.
+      const ahead = truth.ahead.filter((one) => !ENDED.includes(truth.state) || ["refund_request", "charge_back"].includes(one.what));
+      found.set(key, { ...truth, ahead, lines: [truth] });
     }
   }
-  const order = (one) => (one.entitled ? (one.subscription ? 0 : 0.5) : ["expired", "revoked"].includes(one.state) ? 2 : 1);
+  const order = (one) => (one.entitled ? (one.subscription ? 0 : 0.5) : ENDED.includes(one.state) ? 2 : 1);
   return [...found.values()].sort((a, b) => order(a) - order(b) || String(b.transactions.at(-1)?.at ?? "").localeCompare(String(a.transactions.at(-1)?.at ?? "")));
 }
 
@@ -142,8 +146,8 @@ function transactions(purchase) {
       h("tbody", {}, [...purchase.transactions].reverse().map((one) => h("tr", {},
         h("td", { class: "mono" }, one.id),
         h("td", {}, one.product_id),
-        h("td", {}, moment(one.at)),
-        h("td", {}, one.until ? moment(one.until) : "—"),
+        h("td", {}, moment(one.at, now())),
+        h("td", {}, one.until ? moment(one.until, now()) : "—"),
         h("td", { class: "number" }, price(one.price_micros, 1000000, one.currency)),
         h("td", {}, one.refunded_at ? h("span", { class: "bad" }, "refunded") : one.note ?? "")))))));
 }
@@ -167,7 +171,7 @@ function copyButtons(purchase) {
 function card(purchase) {
   const error = h("p", { class: "error", role: "alert", hidden: true });
   const actions = actionsOf(purchase, products);
-  const over = ["expired", "revoked"].includes(purchase.state);
+  const over = ENDED.includes(purchase.state);
   const change = purchase.subscription && h("button", {
     type: "button", onclick: () => openBuy(over ? { store: purchase.store } : { store: purchase.store, id: purchase.id, product_id: purchase.product_id, base_plan_id: purchase.base_plan_id }),
   }, over ? "Buy again…" : "Change plan…");
