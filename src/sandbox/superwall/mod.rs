@@ -52,12 +52,11 @@ impl Turn<'_> {
     }
 
     fn superwall_tell(&mut self, event: &Event) {
-        let last = self.world.outbox.all().next_back();
         let context = Context {
             setup: self.setup,
             known: &self.world.superwall,
             now: self.world.shown(Source::Superwall, self.now),
-            number: last.map_or(0, |notification| notification.number + 1),
+            number: self.world.outbox.next_number(),
         };
         let message = context.message(event);
         self.send(Notification::new(NotificationRecord {
