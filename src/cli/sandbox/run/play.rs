@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use chrono::TimeDelta;
 
 use super::server::Server;
 use crate::sandbox::Sandbox;
@@ -13,6 +14,11 @@ use crate::sandbox::scenario::{
 
 /// Pause between two looks at a server that is not as expected yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How far the server's clock may be from the stores'.
+const DRIFT_MAX: TimeDelta = TimeDelta::minutes(5);
+/// How long a server may take to follow the stores' clock.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A scenario that was played to its end.
 #[derive(Debug)]
@@ -53,6 +59,7 @@ impl Play<'_> {
     /// Plays everything.
     pub(super) async fn run(self) -> anyhow::Result<Played> {
         let begun = Instant::now();
+        self.agree_on_time().await?;
         let mut player = Player::new(self.scenario, self.sandbox.clone())?;
         for account in &self.scenario.accounts {
             player.set_store_token(account, &self.server.store_token(account).await?);
@@ -75,6 +82,27 @@ impl Play<'_> {
             notifications: self.sandbox.notifications().len(),
             took: begun.elapsed(),
         })
+    }
+
+    /// A server that lives in another year would judge every period wrongly.
+    async fn agree_on_time(&self) -> anyhow::Result<()> {
+        let Some(account) = self.scenario.accounts.first() else {
+            bail!("nobody takes part");
+        };
+        let deadline = Instant::now() + FOLLOW_PATIENCE;
+        loop {
+            let (stores, server) = (self.sandbox.now(), self.server.now(account).await?);
+            if (server - stores).abs() <= DRIFT_MAX {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "the server's clock shows {server}, the stores' {stores}: start the server \
+                     anew, following the stores' clock (clock.follow); a clock does not go back"
+                );
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn step(

@@ -13,7 +13,8 @@ use crate::cli::client::Client;
 use crate::proto::consistency::Requirement;
 use crate::proto::{
     self, AccessReason, AppStoreProof, BindOutcome, Consistency, EntitlementSnapshot,
-    GetEntitlementsRequest, GooglePlayProof, InactiveReason, app_store_proof, purchase_proof,
+    GetEntitlementsRequest, GetEntitlementsResponse, GooglePlayProof, InactiveReason,
+    app_store_proof, purchase_proof,
 };
 use crate::sandbox::scenario::{Access, Answer, Moment, Proof, Scenario, Status, Told};
 use crate::sandbox::{IdentityToken, Sandbox};
@@ -52,6 +53,14 @@ impl Server {
             clients.insert(account.clone(), client);
         }
         Ok(Self { clients, devices })
+    }
+
+    /// What the server's clock shows, as its answers to an account say.
+    pub(super) async fn now(&self, account: &str) -> anyhow::Result<DateTime<Utc>> {
+        let as_of = self.answer(account).await?.as_of;
+        as_of
+            .and_then(|at| DateTime::from_timestamp(at.seconds, 0))
+            .context("the server does not say what time it is")
     }
 
     /// What the server wants an account called at the stores.
@@ -98,6 +107,11 @@ impl Server {
     }
 
     async fn snapshot(&self, account: &str) -> anyhow::Result<EntitlementSnapshot> {
+        let snapshot = self.answer(account).await?.snapshot;
+        snapshot.with_context(|| format!("{account:?} was told nothing"))
+    }
+
+    async fn answer(&self, account: &str) -> anyhow::Result<GetEntitlementsResponse> {
         let request = GetEntitlementsRequest {
             consistency: Some(Consistency {
                 requirement: Some(Requirement::FullyConsistent(true)),
@@ -108,8 +122,7 @@ impl Server {
         let answer = answer
             .map_err(|status| anyhow!("{}: {}", reason(&status), status.message()))
             .with_context(|| format!("{account:?} could not be read"))?;
-        let snapshot = answer.into_inner().snapshot;
-        snapshot.with_context(|| format!("{account:?} was told nothing"))
+        Ok(answer.into_inner())
     }
 }
 
