@@ -61,6 +61,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="interop", description=__doc__)
     arguments.add_argument("directories", nargs="+", type=Path, help="directories of running simulators")
     arguments.add_argument("--node", type=Path, help="directory with the Node packages; without it Node checks nothing")
+    arguments.add_argument("--page", type=Path, help="directory with the page's check and its packages")
     arguments.add_argument("--scenes", help="play only scenes whose name contains this (for working on one)")
     options = arguments.parse_args()
     report = Report()
@@ -71,8 +72,8 @@ def main() -> int:
             check(world, options)
         finally:
             world.receiver.stop()
-    if not options.scenes:
-        check_page(options.directories[-1], report)
+    if options.page and not options.scenes:
+        check_page(options.directories[-1], options.page, report)
     if not options.scenes:
         row = report.row("driver", "clients that took part")
         for client in CLIENTS:
@@ -105,6 +106,8 @@ def check(world: World, options: argparse.Namespace) -> None:
     parts.append(lambda: check_superwall(world, whole=whole))
     if whole:
         parts[:0] = [lambda: apple_endpoints.check(world), lambda: google_endpoints.check(world)]
+    elif not options.scenes:
+        parts[:0] = [lambda: apple_endpoints.check_sandbox_limit(world)]
     row = report.row("driver", "checks came to their ends")
     for part in parts:
         with row.case(world.name):
@@ -113,6 +116,7 @@ def check(world: World, options: argparse.Namespace) -> None:
 
 def check_apple(world: World, options: argparse.Namespace, *, whole: bool) -> None:
     world.verifier.check_ocsp()
+    world.verifier.check_responders(world.control)
     world.verifier.check_forgeries()
     seen = world.verifier.seen
     if whole:
@@ -174,11 +178,12 @@ def check_node(world: World, node: Path, *, whole: bool) -> None:
         world.report.add(json.loads(done.stdout))
 
 
-def check_page(directory: Path, report: Report) -> None:
+def check_page(directory: Path, page: Path, report: Report) -> None:
     """Drives the simulator's page in a browser; that script counts for itself."""
     control = Control(directory)
     done = subprocess.run(
-        [str(HERE / "page" / "run")],
+        ["node", "check.mjs"],
+        cwd=page,
         capture_output=True,
         text=True,
         timeout=180,

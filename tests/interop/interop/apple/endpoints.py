@@ -424,6 +424,26 @@ def _limits(world: World, subject: dict[str, Any]) -> None:
     world.apple.transaction(transaction)
 
 
+def check_sandbox_limit(world: World) -> None:
+    """One call a second for the test's status, counted over an hour; the sandbox has a tenth."""
+    row = world.report.row(CLIENT, "rate limits")
+    client = world.apple.client
+    refused = []
+    world.control.post("rate-limits", {"enforced": True})
+    try:
+        for number in range(363):
+            try:
+                client.get_test_notification_status(f"{uuid.uuid4()}_1")
+            except APIException as error:
+                if error.raw_api_error == 4290000:
+                    refused.append(number)
+        row.equal(refused, [360, 361, 362], "calls that were refused")
+        wait = int(client.last.headers["retry-after"]) / 1000 - time.time()
+        row.check(3000 < wait <= 3600, f"Retry-After {wait:.1f} s ahead")
+    finally:
+        world.control.post("rate-limits", {"enforced": False})
+
+
 PARTS = (
     _credentials,
     _transactions,

@@ -16,6 +16,7 @@ from appstoreserverlibrary.models.JWSTransactionDecodedPayload import JWSTransac
 from appstoreserverlibrary.models.ResponseBodyV2DecodedPayload import ResponseBodyV2DecodedPayload
 from appstoreserverlibrary.signed_data_verifier import SignedDataVerifier, VerificationException, VerificationStatus
 
+from ..control import Control
 from ..report import Report
 from . import strict
 
@@ -116,6 +117,29 @@ class Verifier:
             with row.case("transaction with an empty cache"):
                 _verify(self.verifier(), "transaction", jws)
             row.equal(self.ocsp_calls - before, 2, "calls of the responder for one verification")
+
+    def check_responders(self, control: Control) -> None:
+        """A revoked leaf and a responder out of order are told apart from each other, and end by themselves."""
+        row = self.report.row(CLIENT, "OCSP answers that are not good refused")
+        jws = next(iter(self.documents["transaction"]))
+        status = VerificationStatus
+        for answer, expected in (
+            ("revoked", status.VERIFICATION_FAILURE),
+            ("unknown", status.VERIFICATION_FAILURE),
+            ("try_later", status.VERIFICATION_FAILURE),
+            ("down", status.RETRYABLE_VERIFICATION_FAILURE),
+        ):
+            control.post("ocsp", {"answer": answer})
+            try:
+                _verify(self.verifier(), "transaction", jws)
+            except VerificationException as error:
+                row.equal(error.status.name, expected.name, answer)
+            else:
+                row.check(False, f"{answer}: accepted")
+            finally:
+                control.post("ocsp", {"answer": "good"})
+        with row.case("good again"):
+            _verify(self.verifier(), "transaction", jws)
 
     def check_forgeries(self) -> None:
         """What was tampered with is refused, and for the reason that the library documents."""
