@@ -70,6 +70,12 @@ impl ServerProcess {
             .context("this server takes no notifications")
     }
 
+    pub(crate) fn admin(&self) -> anyhow::Result<&str> {
+        self.addresses["admin"]
+            .as_str()
+            .context("this server has no operators' listener")
+    }
+
     /// Ends it in good order.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.child.stdin.take());

@@ -18,6 +18,7 @@ mod servers;
 mod stats;
 mod users;
 mod world;
+mod year;
 
 use std::path::PathBuf;
 
@@ -46,7 +47,9 @@ enum Command {
     Reads(reads::ReadsArgs),
     /// From a store's change to the device, with many streams open
     Fanout(fanout::FanoutArgs),
-    /// Both, with their defaults
+    /// A simulated year of many subscribers under the network's sins, compared with the truth
+    Year(year::YearArgs),
+    /// Reads and fan-out, with their defaults
     All,
     #[command(hide = true)]
     ServerOurs(servers::OursArgs),
@@ -98,6 +101,10 @@ async fn run(command: Command) -> anyhow::Result<Option<Value>> {
         Command::Fanout(args) => {
             introduce(&mut figures)?;
             figures.insert("fanout".into(), fanout::run(&args).await?);
+        }
+        Command::Year(args) => {
+            introduce(&mut figures)?;
+            figures.insert("year".into(), year::run(&args).await?);
         }
         Command::All => {
             introduce(&mut figures)?;

@@ -31,6 +31,9 @@ pub(crate) struct OursArgs {
     config: PathBuf,
     #[arg(long, value_enum)]
     roles: Part,
+    /// Follow the clock that the configuration names
+    #[arg(long)]
+    follow: bool,
 }
 
 /// Which part of the server a process plays.
@@ -68,11 +71,16 @@ impl Part {
     }
 }
 
-/// The server as `entitled start` runs it, on the machine's clock.
+/// The server as `entitled start` runs it.
 pub(crate) async fn ours(args: OursArgs) -> anyhow::Result<()> {
     let config = Config::load(Some(&args.config)).map_err(anyhow::Error::msg)?;
-    let app = App::start(config, args.roles.roles(), Some(Clock::System)).await?;
-    announce(&json!({ "grpc": app.grpc_url(), "webhooks": app.webhooks_url() }));
+    let clock = (!args.follow).then_some(Clock::System);
+    let app = App::start(config, args.roles.roles(), clock).await?;
+    announce(&json!({
+        "grpc": app.grpc_url(),
+        "webhooks": app.webhooks_url(),
+        "admin": app.admin_url(),
+    }));
     input_ends().await;
     app.stop().await;
     Ok(())

@@ -31,7 +31,12 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// The example app on the machine's clock, as in production.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut StackOptions)) -> anyhow::Result<Self> {
         let pinning = Pinning::detect();
         pinning.unpin()?;
         let cluster = Cluster::start(DataDir::Ephemeral).await?;
@@ -40,11 +45,11 @@ impl World {
         pinning.pin_load()?;
         let dir = std::env::temp_dir().join(format!("entitled-bench-{}", std::process::id()));
         let dir = TempDir(dir);
-        // Stores and servers read the machine's clock, as they would in production.
-        let options = StackOptions {
+        let mut options = StackOptions {
             roles: NO_ROLES,
             ..StackOptions::new(dir.0.clone(), cluster.url(DATABASE), Utc::now())
         };
+        change(&mut options);
         let stack = Stack::start(options).await?;
         // The stores must not wait for the server between two changes.
         stack
@@ -58,8 +63,17 @@ impl World {
         })
     }
 
-    /// A server process with these roles.
+    /// A server process with these roles, on the machine's clock.
     pub(crate) async fn serve(&self, part: Part) -> anyhow::Result<ServerProcess> {
+        self.spawn(part, &[]).await
+    }
+
+    /// A server process with these roles, on the stores' clock.
+    pub(crate) async fn follow(&self, part: Part) -> anyhow::Result<ServerProcess> {
+        self.spawn(part, &["--follow"]).await
+    }
+
+    async fn spawn(&self, part: Part, more: &[&str]) -> anyhow::Result<ServerProcess> {
         let config = self
             .stack
             .address
@@ -67,13 +81,14 @@ impl World {
             .to_str()
             .context("a readable path")?
             .to_owned();
-        let arguments = [
+        let mut arguments: Vec<String> = vec![
             "server-ours".into(),
             "--roles".into(),
             part.name(),
             "--config".into(),
             config,
         ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         ServerProcess::spawn(self.pinning, &arguments).await
     }
 
