@@ -12,6 +12,7 @@ mod google_api;
 mod google_play;
 mod ocsp;
 mod persistence;
+mod rules;
 mod sins;
 mod superwall;
 mod walk;
