@@ -112,7 +112,7 @@ impl Profile {
         name.push(DnType::CountryName, "US");
         let mut params = CertificateParams::default();
         params.distinguished_name = name;
-        params.is_ca = self.ca.clone();
+        params.is_ca = self.ca;
         params.not_before = date_time_ymd(self.years.0, 1, 1);
         params.not_after = date_time_ymd(self.years.1, 1, 1);
         params.key_usages = self.usages.clone();

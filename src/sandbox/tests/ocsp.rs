@@ -37,10 +37,10 @@ fn ocsp_url(der: &[u8]) -> String {
         .get::<AuthorityInfoAccessSyntax>()
         .unwrap()
         .unwrap();
-    match &access.0[0].access_location {
-        GeneralName::UniformResourceIdentifier(url) => url.to_string(),
-        other => panic!("{other:?}"),
-    }
+    let GeneralName::UniformResourceIdentifier(url) = &access.0[0].access_location else {
+        panic!("no URL")
+    };
+    url.to_string()
 }
 
 fn request(algorithm: &str, certificate: &[u8], issuer: &[u8]) -> Vec<u8> {
@@ -88,10 +88,10 @@ fn judge(body: &[u8], issuer: &[u8]) -> Result<CertStatus, OcspResponseStatus> {
     let key = &delegate.tbs_certificate.subject_public_key_info;
     let key = key.subject_public_key.raw_bytes();
     let hash = digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, key);
-    match &basic.tbs_response_data.responder_id {
-        ResponderId::ByKey(named) => assert_eq!(named.as_bytes(), hash.as_ref()),
-        other => panic!("{other:?}"),
-    }
+    let ResponderId::ByKey(named) = &basic.tbs_response_data.responder_id else {
+        panic!("named otherwise")
+    };
+    assert_eq!(named.as_bytes(), hash.as_ref());
     let delegate = CertificateDer::from(delegate.to_der().unwrap());
     let issuer = CertificateDer::from(issuer);
     let anchors = [anchor_from_trusted_cert(&issuer).unwrap()];

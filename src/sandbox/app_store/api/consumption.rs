@@ -130,12 +130,12 @@ fn check_version_1(answer: &Value, kind: ProductType) -> Result<(), AppleError> 
         ("playTime", 7, INVALID_PLAY_TIME),
         ("userStatus", 4, INVALID_USER_STATUS),
     ] {
-        if !answer[field].as_u64().is_some_and(|value| value <= most) {
+        if answer[field].as_u64().is_none_or(|value| value > most) {
             return Err(error);
         }
     }
     let preference = &answer["refundPreference"];
-    if !preference.is_null() && !preference.as_u64().is_some_and(|value| value <= 3) {
+    if !preference.is_null() && preference.as_u64().is_none_or(|value| value > 3) {
         return Err(INVALID_REFUND_PREFERENCE);
     }
     let token = answer["appAccountToken"].as_str();

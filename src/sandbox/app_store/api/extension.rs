@@ -67,7 +67,9 @@ impl Wish {
             Value::Null => return Ok(Vec::new()),
             Value::Array(codes) if codes.is_empty() => return Err(NO_STOREFRONTS),
             Value::Array(codes) => codes,
-            _ => return Err(INVALID_STOREFRONT),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                return Err(INVALID_STOREFRONT);
+            }
         };
         let is_code = |code: &&str| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase());
         codes

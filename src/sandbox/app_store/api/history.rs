@@ -81,7 +81,7 @@ async fn history(
         }
         let signer = Signer::new(&inner, world, now);
         let page = found.iter().take(PAGE);
-        let last = page.clone().last().map(|(position, _, _)| *position);
+        let last = page.clone().next_back().map(|(position, _, _)| *position);
         let signed = page
             .map(|(_, chain, t)| signer.transaction(chain, t))
             .collect::<Result<Vec<_>, _>>()?;

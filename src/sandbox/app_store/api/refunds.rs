@@ -43,7 +43,11 @@ pub(super) async fn all(
         found.retain(|(place, _, _)| after.is_none_or(|after| *place > after));
         let signer = Signer::new(&inner, world, now);
         let page = found.iter().take(PAGE);
-        let last = page.clone().last().map(|(place, _, _)| *place).or(after);
+        let last = page
+            .clone()
+            .next_back()
+            .map(|(place, _, _)| *place)
+            .or(after);
         let signed = page
             .map(|(_, chain, t)| signer.transaction(chain, t))
             .collect::<Result<Vec<_>, _>>()?;

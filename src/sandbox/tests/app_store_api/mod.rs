@@ -66,10 +66,10 @@ impl Rig {
             original_transaction_id: purchase.original_transaction_id.clone(),
             member: "bob".to_owned(),
         });
-        match shared.await {
-            Outcome::AppStore(purchase) => purchase,
-            other => panic!("{other:?}"),
-        }
+        let Outcome::AppStore(purchase) = shared.await else {
+            panic!("not shared")
+        };
+        purchase
     }
 
     /// The id of a customer's app transaction.
