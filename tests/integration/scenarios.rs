@@ -31,11 +31,13 @@ shipped! {
     happy_year => "happy-year",
     hold_and_pause => "hold-and-pause",
     lost_messages => "lost-messages",
+    offers_and_win_back => "offers-and-win-back",
     one_account_two_stores => "one-account-two-stores",
     out_of_app_resubscribe => "out-of-app-resubscribe",
     plan_changes => "plan-changes",
     prepaid_top_up => "prepaid-top-up",
     price_increase_refused => "price-increase-refused",
+    product_withdrawn => "product-withdrawn",
     refund_reversed => "refund-reversed",
     sandbox_without_identity => "sandbox-without-identity",
     shared_device_restore => "shared-device-restore",
@@ -44,6 +46,7 @@ shipped! {
     trial_converts => "trial-converts",
     trial_does_not_convert => "trial-does-not-convert",
     upgrade_then_refund => "upgrade-then-refund",
+    year_paid_monthly => "year-paid-monthly",
 }
 
 #[test]

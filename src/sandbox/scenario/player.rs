@@ -148,7 +148,9 @@ impl<'a> Player<'a> {
         let bought = self.bought(&bind.bind)?;
         let proof = match bought.store {
             Store::AppStore if bind.bare_id => Proof::TransactionId(bought.charge.clone()),
-            store => self.possession(store, &bought.id, &bought.charge)?,
+            Store::AppStore | Store::GooglePlay => {
+                self.possession(bought.store, &bought.id, &bought.charge)?
+            }
         };
         Ok((bought.store, bought.id.clone(), proof))
     }
