@@ -142,7 +142,9 @@ def check_pushes(world: World, *, whole: bool) -> None:
 
 def check_superwall(world: World, *, whole: bool) -> None:
     deliveries = world.receiver.at(SUPERWALL_PATH)
-    superwall = SuperwallCheck(world.manifest["superwall"]["secret"], world.report, legacy=world.manifest["superwall"]["version"] == 1)
+    superwall = SuperwallCheck(
+        world.manifest["superwall"]["secret"], world.report, legacy=world.manifest["superwall"]["version"] == 1
+    )
     superwall.check(deliveries)
     superwall.check_forgeries(deliveries)
     if whole:

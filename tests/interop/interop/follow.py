@@ -34,7 +34,9 @@ class Follower:
         for kind, token in sorted(google):
             with row.case(f"{kind} after a notification"):
                 try:
-                    self.world.google.subscription(token) if kind == "subscription" else self.world.google.product(token)
+                    self.world.google.subscription(token) if kind == "subscription" else self.world.google.product(
+                        token
+                    )
                 except HttpError as error:
                     # Long expired: what a late notification of an old purchase finds.
                     if error.status_code != 410:

@@ -39,7 +39,7 @@ class Row:
         """Counts a block that must not raise."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001: whatever a client raises is the finding
+        except Exception as error:  # noqa: BLE001 - whatever a client raises is the finding
             self.failures.append(f"{what}: {error!r}"[:600])
         else:
             self.passed += 1

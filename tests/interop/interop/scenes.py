@@ -22,7 +22,11 @@ def days(count: float) -> datetime.timedelta:
 
 
 def play(
-    world: World, scenes: list[Callable[[World], Scene]], row: Row, until: datetime.timedelta, settle: Callable[[], None]
+    world: World,
+    scenes: list[Callable[[World], Scene]],
+    row: Row,
+    until: datetime.timedelta,
+    settle: Callable[[], None],
 ) -> None:
     """Plays all scenes to their ends and the clock to `until` after the start; `settle` comes after every step."""
     control = world.control
@@ -40,7 +44,7 @@ def play(
             pause = next(scene)
         except StopIteration:
             row.check(True, "")
-        except Exception as error:  # noqa: BLE001: one broken story must not hide the others
+        except Exception as error:  # noqa: BLE001 - one broken story must not hide the others
             row.check(False, f"{name} on {now:%F}, line {_line(error)}: {error!r}"[:600])
         else:
             heapq.heappush(waiting, (now + pause, next(order), name, scene))

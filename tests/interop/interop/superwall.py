@@ -86,14 +86,21 @@ def problems(event: dict[str, Any], *, legacy: bool) -> list[str]:
     found = []
     if event.get("object") != "event":
         found.append(f"object {event.get('object')!r}")
-    found.extend(f"{name} {event.get(name)!r}" for name in ("projectId", "applicationId", "timestamp") if type(event.get(name)) is not int)
+    found.extend(
+        f"{name} {event.get(name)!r}"
+        for name in ("projectId", "applicationId", "timestamp")
+        if type(event.get(name)) is not int
+    )
     data = event.get("data")
     if not isinstance(data, dict):
         return [*found, "no data"]
     if event.get("type") != data.get("name"):
         found.append(f"type {event.get('type')!r} is not name {data.get('name')!r}")
     if legacy:
-        found.extend(f"{name} is unknown" for name in set(event) - {"object", "type", "projectId", "applicationId", "timestamp", "data"})
+        found.extend(
+            f"{name} is unknown"
+            for name in set(event) - {"object", "type", "projectId", "applicationId", "timestamp", "data"}
+        )
         found.extend(f"data.{name} is unknown" for name in set(data) - set(DATA))
     for name, (types, always) in DATA.items():
         if name in data:
@@ -148,18 +155,22 @@ class SuperwallCheck:
                 ("from the future", delivery.body, self._signed_at(delivery, time.time() + TOLERANCE + 60)),
                 ("no signature", delivery.body, {**delivery.headers, "svix-signature": "v1,"}),
             ):
-                with self.report.row(SVIX, "tampered, old and foreign ones refused").refused(what, svix.WebhookVerificationError):
+                with self.report.row(SVIX, "tampered, old and foreign ones refused").refused(
+                    what, svix.WebhookVerificationError
+                ):
                     self.svix.verify(body, headers)
                 with self.report.row(STANDARD, "tampered, old and foreign ones refused").refused(
                     what, standardwebhooks.WebhookVerificationError
                 ):
                     self.standard.verify(body, _standard(headers))
-            with self.report.row(SVIX, "tampered, old and foreign ones refused").refused("another secret", svix.WebhookVerificationError):
+            with self.report.row(SVIX, "tampered, old and foreign ones refused").refused(
+                "another secret", svix.WebhookVerificationError
+            ):
                 self.stranger.verify(delivery.body, delivery.headers)
 
     def _signed_at(self, delivery: Delivery, seconds: float) -> dict[str, str]:
         """The same delivery with a good signature of another time."""
-        moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.timezone.utc)
+        moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
         signature = self.svix.sign(delivery.headers["svix-id"], moment, delivery.body.decode())
         return {**delivery.headers, "svix-timestamp": str(int(seconds)), "svix-signature": signature}
 

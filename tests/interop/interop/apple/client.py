@@ -40,7 +40,7 @@ class StrictClient(AppStoreServerAPIClient):
         self.endpoints: Counter[str] = Counter()
         self.last: requests.Response | None = None
 
-    def _execute_request(self, method, url, params, headers, json, data):  # noqa: ANN001, ANN202: the library's
+    def _execute_request(self, method, url, params, headers, json, data):  # noqa: ANN001, ANN202 - the library's
         self.last = self.session.request(method, url, params=params, headers=headers, json=json, data=data, timeout=30)
         return self.last
 
@@ -140,7 +140,9 @@ class Api:
             token, more = answer.paginationToken, answer.hasMore
         return found
 
-    def error(self, row_name: str, what: str, call: Callable[[], Any], code: int | None, status: int | None = None) -> None:
+    def error(
+        self, row_name: str, what: str, call: Callable[[], Any], code: int | None, status: int | None = None
+    ) -> None:
         """The call must fail with this code; `None` for an answer without one."""
         row = self.report.row(CLIENT, row_name)
         expected = status or (code // 10_000 if code else None)

@@ -72,7 +72,11 @@ def _credentials(world: World, subject: dict[str, Any]) -> None:
     ):
         client = world.apple.other(**credentials)
         world.apple.error(
-            "credentials refused without a code", what, lambda client=client: client.get_transaction_info(transaction), None, 401
+            "credentials refused without a code",
+            what,
+            lambda client=client: client.get_transaction_info(transaction),
+            None,
+            401,
         )
     stranger = world.apple.other(bundle_id="com.example.stranger")
     row = world.report.row(CLIENT, "credentials refused without a code")
@@ -117,7 +121,9 @@ def _transactions(world: World, subject: dict[str, Any]) -> None:
 def _raw(world: World, method: str, path: str, body: Any = None, query: Any = None) -> Any:
     """A request that the library's typed methods cannot express, sent and parsed by the library."""
     client = world.apple.client
-    response = client._execute_request(method, client._get_full_url(path), query or {}, client._get_headers(), body, None)
+    response = client._execute_request(
+        method, client._get_full_url(path), query or {}, client._get_headers(), body, None
+    )
     return client._parse_response(response.status_code, response.headers, response.json, None)
 
 
@@ -142,7 +148,9 @@ def _statuses(world: World, subject: dict[str, Any]) -> None:
     row.equal(count(world.apple.statuses(original, [Status.ACTIVE, Status.EXPIRED])), 1, "active or expired")
     row.equal(count(world.apple.statuses(original, [Status.EXPIRED])), 0, "expired")
     row.equal(count(world.apple.statuses(subject["app_transaction"])), 1, "by app transaction id")
-    row.equal(count(world.apple.statuses(subject["item"]["transaction_id"])), 1, "by another transaction of the customer")
+    row.equal(
+        count(world.apple.statuses(subject["item"]["transaction_id"])), 1, "by another transaction of the customer"
+    )
     for what, call, code in (
         ("statuses of nobody", lambda: world.apple.statuses(UNKNOWN), (4040010, 4040005)),
         ("statuses by letters", lambda: world.apple.statuses("one"), 4000006),
@@ -157,7 +165,9 @@ def _statuses(world: World, subject: dict[str, Any]) -> None:
 
 def _history(world: World, subject: dict[str, Any]) -> None:
     reader = next(
-        t.originalTransactionId for t in world.verifier.documents["transaction"].values() if t.productId == "news.weekly"
+        t.originalTransactionId
+        for t in world.verifier.documents["transaction"].values()
+        if t.productId == "news.weekly"
     )
     everything = world.apple.history(reader)
     row = world.report.row(CLIENT, "history filters")
@@ -176,7 +186,10 @@ def _history(world: World, subject: dict[str, Any]) -> None:
         (TransactionHistoryRequest(productTypes=[ProductType.AUTO_RENEWABLE]), {"premium.monthly"}),
         (TransactionHistoryRequest(productTypes=[ProductType.NON_CONSUMABLE]), set()),
         (TransactionHistoryRequest(productTypes=[ProductType.NON_RENEWABLE]), set()),
-        (TransactionHistoryRequest(productTypes=[ProductType.CONSUMABLE, ProductType.AUTO_RENEWABLE]), {"coins", "premium.monthly"}),
+        (
+            TransactionHistoryRequest(productTypes=[ProductType.CONSUMABLE, ProductType.AUTO_RENEWABLE]),
+            {"coins", "premium.monthly"},
+        ),
         (TransactionHistoryRequest(productIds=["coins"]), {"coins"}),
         (TransactionHistoryRequest(productIds=["coins", "premium.monthly"]), {"coins", "premium.monthly"}),
         (TransactionHistoryRequest(subscriptionGroupIdentifiers=["21500001"]), {"premium.monthly"}),
@@ -245,7 +258,9 @@ def _notifications(world: World, subject: dict[str, Any]) -> None:
         startDate=span.startDate, endDate=span.endDate, transactionId=subject["subscription"]["transaction_id"]
     )
     originals = {
-        world.verifier.transaction(world.verifier.notification(item.signedPayload).data.signedTransactionInfo).originalTransactionId
+        world.verifier.transaction(
+            world.verifier.notification(item.signedPayload).data.signedTransactionInfo
+        ).originalTransactionId
         for item in world.apple.notifications(of_one)
     }
     # The transaction names a customer, and the history is all of theirs.
@@ -257,7 +272,10 @@ def _notifications(world: World, subject: dict[str, Any]) -> None:
     token = world.apple.client.request_test_notification().testNotificationToken
     _patiently(lambda: world.apple.client.get_test_notification_status(token))
     failures.endDate = now + DAY
-    failed = [world.verifier.notification(item.signedPayload).rawNotificationType for item in world.apple.notifications(failures)]
+    failed = [
+        world.verifier.notification(item.signedPayload).rawNotificationType
+        for item in world.apple.notifications(failures)
+    ]
     row.equal(failed, ["TEST"], "failures where a test was refused")
 
     def ask(**fields: Any) -> Any:
@@ -321,7 +339,11 @@ def _extensions(world: World, subject: dict[str, Any]) -> None:
 
     unknown_request = str(uuid.uuid4())
     for what, call, code in (
-        ("unknown subscription", lambda: client.extend_subscription_renewal_date(UNKNOWN, extension(7)), (4040005, 4040010)),
+        (
+            "unknown subscription",
+            lambda: client.extend_subscription_renewal_date(UNKNOWN, extension(7)),
+            (4040005, 4040010),
+        ),
         ("id in letters", lambda: client.extend_subscription_renewal_date("one", extension(7)), (4000008, 4000006)),
         ("reason", one(extendReasonCode=9), 4000010),
         ("request identifier", one(requestIdentifier="x" * 200), 4000011),
@@ -370,7 +392,10 @@ def _consumption(world: World, subject: dict[str, Any]) -> None:
         "playTime": 4000040,
         "userStatus": 4000042,
     }
-    cases.extend((f"{field} (v1)", first(item, **{field: 99 if field != "appAccountToken" else "seven"}), code) for field, code in first_version.items())
+    cases.extend(
+        (f"{field} (v1)", first(item, **{field: 99 if field != "appAccountToken" else "seven"}), code)
+        for field, code in first_version.items()
+    )
     cases.append(("sampleContentProvided (v1)", first(item, sampleContentProvided="maybe"), 4000041))
     for what, call, code in cases:
         _error(world, f"consumption: {what}", call, code)
@@ -379,7 +404,10 @@ def _consumption(world: World, subject: dict[str, Any]) -> None:
     for what, call in (
         ("percentage above the whole", second(item, consumptionPercentage=100_001)),
         ("percentage of a subscription", second(subscription, consumptionPercentage=1)),
-        ("percentage of what was not delivered", second(item, deliveryStatus="UNDELIVERED_OTHER", consumptionPercentage=1)),
+        (
+            "percentage of what was not delivered",
+            second(item, deliveryStatus="UNDELIVERED_OTHER", consumptionPercentage=1),
+        ),
         ("unknown preference", second(item, refundPreference="PERHAPS")),
         ("unknown delivery status", second(item, deliveryStatus="LOST")),
     ):

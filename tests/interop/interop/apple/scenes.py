@@ -159,9 +159,7 @@ def redeemed_offers(world: World) -> Scene:
     same, up, down = (buy(world, f"redeemer-{number}", "premium.monthly") for number in range(3))
     yield days(5)
     world.control.apple("redeem_offer", original_transaction_id=chain(same), offer=promotion)
-    world.control.apple(
-        "redeem_offer", original_transaction_id=chain(up), offer=promotion, product_id="premium.yearly"
-    )
+    world.control.apple("redeem_offer", original_transaction_id=chain(up), offer=promotion, product_id="premium.yearly")
     world.control.apple(
         "redeem_offer", original_transaction_id=chain(down), offer=promotion, product_id="basic.monthly"
     )
@@ -172,7 +170,13 @@ def win_back(world: World) -> Scene:
     bought = buy(world, "won-back", "premium.monthly")
     world.control.apple("set_auto_renew", original_transaction_id=chain(bought), enabled=False)
     yield 4 * MONTH
-    offer = {"kind": "win_back", "payment": "pay_as_you_go", "id": "come-back", "period": "P1M", "price_milliunits": 990}
+    offer = {
+        "kind": "win_back",
+        "payment": "pay_as_you_go",
+        "id": "come-back",
+        "period": "P1M",
+        "price_milliunits": 990,
+    }
     buy(world, "won-back", "premium.monthly", offer=offer)
     yield 2 * MONTH
 
@@ -225,20 +229,23 @@ def refund_consultation(world: World) -> Scene:
     for bought, reason in zip((declined, granted, subscriber), reasons, strict=True):
         world.control.apple("request_refund", transaction_id=bought["transaction_id"], reason=reason)
     world.apple.client.send_consumption_information(declined["transaction_id"], consent)
-    world.apple.client.send_consumption_data(granted["transaction_id"], ConsumptionRequestV1(
-        customerConsented=True,
-        rawConsumptionStatus=1,
-        rawPlatform=1,
-        sampleContentProvided=False,
-        rawDeliveryStatus=0,
-        appAccountToken=str(uuid.uuid5(uuid.NAMESPACE_DNS, "granted")),
-        rawAccountTenure=3,
-        rawPlayTime=2,
-        rawLifetimeDollarsRefunded=1,
-        rawLifetimeDollarsPurchased=2,
-        rawUserStatus=1,
-        rawRefundPreference=2,
-    ))
+    world.apple.client.send_consumption_data(
+        granted["transaction_id"],
+        ConsumptionRequestV1(
+            customerConsented=True,
+            rawConsumptionStatus=1,
+            rawPlatform=1,
+            sampleContentProvided=False,
+            rawDeliveryStatus=0,
+            appAccountToken=str(uuid.uuid5(uuid.NAMESPACE_DNS, "granted")),
+            rawAccountTenure=3,
+            rawPlayTime=2,
+            rawLifetimeDollarsRefunded=1,
+            rawLifetimeDollarsPurchased=2,
+            rawUserStatus=1,
+            rawRefundPreference=2,
+        ),
+    )
     world.apple.client.send_consumption_information(
         subscriber["transaction_id"],
         ConsumptionRequest(customerConsented=True, sampleContentProvided=True, deliveryStatus=DeliveryStatus.DELIVERED),

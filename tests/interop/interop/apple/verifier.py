@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 from collections import Counter
 from typing import Any
@@ -15,6 +16,9 @@ from appstoreserverlibrary.models.JWSRenewalInfoDecodedPayload import JWSRenewal
 from appstoreserverlibrary.models.JWSTransactionDecodedPayload import JWSTransactionDecodedPayload
 from appstoreserverlibrary.models.ResponseBodyV2DecodedPayload import ResponseBodyV2DecodedPayload
 from appstoreserverlibrary.signed_data_verifier import SignedDataVerifier, VerificationException, VerificationStatus
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..control import Control
 from ..report import Report
@@ -155,7 +159,9 @@ class Verifier:
                 if kind != "renewal":
                     other = self.verifier(bundle_id="com.example.stranger")
                     self._refused(other, kind, jws, status.INVALID_APP_IDENTIFIER, "another app")
-                elsewhere = Environment.SANDBOX if self.environment is Environment.PRODUCTION else Environment.PRODUCTION
+                elsewhere = (
+                    Environment.SANDBOX if self.environment is Environment.PRODUCTION else Environment.PRODUCTION
+                )
                 # In the sandbox a test names no app, which production misses first.
                 why = None if payload_of(jws).get("notificationType") == "TEST" else status.INVALID_ENVIRONMENT
                 self._refused(self.verifier(environment=elsewhere), kind, jws, why, "another environment")
@@ -169,22 +175,16 @@ class Verifier:
             _verify(verifier, kind, jws)
         except VerificationException as error:
             row.check(why is None or error.status == why, f"{kind}, {what}: refused with {error.status.name}")
-        except Exception as error:  # noqa: BLE001: any other exception is a finding as well
+        except Exception as error:  # noqa: BLE001 - any other exception is a finding as well
             row.check(False, f"{kind}, {what}: {error!r}")
         else:
             row.check(False, f"{kind}, {what}: accepted")
 
     def _another_root(self) -> bytes:
         """A root of the same name that did not sign anything here."""
-        import datetime
-
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-
         name = x509.load_der_x509_certificate(self.root).subject
         key = ec.generate_private_key(ec.SECP384R1())
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -230,8 +230,14 @@ def _forgeries(jws: str) -> list[tuple[str, str]]:
         ("no signature", f"{_encode({**changed_header, 'alg': 'none'})}.{payload}."),
         ("another algorithm", f"{_encode({**changed_header, 'alg': 'ES384'})}.{payload}.{signature}"),
         ("two certificates", f"{_encode({**changed_header, 'x5c': chain[:2]})}.{payload}.{signature}"),
-        ("leaf is the intermediate", f"{_encode({**changed_header, 'x5c': [chain[1], chain[1], chain[2]]})}.{payload}.{signature}"),
-        ("leaf signed by the root", f"{_encode({**changed_header, 'x5c': [chain[0], chain[2], chain[2]]})}.{payload}.{signature}"),
+        (
+            "leaf is the intermediate",
+            f"{_encode({**changed_header, 'x5c': [chain[1], chain[1], chain[2]]})}.{payload}.{signature}",
+        ),
+        (
+            "leaf signed by the root",
+            f"{_encode({**changed_header, 'x5c': [chain[0], chain[2], chain[2]]})}.{payload}.{signature}",
+        ),
     ]
 
 

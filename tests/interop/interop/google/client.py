@@ -90,9 +90,7 @@ class Play:
         return self.call(self.orders.get(packageName=self.package, orderId=order_id))
 
     def acknowledge(self, token: str, **body: Any) -> None:
-        self.call(
-            self.subscriptions.acknowledge(packageName=self.package, subscriptionId="-", token=token, body=body)
-        )
+        self.call(self.subscriptions.acknowledge(packageName=self.package, subscriptionId="-", token=token, body=body))
 
     def error(self, what: str, request: HttpRequest, status: int, *reasons: str) -> None:
         """The request must fail with this status and one of these reasons."""

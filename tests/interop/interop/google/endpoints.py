@@ -80,29 +80,86 @@ def _refusals(world: World) -> None:
 
     for what, request, status, reasons in (
         ("unknown subscription", v2.get(packageName=package, token="stranger"), (400, 404), NOT_FOUND + BAD),
-        ("subscription of another app", v2.get(packageName="com.example.stranger", token=subscription), (400, 403, 404), ()),
+        (
+            "subscription of another app",
+            v2.get(packageName="com.example.stranger", token=subscription),
+            (400, 403, 404),
+            (),
+        ),
         ("subscription by a product's token", v2.get(packageName=package, token=item), (400, 404), ()),
-        ("unknown product", play.products_v2.getproductpurchasev2(packageName=package, token="stranger"), (400, 404), NOT_FOUND + BAD),
-        ("unknown product (v1)", play.products.get(packageName=package, productId="coins", token="stranger"), (400, 404), NOT_FOUND + BAD),
-        ("product by a subscription's token", play.products_v2.getproductpurchasev2(packageName=package, token=subscription), (400, 404), ()),
-        ("product of another id (v1)", play.products.get(packageName=package, productId="export", token=item), (400, 404), ()),
-        ("acknowledge an unknown subscription", v1.acknowledge(packageName=package, subscriptionId="-", token="stranger", body={}), (400, 404), NOT_FOUND + BAD),
-        ("acknowledge an unknown product", play.products.acknowledge(packageName=package, productId="coins", token="stranger", body={}), (400, 404), NOT_FOUND + BAD),
-        ("consume an unknown product", play.products.consume(packageName=package, productId="coins", token="stranger"), (400, 404), NOT_FOUND + BAD),
-        ("cancel an unknown subscription", v2.cancel(packageName=package, token="stranger", body=cancellation), (400, 404), NOT_FOUND + BAD),
+        (
+            "unknown product",
+            play.products_v2.getproductpurchasev2(packageName=package, token="stranger"),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
+        (
+            "unknown product (v1)",
+            play.products.get(packageName=package, productId="coins", token="stranger"),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
+        (
+            "product by a subscription's token",
+            play.products_v2.getproductpurchasev2(packageName=package, token=subscription),
+            (400, 404),
+            (),
+        ),
+        (
+            "product of another id (v1)",
+            play.products.get(packageName=package, productId="export", token=item),
+            (400, 404),
+            (),
+        ),
+        (
+            "acknowledge an unknown subscription",
+            v1.acknowledge(packageName=package, subscriptionId="-", token="stranger", body={}),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
+        (
+            "acknowledge an unknown product",
+            play.products.acknowledge(packageName=package, productId="coins", token="stranger", body={}),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
+        (
+            "consume an unknown product",
+            play.products.consume(packageName=package, productId="coins", token="stranger"),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
+        (
+            "cancel an unknown subscription",
+            v2.cancel(packageName=package, token="stranger", body=cancellation),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
         ("cancel without saying how", v2.cancel(packageName=package, token=subscription, body={}), 400, ()),
-        ("revoke an unknown subscription", v2.revoke(packageName=package, token="stranger", body={"revocationContext": {"fullRefund": {}}}), (400, 404), NOT_FOUND + BAD),
+        (
+            "revoke an unknown subscription",
+            v2.revoke(packageName=package, token="stranger", body={"revocationContext": {"fullRefund": {}}}),
+            (400, 404),
+            NOT_FOUND + BAD,
+        ),
         ("revoke without saying how", v2.revoke(packageName=package, token=subscription, body={}), 400, ()),
         ("defer by an hour", deferral(deferDuration="3600s"), 400, ()),
         ("defer by two years", deferral(deferDuration=f"{2 * 365 * 86400}s"), 400, ()),
         ("defer by nonsense", deferral(deferDuration="long"), 400, ()),
         ("unknown order", play.orders.get(packageName=package, orderId="GPA.0000-0000-0000-00000"), (400, 404), ()),
-        ("refund an unknown order", play.orders.refund(packageName=package, orderId="GPA.0000-0000-0000-00000"), (400, 404), ()),
+        (
+            "refund an unknown order",
+            play.orders.refund(packageName=package, orderId="GPA.0000-0000-0000-00000"),
+            (400, 404),
+            (),
+        ),
     ):
         _refused(world, what, request, status, reasons)
     acknowledged = v1.acknowledge(packageName=package, subscriptionId="premium", token=subscription, body={})
     play.call(acknowledged)
-    play.call(v1.acknowledge(packageName=package, subscriptionId="-", token=subscription, body={"developerPayload": "again"}))
+    play.call(
+        v1.acknowledge(packageName=package, subscriptionId="-", token=subscription, body={"developerPayload": "again"})
+    )
     first = play.subscription(subscription)["lineItems"][0]["expiryTime"]
     millis = _millis(first)
     answer = play.call(
@@ -110,7 +167,12 @@ def _refusals(world: World) -> None:
             packageName=package,
             subscriptionId="premium",
             token=subscription,
-            body={"deferralInfo": {"expectedExpiryTimeMillis": str(millis), "desiredExpiryTimeMillis": str(millis + 5 * DAY)}},
+            body={
+                "deferralInfo": {
+                    "expectedExpiryTimeMillis": str(millis),
+                    "desiredExpiryTimeMillis": str(millis + 5 * DAY),
+                }
+            },
         )
     )
     world.report.row(CLIENT, "lifecycle").equal(answer["newExpiryTimeMillis"], str(millis + 5 * DAY), "deferred (v1)")
@@ -142,7 +204,11 @@ def _orders(world: World) -> None:
     purchases = [buy(world, f"g-orders-{number}", "export") for number in range(3)]
     ids = [purchase["order_id"] for purchase in purchases]
     for purchase in purchases:
-        play.call(play.products.acknowledge(packageName=package, productId="export", token=purchase["purchase_token"], body={}))
+        play.call(
+            play.products.acknowledge(
+                packageName=package, productId="export", token=purchase["purchase_token"], body={}
+            )
+        )
     answer = play.call(play.orders.batchget(packageName=package, orderIds=ids))
     row.equal({order["orderId"] for order in answer["orders"]}, set(ids), "orders in a batch")
     for what, asked in (
@@ -200,7 +266,10 @@ def _voided(world: World) -> None:
         if (inner := decode(delivery).get("voidedPurchaseNotification"))
         and int(decode(delivery)["eventTimeMillis"]) > now - 29 * DAY
     }
-    row.check(told <= orders | {p["orderId"] for p in pages(type=1, includeQuantityBasedPartialRefund=True)}, f"told of but not listed: {told - orders}")
+    row.check(
+        told <= orders | {p["orderId"] for p in pages(type=1, includeQuantityBasedPartialRefund=True)},
+        f"told of but not listed: {told - orders}",
+    )
     row.equal(pages(type=1, startTime=now - 1000, endTime=now - 1000), [], "an empty span")
     for what, query in (
         ("too many results", {"maxResults": 5000}),
@@ -229,7 +298,9 @@ def _reviews(world: World) -> None:
     """A chargeback about to happen is answered by the developer."""
     play, package = world.google, world.google.package
     purchase = buy(world, "g-reviewed", "export")
-    play.call(play.products.acknowledge(packageName=package, productId="export", token=purchase["purchase_token"], body={}))
+    play.call(
+        play.products.acknowledge(packageName=package, productId="export", token=purchase["purchase_token"], body={})
+    )
     world.control.google("charge_back", purchase_token=purchase["purchase_token"])
     reviews = [
         inner
@@ -253,7 +324,13 @@ def _reviews(world: World) -> None:
         ("an unknown preference", {**review, "refundPreference": "PERHAPS"}),
         ("too high a percentage", {**review, "consumptionPercentageMilliunits": 100_001}),
     ):
-        _refused(world, f"review with {what}", play.orders.reviewrefund(packageName=package, orderId=order, body=body), (400, 404), ())
+        _refused(
+            world,
+            f"review with {what}",
+            play.orders.reviewrefund(packageName=package, orderId=order, body=body),
+            (400, 404),
+            (),
+        )
     play.call(play.orders.reviewrefund(packageName=package, orderId=order, body=review))
 
 

@@ -133,9 +133,7 @@ def notification_problems(notification: dict[str, Any], package: str) -> list[st
         elif type(value) is not fields[name][0]:
             found.append(f"{kind}.{name} is {value!r}, no {fields[name][0].__name__}")
     found.extend(
-        f"{kind}.{name} is missing"
-        for name, (_, needed) in fields.items()
-        if needed and name not in notification[kind]
+        f"{kind}.{name} is missing" for name, (_, needed) in fields.items() if needed and name not in notification[kind]
     )
     if name_of(notification).startswith("unknown"):
         found.append(name_of(notification))

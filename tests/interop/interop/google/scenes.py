@@ -13,13 +13,17 @@ from .push import ONE_TIME_TYPES, SUBSCRIPTION_TYPES
 MONTH = days(31)
 
 # PRICE_CHANGE_CONFIRMED is deprecated: Google sends PRICE_CHANGE_UPDATED now.
-EXPECTED = (set(SUBSCRIPTION_TYPES.values()) - {"PRICE_CHANGE_CONFIRMED"}) | set(ONE_TIME_TYPES.values()) | {
-    "VOIDED_SUBSCRIPTION_FULL",
-    "VOIDED_ONE_TIME_FULL",
-    "VOIDED_ONE_TIME_PARTIAL",
-    "PENDING_REFUND_REVIEW",
-    "TEST",
-}
+EXPECTED = (
+    (set(SUBSCRIPTION_TYPES.values()) - {"PRICE_CHANGE_CONFIRMED"})
+    | set(ONE_TIME_TYPES.values())
+    | {
+        "VOIDED_SUBSCRIPTION_FULL",
+        "VOIDED_ONE_TIME_FULL",
+        "VOIDED_ONE_TIME_PARTIAL",
+        "PENDING_REFUND_REVIEW",
+        "TEST",
+    }
+)
 
 STATE = "SUBSCRIPTION_STATE_"
 
@@ -71,7 +75,9 @@ def cancels_and_restores(world: World) -> Scene:
     world.control.google("cancel", purchase_token=token)
     found = expect(world, token, "CANCELED", "cancelled by the customer")
     row = world.report.row(CLIENT, "lifecycle")
-    row.check("userInitiatedCancellation" in found.get("canceledStateContext", {}), f"{found.get('canceledStateContext')}")
+    row.check(
+        "userInitiatedCancellation" in found.get("canceledStateContext", {}), f"{found.get('canceledStateContext')}"
+    )
     yield days(3)
     world.control.google("restore", purchase_token=token)
     expect(world, token, "ACTIVE", "restored")
@@ -225,7 +231,9 @@ def pending(world: World) -> Scene:
     for token in (paid, unpaid):
         row.check("startTime" not in expect(world, token, "PENDING", "not paid yet"), "a pending purchase started")
     for token in (paid_item, unpaid_item):
-        row.equal(world.google.product(token)["purchaseStateContext"]["purchaseState"], "PENDING", "product not paid yet")
+        row.equal(
+            world.google.product(token)["purchaseStateContext"]["purchaseState"], "PENDING", "product not paid yet"
+        )
     yield days(1)
     for token, is_paid in ((paid, True), (unpaid, False), (paid_item, True), (unpaid_item, False)):
         world.control.google("settle_pending", purchase_token=token, paid=is_paid)
@@ -234,9 +242,7 @@ def pending(world: World) -> Scene:
     expect(world, unpaid, "PENDING_PURCHASE_CANCELED", "not paid after all")
     row.equal(world.google.product(unpaid_item)["purchaseStateContext"]["purchaseState"], "CANCELLED", "product unpaid")
     package = world.google.package
-    world.google.call(
-        world.google.products.consume(packageName=package, productId="coins", token=paid_item)
-    )
+    world.google.call(world.google.products.consume(packageName=package, productId="coins", token=paid_item))
     yield days(10)
 
 
@@ -247,9 +253,7 @@ def one_time(world: World) -> Scene:
     row = world.report.row(CLIENT, "one-time products")
     world.google.product(owned)
     world.google.product_v1("export", owned)
-    world.google.call(
-        world.google.products.acknowledge(packageName=package, productId="export", token=owned, body={})
-    )
+    world.google.call(world.google.products.acknowledge(packageName=package, productId="export", token=owned, body={}))
     row.equal(world.google.product_v1("export", owned)["acknowledgementState"], 1, "acknowledged (v1)")
     row.equal(
         world.google.product(owned)["acknowledgementState"], "ACKNOWLEDGEMENT_STATE_ACKNOWLEDGED", "acknowledged (v2)"
@@ -313,13 +317,17 @@ def developer_decides(world: World) -> Scene:
     row.equal(after["lineItems"][0]["expiryTime"], item["expiryTime"], "expiry after a deferral")
     stale = {"deferralContext": {"etag": before["etag"], "deferDuration": "864000s"}}
     world.google.error(
-        "deferral with a stale etag", api.defer(packageName=package, token=deferred, body=stale), 409, "concurrentUpdate"
+        "deferral with a stale etag",
+        api.defer(packageName=package, token=deferred, body=stale),
+        409,
+        "concurrentUpdate",
     )
     context = {"cancellationContext": {"cancellationType": "DEVELOPER_REQUESTED_STOP_PAYMENTS"}}
     world.google.call(api.cancel(packageName=package, token=stopped, body=context))
     found = expect(world, stopped, "CANCELED", "stopped by the developer")
     row.check(
-        "developerInitiatedCancellation" in found.get("canceledStateContext", {}), f"{found.get('canceledStateContext')}"
+        "developerInitiatedCancellation" in found.get("canceledStateContext", {}),
+        f"{found.get('canceledStateContext')}",
     )
     for token, refund in ((ended, {"fullRefund": {}}), (prorated, {"proratedRefund": {}})):
         world.google.call(api.revoke(packageName=package, token=token, body={"revocationContext": refund}))
@@ -327,9 +335,7 @@ def developer_decides(world: World) -> Scene:
     context = {"revocationContext": {"itemBasedRefund": {"productId": "addon"}}}
     world.google.call(api.revoke(packageName=package, token=bundle, body=context))
     expect(world, bundle, "ACTIVE", "one item revoked")
-    world.google.call(
-        world.google.subscriptions.cancel(packageName=package, subscriptionId="premium", token=v1)
-    )
+    world.google.call(world.google.subscriptions.cancel(packageName=package, subscriptionId="premium", token=v1))
     expect(world, v1, "CANCELED", "cancelled with the first API version")
     yield MONTH
 
@@ -355,9 +361,7 @@ def prices(world: World) -> Scene:
         world.google.subscription(token)
     yield 3 * MONTH
     for mode, price in (("decrease", 2_990_000), ("opt_out_increase", 4_490_000)):
-        world.control.google(
-            "change_price", product_id="raised", base_plan_id="monthly", price_micros=price, mode=mode
-        )
+        world.control.google("change_price", product_id="raised", base_plan_id="monthly", price_micros=price, mode=mode)
         yield days(2)
         world.google.subscription(accepts)
         yield 2 * MONTH
