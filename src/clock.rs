@@ -112,7 +112,7 @@ impl Reading {
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
 fn scaled(elapsed: Duration, rate: f64) -> TimeDelta {
-    if rate == 1.0 {
+    if (rate - 1.0).abs() < f64::EPSILON {
         return TimeDelta::from_std(elapsed).unwrap_or(TimeDelta::MAX);
     }
     let micros = elapsed.as_secs_f64() * rate * 1e6;

@@ -1,6 +1,6 @@
 //! A simulator whose only store is Google Play, driven and looked at without HTTP.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::Value;
 
 use super::super::super::Sandbox;
@@ -172,10 +172,6 @@ impl Shop {
     pub(super) fn truth(&self, token: &str) -> Vec<PurchaseTruth> {
         let all = self.sandbox.all_purchases().into_iter();
         all.filter(|truth| truth.id == token).collect()
-    }
-
-    pub(super) fn now(&self) -> DateTime<Utc> {
-        self.sandbox.now()
     }
 }
 
