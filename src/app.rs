@@ -442,15 +442,18 @@ async fn start_admin(
 /// What a store simulator in another process asks between two moments.
 fn idle_answer(core: &Arc<Core>) -> telemetry::Idle {
     let core = Arc::clone(core);
-    Arc::new(move |patience, at| {
+    Arc::new(move |question| {
         let core = Arc::clone(&core);
         Box::pin(async move {
-            let deadline = tokio::time::Instant::now() + patience;
-            if let Some(at) = at {
+            let deadline = tokio::time::Instant::now() + question.patience;
+            if let Some(at) = question.at {
                 let reached = tokio::time::timeout_at(deadline, core.clock.sleep_until(at));
                 if reached.await.is_err() {
                     return false;
                 }
+            }
+            if question.clock_only {
+                return true;
             }
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             idle(&core, left).await

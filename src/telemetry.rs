@@ -67,18 +67,29 @@ pub(crate) async fn keep_up(stop: CancellationToken) {
     stop.run_until_cancelled(upkeep).await;
 }
 
-/// Answers whether the server has nothing left to do, once that is so or patience is at its end; if
-/// a business time is given, from then on.
-pub(crate) type Idle =
-    Arc<dyn Fn(Duration, Option<DateTime<Utc>>) -> BoxFuture<'static, bool> + Send + Sync>;
+/// What a store simulator asks between two moments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IdleQuestion {
+    /// How long an answer may take.
+    pub(crate) patience: Duration,
+    /// The business time that must have been reached.
+    pub(crate) at: Option<DateTime<Utc>>,
+    /// Whether reaching it is enough, whatever is left to do.
+    pub(crate) clock_only: bool,
+}
 
-/// How long to wait, and for which business time.
+/// Answers whether the server has nothing left to do, once that is so or patience is at its end.
+pub(crate) type Idle = Arc<dyn Fn(IdleQuestion) -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// [`IdleQuestion`] as it is written in a URL.
 #[derive(Deserialize)]
-struct IdleQuestion {
+struct IdleQuery {
     /// Milliseconds.
     #[serde(default)]
     wait: u64,
     at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    clock_only: bool,
 }
 
 /// Serves `/metrics`, `/healthz` and `/readyz` until stopped; with `idle`, in development, `/idle`.
@@ -124,9 +135,13 @@ where
         .await
 }
 
-async fn answer_idle(idle: Idle, Query(question): Query<IdleQuestion>) -> StatusCode {
-    let patience = Duration::from_millis(question.wait).min(IDLE_WAIT_MAX);
-    match idle(patience, question.at).await {
+async fn answer_idle(idle: Idle, Query(query): Query<IdleQuery>) -> StatusCode {
+    let question = IdleQuestion {
+        patience: Duration::from_millis(query.wait).min(IDLE_WAIT_MAX),
+        at: query.at,
+        clock_only: query.clock_only,
+    };
+    match idle(question).await {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     }

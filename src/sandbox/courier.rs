@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
@@ -20,6 +20,9 @@ pub(super) type IdleHook = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>
 /// How long a server in another process is waited for in one request, and altogether.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
 const IDLE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long its clock may take to catch up, and by how much it may be behind.
+const FOLLOW_WAIT: Duration = Duration::from_secs(2);
+const UNFOLLOWED_MAX: TimeDelta = TimeDelta::seconds(1);
 /// Pause before a server is asked again that did not answer.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,6 +38,7 @@ enum Errand {
 impl Inner {
     /// One attempt to deliver a notification, noted with its outcome.
     pub(super) async fn attempt(&self, number: u64, by_hand: bool) -> Result<(), SandboxError> {
+        self.be_followed().await;
         let (source, sent, lost) = match self.errand(number, by_hand) {
             Errand::Nothing if by_hand => {
                 return Err(SandboxError::Refused("there is nowhere to send it to"));
@@ -124,27 +128,50 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let url = self
-            .idle_url
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         if let Some(hook) = hook {
             hook().await;
         }
-        if let Some(url) = url {
+        if let Some(url) = self.idle_url() {
             self.settle_elsewhere(&url).await;
         }
         self.played(|progress| progress.settling += began.elapsed());
     }
 
+    /// A server in another process must not hear of something before its clock shows when that was.
+    async fn be_followed(&self) {
+        let Some(url) = self.idle_url() else {
+            return;
+        };
+        let now = self.clock.now();
+        let behind = {
+            let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            let behind = now - *followed;
+            *followed = now;
+            behind
+        };
+        if behind > UNFOLLOWED_MAX {
+            let question = [
+                ("wait", FOLLOW_WAIT.as_millis().to_string()),
+                ("at", written(now)),
+                ("clock_only", "true".to_owned()),
+            ];
+            let asked = self.client.get(url).query(&question);
+            // Whoever does not understand the question is none who follows.
+            let _ = asked.timeout(FOLLOW_WAIT * 2).send().await;
+        }
+    }
+
+    fn idle_url(&self) -> Option<String> {
+        self.idle_url
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Asks a server in another process until it has caught up with this clock and has nothing to
     /// do. One that cannot be asked, or has no end of work, is not waited for for ever.
     async fn settle_elsewhere(&self, url: &str) {
-        let at = self
-            .clock
-            .now()
-            .to_rfc3339_opts(SecondsFormat::Micros, true);
+        let at = written(self.clock.now());
         let began = Instant::now();
         loop {
             let wait = IDLE_WAIT.as_millis().to_string();
@@ -166,4 +193,8 @@ impl Inner {
             }
         }
     }
+}
+
+fn written(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

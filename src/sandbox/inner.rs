@@ -48,6 +48,8 @@ pub(super) struct Inner {
     pub(super) idle_hook: Mutex<Option<IdleHook>>,
     /// Where a server in another process says whether it has settled.
     pub(super) idle_url: Mutex<Option<String>>,
+    /// The time that such a server has been asked to reach.
+    pub(super) followed: Mutex<DateTime<Utc>>,
     pub(super) pace: Mutex<Pace>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) saver: Saver,

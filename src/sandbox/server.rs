@@ -68,6 +68,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         planned: Notify::new(),
         idle_hook: Mutex::new(None),
         idle_url: Mutex::new(options.idle_url),
+        followed: Mutex::default(),
         pace: Mutex::new(options.pace),
         progress: watch::Sender::new(progress),
         saver: Saver::default(),

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use entitled::app::{App, Roles};
 use entitled::cli::client::Client;
 use entitled::clock::VirtualClock;
+use entitled::config::Config;
 use entitled::sandbox::{
     DeliverySins, IdentityToken, Pace, Period, Progress, Sandbox, Sins, Webhooks,
 };
@@ -28,6 +30,8 @@ use lives::Life;
 
 const CATALOG: &str = include_str!("catalog.toml");
 const AT_ONCE: usize = 8;
+/// How long the server may take to settle at the end of a window.
+const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 const DAYS: u64 = 365;
 
 #[derive(Args)]
@@ -51,6 +55,9 @@ pub(crate) struct YearArgs {
     /// daily by default, which is 3.6 million reads in the year of 10,000 subscribers
     #[arg(long, default_value_t = 8_784)]
     recheck_hours: u32,
+    /// Run the server in a process of its own, on a core of its own, following the stores' clock
+    #[arg(long)]
+    apart: bool,
     /// What everybody's year is drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -59,8 +66,10 @@ pub(crate) struct YearArgs {
 /// What was done and what it cost.
 struct Year {
     took: Duration,
-    server_cpu: Duration,
-    simulator_cpu: Duration,
+    /// Of a server apart.
+    server_cpu: Option<Duration>,
+    /// Of this process.
+    own_cpu: Duration,
     progress: Progress,
     acts: u64,
     refused: u64,
@@ -92,33 +101,28 @@ pub(crate) async fn run(args: &YearArgs) -> anyhow::Result<Value> {
         seconds: args.window_hours * 3_600,
         parallel: args.parallel,
     });
-    let config = &world.stack.address.config;
-    let mut config = std::fs::OpenOptions::new().append(true).open(config)?;
-    writeln!(
-        config,
-        "\n[access]\nrecheck_max_hours = {}",
-        args.recheck_hours
-    )?;
-    let server = world.follow(Part::All).await?;
+    let server = Server::start(args, &world).await?;
     let webhooks = server.webhooks()?;
     stores.set_webhooks(Webhooks {
         app_store: Some(format!("{webhooks}/webhooks/app-store")),
         google_play: Some(format!("{webhooks}/webhooks/google-play")),
         superwall: None,
     })?;
-    stores.set_idle_url(Some(format!("{}/idle", server.admin()?)));
     println!(
         "year: {} subscribers, {} days, {} % repeated and {} % overtaken; {}",
         args.subscribers,
         args.days,
         args.sins_percent,
         args.sins_percent,
-        world.pinning.describe()
+        match server {
+            Server::Here(_) => "server and stores in one process".to_owned(),
+            Server::Apart(_) => world.pinning.describe(),
+        }
     );
     let lives: Vec<Life> = (0..args.subscribers)
         .map(|number| Life::draw(args.seed, number, args.days))
         .collect();
-    let channel = users::connect(server.grpc()?).await?;
+    let channel = users::connect(&server.grpc()?).await?;
     let year = play(args, stores, &server, &channel, &lives).await?;
     let comparing = Instant::now();
     let compared = truth::compare(stores, channel, &lives).await?;
@@ -129,15 +133,77 @@ pub(crate) async fn run(args: &YearArgs) -> anyhow::Result<Value> {
     Ok(figures)
 }
 
+/// The server under test: the whole of it, on the stores' clock.
+enum Server {
+    Here(Box<App>),
+    Apart(ServerProcess),
+}
+
+impl Server {
+    async fn start(args: &YearArgs, world: &World) -> anyhow::Result<Self> {
+        let (stores, file) = (&world.stack.sandbox, &world.stack.address.config);
+        if args.apart {
+            let mut config = std::fs::OpenOptions::new().append(true).open(file)?;
+            let recheck = args.recheck_hours;
+            writeln!(config, "\n[access]\nrecheck_max_hours = {recheck}")?;
+            let server = world.follow(Part::All).await?;
+            stores.set_idle_url(Some(format!("{}/idle", server.admin()?)));
+            return Ok(Self::Apart(server));
+        }
+        world.pinning.unpin()?;
+        let mut config = Config::load(Some(file)).map_err(anyhow::Error::msg)?;
+        config.access.recheck_max_hours = args.recheck_hours;
+        let clock = world.stack.clock.clone().into();
+        let app = App::start(config, Roles::ALL, Some(clock)).await?;
+        let probe = app.idle_probe();
+        stores.set_idle_hook(move || {
+            let probe = probe.clone();
+            Box::pin(async move {
+                probe.idle(IDLE_PATIENCE).await;
+            })
+        });
+        Ok(Self::Here(Box::new(app)))
+    }
+
+    fn webhooks(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Here(app) => app.webhooks_url().context("a server without webhooks"),
+            Self::Apart(server) => server.webhooks().map(str::to_owned),
+        }
+    }
+
+    fn grpc(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Here(app) => app.grpc_url().context("a server without gRPC"),
+            Self::Apart(server) => server.grpc().map(str::to_owned),
+        }
+    }
+
+    fn cpu_time(&self) -> anyhow::Result<Option<Duration>> {
+        match self {
+            Self::Here(_) => Ok(None),
+            Self::Apart(server) => server.cpu_time().map(Some),
+        }
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        match self {
+            Self::Here(app) => app.stop().await,
+            Self::Apart(server) => server.stop().await?,
+        }
+        Ok(())
+    }
+}
+
 async fn play(
     args: &YearArgs,
     stores: &Sandbox,
-    server: &ServerProcess,
+    server: &Server,
     channel: &Channel,
     lives: &[Life],
 ) -> anyhow::Result<Year> {
     let own = std::process::id();
-    let cpu = || -> anyhow::Result<_> { Ok((server.cpu_time()?, machine::cpu_time(own)?)) };
+    let cpu = || anyhow::Ok((server.cpu_time()?, machine::cpu_time(own)?));
     let (server_before, own_before) = cpu()?;
     let began = Instant::now();
     let mut purchases: Vec<Option<String>> = vec![None; lives.len()];
@@ -184,8 +250,10 @@ async fn play(
     let progress = *stores.progress().borrow();
     Ok(Year {
         took: began.elapsed(),
-        server_cpu: server_after.saturating_sub(server_before),
-        simulator_cpu: own_after.saturating_sub(own_before),
+        server_cpu: server_after
+            .zip(server_before)
+            .map(|(after, before)| after.saturating_sub(before)),
+        own_cpu: own_after.saturating_sub(own_before),
         progress,
         acts,
         refused,
@@ -214,13 +282,23 @@ fn report(args: &YearArgs, year: &Year, compared: &truth::Compared, comparing: D
         "{} signals: {signals_per_second:.0} signals/s; {} store events, {} acts ({} refused by the stores)",
         year.progress.signals, year.progress.events, year.acts, year.refused
     );
-    println!(
-        "server CPU {:.1} s ({:.2} ms per signal), simulator and driver CPU {:.1} s ({:.2} ms per signal); waiting for the server to settle {settling:.1} s",
-        year.server_cpu.as_secs_f64(),
-        year.server_cpu.as_secs_f64() * 1e3 / year.progress.signals.max(1) as f64,
-        year.simulator_cpu.as_secs_f64(),
-        year.simulator_cpu.as_secs_f64() * 1e3 / year.progress.signals.max(1) as f64,
-    );
+    let signals = year.progress.signals.max(1) as f64;
+    let of = |cpu: Duration| {
+        let seconds = cpu.as_secs_f64();
+        format!(
+            "{seconds:.1} s CPU, {:.2} ms per signal",
+            seconds * 1e3 / signals
+        )
+    };
+    match year.server_cpu {
+        Some(server) => println!(
+            "server {}; stores and driver {}",
+            of(server),
+            of(year.own_cpu)
+        ),
+        None => println!("server, stores and driver {}", of(year.own_cpu)),
+    }
+    println!("waiting for the server to settle: {settling:.1} s");
     println!(
         "compared {} accounts in {:.1} s: {} with access, {} without; no difference",
         compared.accounts,
@@ -237,8 +315,8 @@ fn report(args: &YearArgs, year: &Year, compared: &truth::Compared, comparing: D
         "signals_per_second": signals_per_second,
         "events": year.progress.events,
         "acts": year.acts,
-        "server_cpu_seconds": year.server_cpu.as_secs_f64(),
-        "simulator_cpu_seconds": year.simulator_cpu.as_secs_f64(),
+        "server_cpu_seconds": year.server_cpu.map(|cpu| cpu.as_secs_f64()),
+        "own_cpu_seconds": year.own_cpu.as_secs_f64(),
         "settling_seconds": settling,
         "compared": compared.accounts,
         "entitled": compared.entitled,
