@@ -151,7 +151,9 @@ mod tests {
         map.begin_turn(start);
         map.insert("a".to_owned(), 1);
         map.begin_turn(start + TimeDelta::minutes(30));
-        *map.get_mut("a").unwrap() = 2;
+        if let Some(value) = map.get_mut("a") {
+            *value = 2;
+        }
         map.begin_turn(start + TimeDelta::minutes(70));
         assert_eq!(map.past.len(), 1, "the change half an hour later counts");
         map.begin_turn(start + TimeDelta::minutes(100));
