@@ -85,7 +85,9 @@ struct Reading {
 
 impl Reading {
     fn now(&self) -> DateTime<Utc> {
-        let ran = self.at + scaled(self.since.elapsed(), self.rate);
+        let passed = scaled(self.since.elapsed(), self.rate);
+        let ran = self.at.checked_add_signed(passed);
+        let ran = ran.unwrap_or(DateTime::<Utc>::MAX_UTC);
         // A limit in the past does not turn the clock back.
         self.limit.map_or(ran, |limit| ran.min(limit.max(self.at)))
     }

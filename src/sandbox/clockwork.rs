@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,16 @@ use super::state::Turn;
 
 /// Pause before events are tried again that could not be played (a full disk, for instance).
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// RFC 3339 writes no later year.
+const YEAR_MAX: i32 = 9_999;
+
+/// Refuses moments that documents cannot carry.
+pub(super) fn check_calendar(target: DateTime<Utc>) -> Result<(), SandboxError> {
+    match target.year() > YEAR_MAX {
+        true => Err(SandboxError::BeyondCalendar),
+        false => Ok(()),
+    }
+}
 
 impl Inner {
     /// A change made from outside, and everything that it causes at this moment.
@@ -39,6 +49,7 @@ impl Inner {
         self: &Arc<Self>,
         target: DateTime<Utc>,
     ) -> Result<(), SandboxError> {
+        check_calendar(target)?;
         let _playing = self.playing.lock().await;
         self.played(|progress| progress.target = Some(target));
         self.settle().await;

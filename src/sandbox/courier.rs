@@ -23,7 +23,7 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long its clock may take to catch up, and by how much it may be behind.
 const FOLLOW_WAIT: Duration = Duration::from_secs(2);
 const UNFOLLOWED_MAX: TimeDelta = TimeDelta::seconds(1);
-/// Pause before a server is asked again that did not answer.
+/// Pause before a server is asked again that was not idle or did not answer.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an attempt sends.
@@ -41,10 +41,13 @@ impl Inner {
         self.be_followed().await;
         let (source, sent, lost) = match self.errand(number, by_hand) {
             Errand::Nothing if by_hand => {
-                return Err(SandboxError::Refused("there is nowhere to send it to"));
+                return Err(SandboxError::Refused(
+                    "its source knows no webhook URL, or its body is no longer kept",
+                ));
             }
             Errand::Nothing => {
                 return self.change(|turn| {
+                    turn.world.outbox.strand(number);
                     turn.world.agenda.set(Due::Delivery(number), None);
                     Ok(())
                 });
@@ -182,15 +185,21 @@ impl Inner {
                 .timeout(IDLE_WAIT * 2)
                 .send()
                 .await;
-            match asked {
+            let answer = match asked {
                 Ok(answer) if answer.status().is_success() => return,
-                Ok(_) => {}
-                Err(_) => tokio::time::sleep(IDLE_PAUSE).await,
-            }
+                Ok(answer) => answer.status().to_string(),
+                Err(error) => error.without_url().to_string(),
+            };
             if began.elapsed() > IDLE_PATIENCE {
-                tracing::warn!("the server under test does not settle; going on without it");
+                tracing::warn!(
+                    answer,
+                    "the server under test does not say that it is idle; going on without it: is \
+                     the idle URL right?"
+                );
                 return;
             }
+            // Whoever answers at once, as to a wrong URL, is not hammered.
+            tokio::time::sleep(IDLE_PAUSE).await;
         }
     }
 }

@@ -12,9 +12,14 @@ use super::error::SandboxError;
 /// The file's content, or `None` where there is no such file.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SandboxError> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(SandboxError::Corrupt),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|cause| SandboxError::Corrupt {
+                    file: path.display().to_string(),
+                    cause,
+                })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(SandboxError::Storage(error)),
     }

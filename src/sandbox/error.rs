@@ -10,8 +10,13 @@ pub enum SandboxError {
     #[error("cannot keep state on disk: {0}")]
     Storage(std::io::Error),
     /// A file in the state directory is not what this version wrote.
-    #[error("a file in the state directory cannot be read: {0}")]
-    Corrupt(serde_json::Error),
+    #[error("{file} is not what this version keeps ({cause}); move it away to begin without it")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        cause: serde_json::Error,
+    },
     /// A document of the simulator's own could not be encoded.
     #[error("cannot encode a document: {0}")]
     Encode(serde_json::Error),
@@ -30,6 +35,9 @@ pub enum SandboxError {
     /// No notification is known by that id.
     #[error("no such notification")]
     UnknownNotification,
+    /// The clock was to be moved beyond the dates that documents can carry.
+    #[error("the stores' calendar ends with the year 9999")]
+    BeyondCalendar,
     /// The store would not let the customer do this; the reason says why.
     #[error("the store refuses: {0}")]
     Refused(&'static str),

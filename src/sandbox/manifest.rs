@@ -5,11 +5,15 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::disk;
+use super::error::SandboxError;
 use super::google_play::{PUSH_SUBSCRIPTION, oauth};
 use super::identity::{AUDIENCE, PUSH_AUDIENCE, PUSH_EMAIL, PUSH_ISSUER};
 use super::inner::Inner;
 use super::jws;
 use super::setup::Environment;
+
+const FILE: &str = "manifest.json";
 
 /// Addresses, trust roots and credentials of a simulator. Holds private keys: keep it private.
 #[derive(Clone, Serialize, Deserialize)]
@@ -121,6 +125,12 @@ impl Inner {
             },
             control_url: format!("{base}/control"),
         }
+    }
+
+    /// Keeps the manifest in the state directory, if there is one.
+    pub(super) fn write_manifest(&self) -> Result<(), SandboxError> {
+        let dir = self.dir.as_ref();
+        dir.map_or(Ok(()), |dir| disk::write(&dir.join(FILE), &self.manifest()))
     }
 
     fn service_account_json(&self) -> String {

@@ -108,9 +108,7 @@ impl Sandbox {
             .map_err(SandboxError::Listen)?;
         let address = listener.local_addr().map_err(SandboxError::Listen)?;
         let inner = Arc::new(server::build(options, address).await?);
-        if let Some(dir) = &inner.dir {
-            disk::write(&dir.join("manifest.json"), &inner.manifest())?;
-        }
+        inner.write_manifest()?;
         let sandbox = Self {
             inner: Arc::clone(&inner),
             stop: CancellationToken::new(),

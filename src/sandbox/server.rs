@@ -42,7 +42,8 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
     .await
     .map_err(|error| SandboxError::Key(error.to_string()))??;
     let superwall_secrets = superwall::Secrets::load_or_generate(options.dir.as_deref())?;
-    let mut world = World::load_or_new(options.dir.as_deref(), options.seed, &options.setup)?;
+    let kept = options.dir.clone().filter(|_| !options.fresh);
+    let mut world = World::load_or_new(kept.as_deref(), options.seed, &options.setup)?;
     if let Some(sins) = options.sins {
         world.sins = checked(sins)?;
     }

@@ -22,6 +22,8 @@ pub struct Options {
     /// Where state and keys are kept; `None` forgets everything at the end, and shares the RSA
     /// keys (service account, push, identity) with others of its kind in the process.
     pub dir: Option<PathBuf>,
+    /// Forgets what the state directory says was bought; the keys stay.
+    pub fresh: bool,
     /// Address to listen on; anybody who reaches it can drive the stores.
     pub bind: IpAddr,
     /// Port to listen on; 0 takes a free one.
@@ -46,6 +48,7 @@ impl Options {
         Self {
             seed: 0,
             dir: None,
+            fresh: false,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
             clock,

@@ -11,8 +11,6 @@ use crate::sandbox::Manifest;
 
 /// The manifest, written by the simulator itself.
 const MANIFEST: &str = "manifest.json";
-/// What customers own, as the simulator keeps it.
-const STATE: &str = "state.json";
 /// Characters of base64 in one line of a PEM file.
 const PEM_LINE: usize = 64;
 
@@ -47,14 +45,6 @@ pub(super) fn write(dir: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Writt
     write_private(&written[4].path, &manifest.google_service_account_json)?;
     write_private(&written[5].path, &manifest.superwall.secret)?;
     Ok(written)
-}
-
-/// Forgets what customers own; keys stay.
-pub(super) fn forget_purchases(dir: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_file(dir.join(STATE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 fn pem(base64: &str) -> String {

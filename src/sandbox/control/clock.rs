@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::super::Sandbox;
+use super::super::clockwork::check_calendar;
 use super::super::error::SandboxError;
 use super::super::period::Period;
 use super::body::{Body, Params};
@@ -200,6 +201,7 @@ pub(super) async fn advance(
         from: sandbox.now(),
         to: wish.destination(&sandbox)?,
     };
+    check_calendar(journey.to)?;
     let mut busy = false;
     sandbox.inner.journey.send_if_modified(|current| {
         busy = current.is_some();

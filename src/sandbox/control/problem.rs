@@ -161,6 +161,12 @@ impl From<SandboxError> for Problem {
                 "There is no such notification",
                 "GET /control/notifications lists what the stores have said.",
             ),
+            SandboxError::BeyondCalendar => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "beyond-calendar",
+                "The clock cannot be moved so far",
+                "Advance to an earlier moment.",
+            ),
             SandboxError::Refused(_) => (
                 StatusCode::CONFLICT,
                 "refused",
@@ -169,7 +175,7 @@ impl From<SandboxError> for Problem {
             ),
             SandboxError::Listen(_)
             | SandboxError::Storage(_)
-            | SandboxError::Corrupt(_)
+            | SandboxError::Corrupt { .. }
             | SandboxError::Encode(_)
             | SandboxError::Key(_)
             | SandboxError::Client(_) => (

@@ -81,8 +81,12 @@ impl Notification {
                 false => self.repeats_at(at),
             };
             self.record.state = DeliveryState::Delivered;
-        } else if self.record.state == DeliveryState::Delivered {
-            // A repetition may fail: the first was acknowledged.
+        } else if matches!(
+            self.record.state,
+            DeliveryState::Delivered | DeliveryState::Dropped
+        ) {
+            // A repetition may fail: the first was acknowledged. What was dropped while an attempt
+            // was under way stays so.
             self.next_attempt = None;
         } else if !by_hand {
             self.failures += 1;
@@ -357,6 +361,21 @@ impl Outbox {
         if let Some(notification) = self.get_mut(number) {
             notification.next_attempt = None;
             notification.record.state = DeliveryState::Dropped;
+        }
+    }
+
+    /// Gives a notification up that there is no way to send.
+    pub(in crate::sandbox) fn strand(&mut self, number: u64) {
+        self.waiting.remove(&number);
+        if let Some(notification) = self.get_mut(number) {
+            notification.next_attempt = None;
+            let record = &mut notification.record;
+            if record.state == DeliveryState::Pending {
+                record.state = match record.attempts.is_empty() {
+                    true => DeliveryState::NoWebhook,
+                    false => DeliveryState::Failed,
+                };
+            }
         }
     }
 

@@ -59,7 +59,8 @@ pub enum DeliveryState {
     Dropped,
     /// The source has given up.
     Failed,
-    /// The source knew no URL when it happened, or has shut it off after days of failures only.
+    /// The source knew no URL when it happened or was to be sent, or has shut it off after days of
+    /// failures only.
     NoWebhook,
 }
 

@@ -1,5 +1,7 @@
 //! Which notifications a step means.
 
+use std::collections::BTreeSet;
+
 use super::super::delivery::NotificationRecord;
 use super::step::Which;
 
@@ -33,8 +35,8 @@ pub(super) fn choose(
 
 /// All types that have been said, for an error.
 pub(super) fn types(said: &[NotificationRecord]) -> String {
-    let mut types: Vec<String> = said.iter().map(full_type).collect();
-    types.dedup();
+    let types: BTreeSet<String> = said.iter().map(full_type).collect();
+    let types: Vec<String> = types.into_iter().collect();
     match types.is_empty() {
         true => "nothing".to_owned(),
         false => types.join(", "),

@@ -17,7 +17,8 @@ impl Inner {
     }
 
     pub(in crate::sandbox) fn rotate_superwall_secret(&self) -> Result<(), SandboxError> {
-        self.superwall_secrets().rotate(self.dir.as_deref())
+        self.superwall_secrets().rotate(self.dir.as_deref())?;
+        self.write_manifest()
     }
 
     fn superwall_secrets(&self) -> MutexGuard<'_, Secrets> {

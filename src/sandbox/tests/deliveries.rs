@@ -190,6 +190,53 @@ async fn a_running_clock_plays_events_by_itself() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_sent_any_more_is_given_up() {
+    let rig = Rig::start().await;
+    rig.answers(StatusCode::SERVICE_UNAVAILABLE);
+    rig.buy_apple("alice", LIFETIME).await;
+    rig.sandbox.set_webhooks(Webhooks::default()).unwrap();
+    rig.sandbox.advance_by(TimeDelta::days(10)).await.unwrap();
+    let record = &rig.sandbox.notifications()[0];
+    assert_eq!(record.state, DeliveryState::Failed);
+    assert_eq!(record.attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_it_is_under_way_stays_dropped() {
+    let rig = Rig::start().await;
+    rig.sandbox
+        .sin_next_deliveries(None, DeliverySin::Slow { millis: 600 }, 1)
+        .unwrap();
+    rig.answers(StatusCode::SERVICE_UNAVAILABLE);
+    let drop = async {
+        while rig.sandbox.notifications().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let id = rig.sandbox.notifications()[0].id.clone();
+        rig.sandbox.drop_notification(&id).unwrap();
+    };
+    tokio::join!(rig.buy_apple("alice", LIFETIME), drop);
+    rig.sandbox.advance_by(TimeDelta::days(10)).await.unwrap();
+    let record = &rig.sandbox.notifications()[0];
+    assert_eq!(record.state, DeliveryState::Dropped);
+    assert_eq!(record.attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn the_calendar_has_an_end() {
+    let rig = Rig::start().await;
+    rig.buy_apple("alice", LIFETIME).await;
+    for beyond in [
+        DateTime::<Utc>::MAX_UTC,
+        Period::years(9_000).after(start_time()),
+    ] {
+        let refused = rig.sandbox.advance_to(beyond).await;
+        assert!(matches!(refused, Err(SandboxError::BeyondCalendar)));
+    }
+    assert_eq!(rig.sandbox.now(), start_time());
+}
+
+#[tokio::test]
 async fn outages_hit_one_store_and_end() {
     let rig = Rig::start().await;
     let bought = rig.buy_apple("alice", MONTHLY).await;

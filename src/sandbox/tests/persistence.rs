@@ -89,10 +89,32 @@ async fn state_and_keys_are_private_to_their_owner() {
         VirtualClock::stopped(start_time()),
     );
     options.dir = Some(dir.0.clone());
-    assert!(matches!(
-        Sandbox::start(options).await,
-        Err(SandboxError::Corrupt(_))
-    ));
+    let refused = Sandbox::start(options).await.err().unwrap().to_string();
+    assert!(refused.contains("state.json"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_fresh_start_keeps_the_keys_and_forgets_the_purchases() {
+    let dir = std::env::temp_dir().join(format!("sandbox-{}", uuid::Uuid::new_v4()));
+    let rig = Rig::with(Environment::Production, Some(dir.clone())).await;
+    rig.buy_apple("alice", LIFETIME).await;
+    let key = rig.sandbox.manifest().apple_private_key_pem;
+    rig.sandbox.rotate_superwall_secret().unwrap();
+    let written: Manifest =
+        serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+    let secret = rig.sandbox.manifest().superwall.secret;
+    assert_eq!(written.superwall.secret, secret);
+    rig.sandbox.shutdown().await;
+    let again = Sandbox::start(Options {
+        dir: Some(dir.clone()),
+        fresh: true,
+        ..options(Environment::Production)
+    });
+    let again = again.await.unwrap();
+    assert_eq!(again.manifest().apple_private_key_pem, key);
+    assert_eq!(again.all_purchases(), []);
+    again.shutdown().await;
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[tokio::test]

@@ -18,7 +18,8 @@ pub(super) struct RemoteArgs {
     /// A running server's gRPC API, instead of one started for each scenario
     #[arg(long, value_name = "URL", requires = "dir")]
     server: Option<String>,
-    /// The simulator's directory that this server is configured from
+    /// The simulator's directory that this server is configured from; what was bought in it before
+    /// is forgotten
     #[arg(long, requires = "server")]
     dir: Option<PathBuf>,
     /// The simulator's port that this server is configured with
@@ -61,11 +62,11 @@ impl RemoteArgs {
     async fn open_stores(&self, scenario: &Scenario) -> anyhow::Result<Sandbox> {
         let dir = self.dir.clone().context("give --dir")?;
         let dir = std::path::absolute(dir)?;
-        // The keys stay, for the server knows them; what was bought in other runs does not.
-        files::forget_purchases(&dir)?;
         let options = Options {
             seed: scenario.seed,
             dir: Some(dir.clone()),
+            // The keys stay, for the server knows them; what was bought in other runs does not.
+            fresh: true,
             port: self.port,
             ..Options::new(
                 scenario.store_setup(),

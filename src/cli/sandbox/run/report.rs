@@ -14,6 +14,8 @@ const WIDTH: u16 = 110;
 pub(super) struct Result<'a> {
     pub(super) file: &'a str,
     pub(super) title: &'a str,
+    /// With it the run can be repeated.
+    pub(super) seed: u64,
     pub(super) played: anyhow::Result<Played>,
 }
 
@@ -27,6 +29,7 @@ impl<'a> Result<'a> {
         Self {
             file,
             title,
+            seed: scenario.seed,
             played,
         }
     }
@@ -41,7 +44,10 @@ impl<'a> Result<'a> {
         let played = match &self.played {
             Ok(played) => played,
             Err(error) => {
-                return format!("FAILED  {}: {}\n        {error:#}", self.file, self.title);
+                return format!(
+                    "FAILED  {}: {} (seed {})\n        {error:#}",
+                    self.file, self.title, self.seed
+                );
             }
         };
         let failures: Vec<&Comparison> = played.failures().collect();
@@ -58,9 +64,10 @@ impl<'a> Result<'a> {
         match failures.is_empty() {
             true => format!("ok      {}: {} ({compared}{gaps})", self.file, self.title),
             false => format!(
-                "DIFFERS {}: {} ({compared}{gaps})\n{}",
+                "DIFFERS {}: {} (seed {}, {compared}{gaps})\n{}",
                 self.file,
                 self.title,
+                self.seed,
                 differences(&failures)
             ),
         }
@@ -75,6 +82,7 @@ impl<'a> Result<'a> {
         json!({
             "file": self.file,
             "title": self.title,
+            "seed": self.seed,
             "ok": self.is_ok(),
             "error": error,
             "compared": played.map(|played| played.comparisons.len()),

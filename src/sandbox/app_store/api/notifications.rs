@@ -192,7 +192,7 @@ fn chains_of_customer<'a>(world: &'a World, id: &str) -> Result<&'a [String], Ap
 /// The payload as it was sent, and what came of the attempts.
 fn item(notification: &Notification) -> Result<Value, AppleError> {
     let record = &notification.record;
-    let body: Value = serde_json::from_str(&record.body).map_err(SandboxError::Corrupt)?;
+    let body: Value = serde_json::from_str(&record.body).map_err(SandboxError::Encode)?;
     let attempts = &record.attempts;
     let attempts: Vec<Value> = attempts
         .iter()
