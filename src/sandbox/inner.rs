@@ -95,6 +95,16 @@ impl Inner {
         }
     }
 
+    /// Saves what is unsaved, and never again: a request that is still under way must not write
+    /// over what the next simulator keeps in the same directory.
+    pub(super) fn save_last(&self) -> Result<(), SandboxError> {
+        let world = self.world();
+        match self.saver.close() {
+            true => self.save_now(&world),
+            false => Ok(()),
+        }
+    }
+
     /// Saves what an explicit act has changed, unless the state is so large that it must wait.
     pub(super) fn save_if_small(&self) -> Result<(), SandboxError> {
         match self.saver.owes_little() {

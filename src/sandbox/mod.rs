@@ -130,7 +130,7 @@ impl Sandbox {
     pub async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
-        if let Err(error) = self.inner.save() {
+        if let Err(error) = self.inner.save_last() {
             tracing::error!(%error, "the simulator's state cannot be saved");
         }
     }

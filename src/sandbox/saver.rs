@@ -21,6 +21,8 @@ pub(super) struct Saver {
 #[derive(Clone, Copy, Default)]
 struct Account {
     dirty: bool,
+    /// The state is somebody else's from now on.
+    closed: bool,
     /// When the last save ended, and how long it took.
     last: Option<(Instant, Duration)>,
 }
@@ -39,8 +41,11 @@ impl Saver {
     pub(super) fn soil(&self) -> bool {
         let mut account = self.account();
         account.dirty = true;
-        let at_once = account.pause().is_zero();
+        let (closed, at_once) = (account.closed, account.pause().is_zero());
         drop(account);
+        if closed {
+            return false;
+        }
         if !at_once {
             self.soiled.notify_one();
         }
@@ -50,20 +55,26 @@ impl Saver {
     /// Whether something is unsaved that an explicit act should not leave so.
     pub(super) fn owes_little(&self) -> bool {
         let account = self.account();
-        account.dirty && account.last.is_none_or(|(_, cost)| cost < SMALL)
+        !account.closed && account.dirty && account.last.is_none_or(|(_, cost)| cost < SMALL)
     }
 
     pub(super) fn is_dirty(&self) -> bool {
         self.account().dirty
     }
 
+    /// Nothing is saved by itself any more; true if something is unsaved.
+    pub(super) fn close(&self) -> bool {
+        let mut account = self.account();
+        account.closed = true;
+        account.dirty
+    }
+
     /// A save that was begun at `began` has succeeded.
     pub(super) fn saved(&self, began: Instant) {
         let ended = Instant::now();
-        *self.account() = Account {
-            dirty: false,
-            last: Some((ended, ended.duration_since(began))),
-        };
+        let mut account = self.account();
+        account.dirty = false;
+        account.last = Some((ended, ended.duration_since(began)));
     }
 
     /// Returns once there is something unsaved and its time has come.
@@ -105,5 +116,9 @@ mod tests {
         saver.saved(Instant::now());
         std::thread::sleep(Duration::from_millis(2));
         assert!(saver.soil(), "a cheap one is");
+        assert!(saver.close(), "something is unsaved");
+        saver.saved(Instant::now());
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(!saver.soil() && !saver.owes_little(), "none after the last");
     }
 }
