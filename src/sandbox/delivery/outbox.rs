@@ -196,14 +196,16 @@ impl Outbox {
         self.notifications.iter()
     }
 
-    /// All that has happened since then.
+    /// All that has happened since then, from this number on.
     pub(in crate::sandbox) fn since(
         &self,
         at: DateTime<Utc>,
+        number: u64,
     ) -> impl Iterator<Item = &Notification> {
         let earlier = |notification: &Notification| notification.record.created_at < at;
         let skipped = self.notifications.partition_point(earlier);
-        self.notifications.iter().skip(skipped)
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        self.notifications.iter().skip(skipped.max(number))
     }
 
     /// The number that the next notification gets.

@@ -14,7 +14,7 @@ use super::super::payload::{ProductType, product_type};
 use super::admission::admit;
 use super::body;
 use super::error::{
-    AppleError, FAMILY_TRANSACTION, INVALID_ACCOUNT_TENURE, INVALID_APP_ACCOUNT_TOKEN,
+    AppleError, BAD_REQUEST, FAMILY_TRANSACTION, INVALID_ACCOUNT_TENURE, INVALID_APP_ACCOUNT_TOKEN,
     INVALID_CONSUMPTION_STATUS, INVALID_DELIVERY_STATUS, INVALID_DOLLARS_PURCHASED,
     INVALID_DOLLARS_REFUNDED, INVALID_PLATFORM, INVALID_PLAY_TIME, INVALID_REFUND_PREFERENCE,
     INVALID_SAMPLE_CONTENT, INVALID_USER_STATUS, NOT_CONSENTED, PERCENTAGE_OF_SUBSCRIPTION,
@@ -63,7 +63,7 @@ async fn send(
     admit(&inner, Endpoint::AppleConsumption, &headers).await?;
     let answer: Value = body(&bytes)?;
     if !answer.is_object() {
-        return Err(AppleError::Malformed);
+        return Err(BAD_REQUEST);
     }
     inner.read(|world, _| {
         let (chain, found) = only_transaction(world, &id)?;
@@ -100,7 +100,7 @@ fn check_version_2(answer: &Value, kind: ProductType) -> Result<(), AppleError> 
     match percentage.as_u64() {
         Some(0) => Ok(()),
         Some(percentage) if delivered && percentage <= WHOLE => Ok(()),
-        Some(_) | None => Err(AppleError::Malformed),
+        Some(_) | None => Err(BAD_REQUEST),
     }
 }
 

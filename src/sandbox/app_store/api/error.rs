@@ -19,8 +19,6 @@ const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum AppleError {
     /// No or no valid token: Apple answers without a body.
     Unauthorized,
-    /// The request cannot be read, or is wrong in a way that Apple has published no code for.
-    Malformed,
     /// Apple's error code and text; the code's first three digits are the status.
     Code(u32, &'static str),
     /// Too many calls; the next has to wait so long.
@@ -28,6 +26,8 @@ pub(super) enum AppleError {
     Unavailable,
 }
 
+/// The request cannot be read, or is wrong in a way that has no code of its own.
+pub(super) const BAD_REQUEST: AppleError = AppleError::Code(4_000_000, "Bad request.");
 pub(super) const INVALID_REVISION: AppleError =
     AppleError::Code(4_000_005, "Invalid request revision.");
 pub(super) const INVALID_TRANSACTION_ID: AppleError =
@@ -248,7 +248,6 @@ impl IntoResponse for AppleError {
     fn into_response(self) -> Response {
         let (code, message) = match self {
             Self::Unauthorized => return StatusCode::UNAUTHORIZED.into_response(),
-            Self::Malformed => return StatusCode::BAD_REQUEST.into_response(),
             Self::Unavailable => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Self::Code(code, message) => (code, message),
             Self::RateLimited(_) => RATE_LIMITED,

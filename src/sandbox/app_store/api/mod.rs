@@ -28,7 +28,7 @@ use super::super::state::World;
 use super::chain::Chain;
 use super::transaction::Transaction;
 use super::{ocsp, payload};
-use error::{AppleError, INVALID_TRANSACTION_ID, NO_TRANSACTION};
+use error::{AppleError, BAD_REQUEST, INVALID_TRANSACTION_ID, NO_TRANSACTION};
 
 /// Transactions or notifications on one page.
 const PAGE: usize = 20;
@@ -87,7 +87,7 @@ fn numeric(id: &str, error: AppleError) -> Result<(), AppleError> {
 
 /// A body that has to be JSON, whatever its content type says.
 fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppleError> {
-    serde_json::from_slice(bytes).map_err(|_| AppleError::Malformed)
+    serde_json::from_slice(bytes).map_err(|_| BAD_REQUEST)
 }
 
 /// The customer whom an id of any kind belongs to.

@@ -18,7 +18,7 @@ use super::super::super::state::World;
 use super::super::super::traffic::Endpoint;
 use super::admission::admit;
 use super::error::{
-    AppleError, INVALID_END_DATE, INVALID_NOTIFICATION_TYPE, INVALID_PAGINATION_TOKEN,
+    AppleError, BAD_REQUEST, INVALID_END_DATE, INVALID_NOTIFICATION_TYPE, INVALID_PAGINATION_TOKEN,
     INVALID_START_DATE, INVALID_TEST_TOKEN, INVALID_TRANSACTION_ID, MULTIPLE_FILTERS,
     NO_NOTIFICATION_URL, NO_TEST_NOTIFICATION, NO_TRANSACTION, PAGINATION_TOKEN_EXPIRED,
     START_AFTER_END, START_TOO_FAR_IN_PAST,
@@ -138,7 +138,7 @@ pub(super) async fn history(
     let parameters = Parameters::of(asked)?;
     let asked: Value = body(&bytes)?;
     let request = fingerprint(&asked.to_string());
-    let wish: Wish = serde_json::from_value(asked).map_err(|_| AppleError::Malformed)?;
+    let wish: Wish = serde_json::from_value(asked).map_err(|_| BAD_REQUEST)?;
     inner.read(|world, now| {
         let filter = wish.filter(inner.setup.environment, now)?;
         let from = match parameters.one("paginationToken") {
@@ -151,8 +151,7 @@ pub(super) async fn history(
         };
         let mut found = world
             .outbox
-            .since(filter.start)
-            .filter(|notification| from.is_none_or(|from| notification.number >= from))
+            .since(filter.start, from.unwrap_or(0))
             .filter(|notification| filter.holds(notification, chains));
         let page: Vec<Value> = found
             .by_ref()

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::super::super::jws::encode;
-use super::error::AppleError;
+use super::error::{AppleError, BAD_REQUEST};
 
 /// A query as axum takes it apart; Apple's Node library sends a bare `?` where it has none.
 pub(super) type Asked = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -19,7 +19,7 @@ impl Parameters {
     pub(super) fn of(asked: Asked) -> Result<Self, AppleError> {
         match asked {
             Ok(Query(pairs)) => Ok(Self(pairs)),
-            Err(_) => Err(AppleError::Malformed),
+            Err(_) => Err(BAD_REQUEST),
         }
     }
 
