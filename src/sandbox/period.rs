@@ -111,8 +111,12 @@ impl FromStr for Period {
             "Y" | "y" => Unit::Year,
             _ => return Err(InvalidPeriod),
         };
-        // Ten thousand years is beyond what the calendar holds.
-        (1..=10_000)
+        // The calendar holds an offer of 255 of the longest of these.
+        let longest = match unit {
+            Unit::Day | Unit::Week | Unit::Month => 10_000,
+            Unit::Year => 1_000,
+        };
+        (1..=longest)
             .contains(&count)
             .then_some(Self { count, unit })
             .ok_or(InvalidPeriod)
@@ -157,8 +161,27 @@ mod tests {
         assert_eq!("1mo".parse(), Ok(Period::months(1)));
         assert_eq!("P3D".parse(), Ok(Period::days(3)));
         assert_eq!(Period::weeks(2).to_string(), "P2W");
-        for wrong in ["", "P", "P1", "1x", "-1d", "P0M", "PT1H", "99999999999d"] {
+        for wrong in [
+            "",
+            "P",
+            "P1",
+            "1x",
+            "-1d",
+            "P0M",
+            "PT1H",
+            "P1001Y",
+            "99999999999d",
+        ] {
             assert_eq!(wrong.parse::<Period>(), Err(InvalidPeriod), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_longest_offer_ends_before_time_does() {
+        let start = "2026-01-31T10:00:00Z".parse::<DateTime<Utc>>().unwrap();
+        for longest in ["P10000D", "P10000W", "P10000M", "P1000Y"] {
+            let period = longest.parse::<Period>().unwrap();
+            assert!(period.times(u8::MAX).after(start) < DateTime::<Utc>::MAX_UTC);
         }
     }
 }

@@ -126,6 +126,9 @@ impl Offer {
         if self.payment == OfferPayment::FreeTrial && self.price_milliunits != 0 {
             return Err(SandboxError::Refused("a free trial has no price"));
         }
+        if self.price_milliunits < 0 {
+            return Err(SandboxError::Refused("no price is below nought"));
+        }
         if self.periods == 0 {
             return Err(SandboxError::Refused("an offer has at least one period"));
         }
@@ -134,6 +137,9 @@ impl Offer {
 
     /// Whether something that does not renew can be bought with it.
     pub(super) fn check_for_one_time(&self) -> Result<(), SandboxError> {
+        if self.price_milliunits < 0 {
+            return Err(SandboxError::Refused("no price is below nought"));
+        }
         match (self.payment, self.kind) {
             (OfferPayment::OneTime, OfferKind::OfferCode) => Ok(()),
             _ => Err(SandboxError::Refused("the offer is for subscriptions")),

@@ -3,7 +3,7 @@
 use super::super::error::SandboxError;
 use super::super::setup::{GooglePlayProduct, StoreSetup};
 use super::super::state::Turn;
-use super::action::{AddOn, ReplacementMode};
+use super::action::{AddOn, Offer, ReplacementMode};
 use super::item::{Item, OfferPhase, UpcomingPhase};
 use super::items::check_together;
 use super::order::{Order, OrderLine, PaidFor};
@@ -14,6 +14,8 @@ use super::{GooglePlayBuy, GooglePlayPurchase};
 
 /// Offer id of a trial that comes without a named offer.
 const TRIAL: &str = "free-trial";
+/// More discounted periods are a mistake of the caller's.
+const OFFER_PERIODS_MAX: u32 = 100;
 
 pub(super) fn sold<'a>(
     setup: &'a StoreSetup,
@@ -65,6 +67,9 @@ impl Turn<'_> {
     ) -> Result<GooglePlayPurchase, SandboxError> {
         if buy.quantity.is_some_and(|quantity| quantity != 1) {
             return Err(SandboxError::Refused("a subscription is bought once"));
+        }
+        if let Some(offer) = &buy.offer {
+            check_offer(offer).map_err(SandboxError::Refused)?;
         }
         let items = self.items_of(buy, product)?;
         check_together(&items, self.setup).map_err(SandboxError::Refused)?;
@@ -342,7 +347,9 @@ impl Turn<'_> {
         }
         let mut bought = self.world.google_play.purchases_of(&buy.customer);
         let lapsed = bought.rfind(|purchase| {
-            purchase.product_id == buy.product_id && purchase.subscription().is_some()
+            purchase.product_id == buy.product_id
+                && purchase.subscription().is_some()
+                && purchase.started_at.is_some()
         });
         let lapsed = lapsed.ok_or(SandboxError::Refused("nothing has lapsed"))?;
         Ok(Some(OutOfApp {
@@ -350,6 +357,17 @@ impl Turn<'_> {
             expired_account_id: lapsed.obfuscated_account_id.clone(),
             expired_profile_id: lapsed.obfuscated_profile_id.clone(),
         }))
+    }
+}
+
+/// Why a subscription is not sold with this introductory price, if so.
+fn check_offer(offer: &Offer) -> Result<(), &'static str> {
+    if !(1..=OFFER_PERIODS_MAX).contains(&offer.periods) {
+        return Err("an offer has 1 to 100 periods");
+    }
+    match offer.price_micros < 0 {
+        true => Err("no price is below nought"),
+        false => Ok(()),
     }
 }
 

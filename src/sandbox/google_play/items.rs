@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::super::app_store::Billing;
 use super::super::setup::StoreSetup;
 use super::item::{Deferred, Item};
 use super::lifecycle::Told;
@@ -53,14 +54,18 @@ impl Purchase {
         if subscription.phase != Phase::Active || !subscription.auto_renew() {
             return Err("items can be added only to what renews");
         }
+        if subscription.billing == Billing::Fails {
+            return Err("the payment is declined");
+        }
         let mut items = subscription.items.clone();
         // An item that was dropped may come again.
         items.retain(|item| item.lasts(now) || item.auto_renew);
+        let held = items.len();
         items.extend(added.iter().cloned());
         check_together(&items, setup)?;
         let anchor = items.first().and_then(|item| item.expiry);
         let mut lines = Vec::new();
-        for item in items.iter_mut().filter(|item| item.order_id.is_none()) {
+        for item in items.iter_mut().skip(held) {
             let plan = item.plan(setup).ok_or("the plan is no longer sold")?;
             lines.push(item.begin_aligned(now, anchor, &plan, &id));
         }

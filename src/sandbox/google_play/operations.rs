@@ -197,6 +197,9 @@ impl Turn<'_> {
     ) -> Result<(), SandboxError> {
         let setup = self.setup;
         sold(setup, product_id, base_plan_id)?;
+        if price_micros <= 0 {
+            return Err(SandboxError::Refused("a price is above nought"));
+        }
         let changed = setup.google_play.iter().filter(|product| {
             product.product_id == product_id
                 && (base_plan_id.is_none() || product.base_plan_id() == base_plan_id)

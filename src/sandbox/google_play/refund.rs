@@ -1,12 +1,14 @@
 //! Money given back: refunds with and without the end of access, in part or in full, and
 //! charge-backs with the developer's review.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::lifecycle::Told;
 use super::notification::{Signal, SubscriptionEvent};
-use super::order::OrderRefund;
+use super::order::{Order, OrderRefund};
 use super::purchase::{Content, OneTimeState, Purchase};
 use super::subscription::Cancellation;
 use super::voided::{VoidReason, VoidSource, Voided};
@@ -190,12 +192,32 @@ impl Purchase {
             return Err("the subscription is not active");
         }
         match revocation {
-            Revocation::Full => self.refund(&order_id, true, Cause::default(), now),
+            Revocation::Full => {
+                let owned = subscription.items.iter().filter(|item| item.lasts(now));
+                let paid_by = owned.filter_map(|item| item.order_id.clone());
+                let others: BTreeSet<_> = paid_by.filter(|id| *id != order_id).collect();
+                let mut told = self.refund(&order_id, true, Cause::default(), now)?;
+                for other in others {
+                    let left = self.order(&other).map_or(0, Order::left_micros);
+                    told.extend(self.void_other(&other, left, now));
+                }
+                Ok(told)
+            }
             Revocation::Prorated => {
-                let items = subscription.items.iter();
-                let unused: i64 = items.map(|item| item.credit_micros(now)).sum();
-                self.give_back(&order_id, unused, now);
-                Ok(self.revoke(&order_id, Cancellation::by_user(now), Cause::default(), now))
+                let mut unused: BTreeMap<_, i64> = BTreeMap::new();
+                for item in &subscription.items {
+                    if let Some(paid_by) = &item.order_id {
+                        *unused.entry(paid_by.clone()).or_default() += item.credit_micros(now);
+                    }
+                }
+                let latest = unused.remove(&order_id).unwrap_or(0);
+                self.give_back(&order_id, latest, now);
+                let by = Cancellation::by_user(now);
+                let mut told = self.revoke(&order_id, by, Cause::default(), now);
+                for (other, micros) in unused {
+                    told.extend(self.void_other(&other, micros, now));
+                }
+                Ok(told)
             }
             Revocation::Item(product_id) => {
                 let item = subscription.item_mut(product_id).ok_or("no such item")?;
@@ -214,6 +236,15 @@ impl Purchase {
                 Ok(vec![SubscriptionEvent::ItemsChanged.into()])
             }
         }
+    }
+
+    /// Voids an order that paid for an item which was added to the subscription.
+    fn void_other(&mut self, order_id: &str, micros: i64, now: DateTime<Utc>) -> Option<Signal> {
+        if micros == 0 || self.order(order_id)?.is_refunded() {
+            return None;
+        }
+        self.give_back(order_id, micros, now);
+        self.void(order_id, Cause::default(), None, now)
     }
 
     fn give_back(&mut self, order_id: &str, micros: i64, now: DateTime<Utc>) {

@@ -11,6 +11,9 @@ use super::order::{Order, OrderLine, Progress};
 use super::purchase::Purchase;
 use super::subscription::{Phase, Subscription};
 
+/// What is left of a dear plan buys no more time of a cheap one than this: a century.
+const CREDIT_DAYS_MAX: i64 = 36_500;
+
 /// One period of a plan: what it costs and how long it is.
 #[derive(Clone, Copy)]
 struct Rate {
@@ -19,12 +22,14 @@ struct Rate {
 }
 
 impl Rate {
-    /// The time that an amount buys, in whole milliseconds.
+    /// The time that an amount buys, in whole milliseconds; no end of it where the price is next
+    /// to nothing.
     fn buys(self, micros: i64) -> TimeDelta {
         let price = i128::from(self.price_micros).max(1);
         let length = i128::from(self.length.num_milliseconds());
         let millis = i128::from(micros) * length / price;
-        TimeDelta::milliseconds(i64::try_from(millis).unwrap_or(0))
+        let most = TimeDelta::days(CREDIT_DAYS_MAX);
+        i64::try_from(millis).map_or(most, |millis| TimeDelta::milliseconds(millis).min(most))
     }
 
     /// What a length of time costs.

@@ -105,6 +105,40 @@ async fn an_added_item_is_aligned_and_a_removed_one_runs_out() {
 }
 
 #[tokio::test]
+async fn an_added_item_leaves_a_waiting_one_alone_and_must_be_paid() {
+    let shop = Shop::open().await;
+    let old = shop.subscribe("pro", "monthly").await;
+    let token = shop
+        .buy(change(&old, "basic", "monthly", ReplacementMode::Deferred))
+        .await;
+    shop.acknowledge(&token);
+    shop.until("2026-01-26T00:00:00Z").await;
+    let add = GooglePlayAction::AddItems {
+        purchase_token: token.clone(),
+        items: vec![add_on("extra")],
+    };
+    let billing = |billing| GooglePlayAction::SetBilling {
+        purchase_token: token.clone(),
+        billing,
+    };
+    shop.act(billing(Billing::Fails)).await.unwrap();
+    assert_eq!(shop.refusal(add.clone()).await, "the payment is declined");
+    shop.act(billing(Billing::Works)).await.unwrap();
+    shop.act(add).await.unwrap();
+    let until = "2026-02-10T12:00:00.000Z";
+    assert_eq!(
+        expiries(&shop.show(&token)),
+        [("pro", until), ("basic", ""), ("extra", until)]
+    );
+    shop.until("2026-02-10T12:00:00Z").await;
+    let until = "2026-03-10T12:00:00.000Z";
+    assert_eq!(
+        expiries(&shop.show(&token)),
+        [("basic", until), ("extra", until)]
+    );
+}
+
+#[tokio::test]
 async fn an_item_on_trial_has_its_own_expiry_until_it_is_aligned() {
     let shop = Shop::open().await;
     let buy = GooglePlayBuy {

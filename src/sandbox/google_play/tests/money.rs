@@ -231,6 +231,49 @@ async fn the_developer_revokes_in_full_in_part_or_by_item() {
 }
 
 #[tokio::test]
+async fn a_revocation_gives_back_what_each_item_was_paid_with() {
+    let shop = Shop::open().await;
+    let full = shop.subscribe("basic", "monthly").await;
+    let prorated = shop.subscribe("pro", "monthly").await;
+    shop.until("2026-01-26T00:00:00Z").await;
+    for (token, product_id) in [(&full, "extra"), (&prorated, "strict")] {
+        let items = vec![AddOn {
+            product_id: product_id.to_owned(),
+            base_plan_id: None,
+            trial: None,
+        }];
+        let add = GooglePlayAction::AddItems {
+            purchase_token: token.clone(),
+            items,
+        };
+        shop.act(add).await.unwrap();
+    }
+    shop.told();
+    let states = |token: &str| -> Vec<_> {
+        let orders = shop.orders(token).into_iter();
+        orders.map(|order| order["state"].clone()).collect()
+    };
+    for (token, revocation, expected) in [
+        (&full, Revocation::Full, ["REFUNDED", "REFUNDED"]),
+        (
+            &prorated,
+            Revocation::Prorated,
+            ["PARTIALLY_REFUNDED", "REFUNDED"],
+        ),
+    ] {
+        shop.change(|turn| turn.google_play_revoke(token, &revocation))
+            .unwrap();
+        let told = ["REVOKED", "VOIDED_PURCHASE", "VOIDED_PURCHASE"];
+        assert_eq!(shop.told(), told);
+        assert_eq!(states(token), expected);
+        assert!(shop.truth(token).iter().all(|item| !item.entitled));
+    }
+    let mut voided = voided_ids(&shop, &full);
+    voided.dedup();
+    assert_eq!(voided.len(), 4);
+}
+
+#[tokio::test]
 async fn the_developer_stops_renewals_or_payments() {
     for (kind, restorable) in [
         (CancellationType::UserRequestedStopRenewals, true),
