@@ -134,7 +134,10 @@ fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
         account: latest
             .and_then(|t| t.app_account_token)
             .map(|token| token.to_string()),
-        quantity: latest.map_or(1, |t| t.quantity.into()),
+        quantity: match one_time && refunded {
+            true => 0,
+            false => latest.map_or(1, |t| t.quantity.into()),
+        },
         ownership: match chain.sharing.is_shared() {
             true => Ownership::FamilyShared,
             false => Ownership::Purchased,

@@ -233,4 +233,8 @@ async fn things_that_do_not_renew_are_charged_once_in_their_quantity() {
     let first = rig.id("alice");
     rig.play(json!([buy("alice", COINS)])).await;
     assert_ne!(rig.id("alice"), first);
+    rig.play(json!([{"do": "refund", "transaction_id": rig.id("alice")}]))
+        .await;
+    rig.stands("alice", PurchaseState::Revoked, false);
+    assert_eq!(rig.truth("alice").quantity, 0, "as Google's is");
 }
