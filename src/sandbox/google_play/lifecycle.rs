@@ -88,15 +88,10 @@ impl Purchase {
         let Some(subscription) = self.subscription_mut() else {
             return Vec::new();
         };
-        let mut told = Vec::new();
-        for item in &mut subscription.items {
-            let due = item.charged_at().is_some_and(|at| at <= start);
-            if due && (item.commitment_over() || item.unagreed(start)) {
-                item.auto_renew = false;
-                item.cancel_price_change();
-                told = vec![SubscriptionEvent::ItemsChanged.into()];
-            }
-        }
+        let mut told = match subscription.stop_unwanted(start) {
+            true => vec![SubscriptionEvent::ItemsChanged.into()],
+            false => Vec::new(),
+        };
         if !subscription.auto_renew() {
             return self.end(start, Cancellation::System, &setup.timing);
         }
@@ -110,8 +105,26 @@ impl Purchase {
         told
     }
 
+    /// Charges what is due after a time without access, for periods that start at `start`; the end
+    /// if the customer is bound to nothing of it.
+    pub(super) fn recover(
+        &mut self,
+        start: DateTime<Utc>,
+        now: DateTime<Utc>,
+        setup: &StoreSetup,
+    ) -> Told {
+        let Some(subscription) = self.subscription_mut() else {
+            return Vec::new();
+        };
+        subscription.stop_unwanted(start);
+        match subscription.auto_renew() {
+            true => self.renew(start, start, SubscriptionEvent::Recovered, now, setup),
+            false => self.end(start, Cancellation::System, &setup.timing),
+        }
+    }
+
     /// Charges what is due by `due_by`, for periods that start at `start`.
-    pub(super) fn renew(
+    fn renew(
         &mut self,
         start: DateTime<Utc>,
         due_by: DateTime<Utc>,
@@ -330,9 +343,7 @@ impl Purchase {
                 Billing::Works,
                 Phase::SilentGrace { since, until } | Phase::Grace { since, until },
             ) => self.renew(since, until, SubscriptionEvent::Renewed, now, setup),
-            (Billing::Works, Phase::Hold { .. }) => {
-                self.renew(now, now, SubscriptionEvent::Recovered, now, setup)
-            }
+            (Billing::Works, Phase::Hold { .. }) => self.recover(now, now, setup),
             _ => Vec::new(),
         }
     }

@@ -63,7 +63,7 @@ impl Purchase {
             return Vec::new();
         };
         if subscription.billing == Billing::Works {
-            return self.renew(at, at, SubscriptionEvent::Recovered, now, setup);
+            return self.recover(at, now, setup);
         }
         let due = subscription.due(at);
         let lines = due

@@ -221,6 +221,21 @@ impl Subscription {
             .filter(move |item| item.charged_at().is_some_and(|charged| charged <= at))
     }
 
+    /// What is due by `start` and has no customer who would pay for it renews no more: a commitment
+    /// that is over, a price that was not agreed to. Whether there is any.
+    pub(super) fn stop_unwanted(&mut self, start: DateTime<Utc>) -> bool {
+        let mut stopped = false;
+        for item in &mut self.items {
+            let due = item.charged_at().is_some_and(|at| at <= start);
+            if due && (item.commitment_over() || item.unagreed(start)) {
+                item.auto_renew = false;
+                item.cancel_price_change();
+                stopped = true;
+            }
+        }
+        stopped
+    }
+
     pub(super) fn item_mut(&mut self, product_id: &str) -> Option<&mut Item> {
         self.items
             .iter_mut()

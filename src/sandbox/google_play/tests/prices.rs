@@ -63,6 +63,44 @@ async fn an_increase_that_is_accepted_is_charged_after_37_days() {
 }
 
 #[tokio::test]
+async fn an_increase_that_is_not_accepted_is_not_charged_after_a_pause_or_a_hold_either() {
+    for paused in [true, false] {
+        let shop = Shop::open().await;
+        let token = shop.subscribe("basic", "monthly").await;
+        let purchase_token = token.clone();
+        let action = match paused {
+            true => GooglePlayAction::Pause {
+                purchase_token,
+                period: Period::months(2),
+            },
+            false => GooglePlayAction::SetBilling {
+                purchase_token,
+                billing: Billing::Fails,
+            },
+        };
+        shop.act(action).await.unwrap();
+        shop.act(change(12_000_000, PriceChangeMode::Increase))
+            .await
+            .unwrap();
+        // 37 days and more after the increase was announced.
+        shop.until("2026-03-10T12:00:00Z").await;
+        let purchase_token = token.clone();
+        shop.told();
+        let action = match paused {
+            true => GooglePlayAction::Resume { purchase_token },
+            false => GooglePlayAction::SetBilling {
+                purchase_token,
+                billing: Billing::Works,
+            },
+        };
+        shop.act(action).await.unwrap();
+        assert_eq!(shop.told(), ["CANCELED"]);
+        assert_shows(&shop.show(&token), &[(STATE, state("EXPIRED"))]);
+        assert!(!shop.truth(&token)[0].entitled);
+    }
+}
+
+#[tokio::test]
 async fn an_increase_that_is_not_accepted_ends_the_subscription() {
     for refused in [false, true] {
         let shop = Shop::open().await;
@@ -138,6 +176,8 @@ async fn decreases_and_opt_out_increases_need_no_answer() {
         .refusal(change(12_000_000, PriceChangeMode::Decrease))
         .await;
     assert_eq!(reason, "the price does not go that way");
+    let reason = shop.refusal(change(0, PriceChangeMode::Decrease)).await;
+    assert_eq!(reason, "a price is above nought");
 }
 
 #[tokio::test]
