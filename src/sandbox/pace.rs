@@ -15,7 +15,8 @@ pub enum Pace {
     EveryEvent,
     /// The events of a window happen in their order, their notifications go out several at a time,
     /// and the server settles at the window's end: for many customers and long times. Which
-    /// notification arrives first is then up to the machine.
+    /// notification arrives first is then up to the machine, and whoever acts returns when what
+    /// that causes has been sent, settled or not.
     Window {
         /// Length of a window in seconds of business time.
         seconds: u32,
