@@ -25,6 +25,18 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Sandbo
     }
 }
 
+/// Takes the directory for one simulator; it is free again when the file is closed, or its process
+/// ends.
+pub(super) fn lock(dir: &Path) -> Result<fs::File, SandboxError> {
+    fs::create_dir_all(dir).map_err(SandboxError::Storage)?;
+    let file = fs::File::create(dir.join("lock")).map_err(SandboxError::Storage)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(SandboxError::InUse(dir.display().to_string())),
+        Err(fs::TryLockError::Error(error)) => Err(SandboxError::Storage(error)),
+    }
+}
+
 /// Writes beside the file and renames over it: a killed process leaves the old content or the new.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
     let bytes = serde_json::to_vec(value).map_err(SandboxError::Encode)?;

@@ -17,6 +17,9 @@ pub enum SandboxError {
         /// What is wrong with it.
         cause: serde_json::Error,
     },
+    /// Another simulator keeps its state in the directory.
+    #[error("another simulator is using {0}; stop it, or name another directory")]
+    InUse(String),
     /// A document of the simulator's own could not be encoded.
     #[error("cannot encode a document: {0}")]
     Encode(serde_json::Error),

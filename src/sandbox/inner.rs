@@ -1,5 +1,6 @@
 //! What all parts of a running simulator share.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -28,6 +29,8 @@ use crate::clock::VirtualClock;
 pub(super) struct Inner {
     pub(super) setup: StoreSetup,
     pub(super) dir: Option<PathBuf>,
+    /// Keeps other simulators out of the directory while this one saves into it.
+    pub(super) dir_lock: Mutex<Option<File>>,
     pub(super) clock: VirtualClock,
     pub(super) keys: Keys,
     pub(super) identity: Mutex<IdentityKeys>,
@@ -99,10 +102,13 @@ impl Inner {
     /// over what the next simulator keeps in the same directory.
     pub(super) fn save_last(&self) -> Result<(), SandboxError> {
         let world = self.world();
-        match self.saver.close() {
+        let saved = match self.saver.close() {
             true => self.save_now(&world),
             false => Ok(()),
-        }
+        };
+        let mut lock = self.dir_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        *lock = None;
+        saved
     }
 
     /// Saves what an explicit act has changed, unless the state is so large that it must wait.

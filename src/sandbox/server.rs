@@ -20,7 +20,7 @@ use super::sins::Sins;
 use super::state::World;
 use super::traffic::Traffic;
 use super::{
-    Sandbox, app_store, control, delivery, google_play, identity, keys, superwall, traffic,
+    Sandbox, app_store, control, delivery, disk, google_play, identity, keys, superwall, traffic,
 };
 
 /// How long open connections may take to finish at shutdown.
@@ -32,6 +32,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         ip => ip,
     };
     let base_url = format!("http://{}", SocketAddr::new(host, address.port()));
+    let dir_lock = options.dir.as_deref().map(disk::lock).transpose()?;
     let (dir, seed) = (options.dir.clone(), options.seed);
     let ocsp = format!("{base_url}/apple/ocsp");
     // RSA keys take a while to make.
@@ -54,6 +55,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         client: delivery::client()?,
         setup: options.setup,
         dir: options.dir,
+        dir_lock: Mutex::new(dir_lock),
         clock: options.clock,
         keys,
         identity: Mutex::new(identity),

@@ -175,6 +175,7 @@ impl From<SandboxError> for Problem {
             ),
             SandboxError::Listen(_)
             | SandboxError::Storage(_)
+            | SandboxError::InUse(_)
             | SandboxError::Corrupt { .. }
             | SandboxError::Encode(_)
             | SandboxError::Key(_)

@@ -201,6 +201,7 @@ async fn certificates_follow_the_simulator_to_another_address_under_the_same_roo
     let dir = std::env::temp_dir().join(format!("sandbox-{}", uuid::Uuid::new_v4()));
     let first = Rig::with(Environment::Production, Some(dir.clone())).await;
     let before = first.buy_apple("alice", LIFETIME).await.signed_transaction;
+    first.sandbox.shutdown().await;
     let second = Rig::with(Environment::Production, Some(dir.clone())).await;
     let after = second.buy_apple("bob", LIFETIME).await.signed_transaction;
     let (before, after) = (chain(&before), chain(&after));

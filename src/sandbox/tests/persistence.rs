@@ -19,6 +19,23 @@ impl Drop for Dir {
 }
 
 #[tokio::test]
+async fn a_directory_is_kept_by_one_simulator_at_a_time() {
+    let dir = Dir::new();
+    let rig = Rig::with(Environment::Production, Some(dir.0.clone())).await;
+    let options = || {
+        let clock = VirtualClock::stopped(start_time());
+        Options {
+            dir: Some(dir.0.clone()),
+            ..Options::new(setup(Environment::Production), clock)
+        }
+    };
+    let second = Sandbox::start(options()).await;
+    assert!(matches!(second, Err(SandboxError::InUse(_))));
+    rig.sandbox.shutdown().await;
+    Sandbox::start(options()).await.unwrap().shutdown().await;
+}
+
+#[tokio::test]
 async fn a_simulator_goes_on_where_it_stopped() {
     let dir = Dir::new();
     let rig = Rig::with(Environment::Production, Some(dir.0.clone())).await;
@@ -83,6 +100,7 @@ async fn state_and_keys_are_private_to_their_owner() {
         );
         assert!(meta.len() > 0);
     }
+    rig.sandbox.shutdown().await;
     std::fs::write(dir.0.join("state.json"), b"{").unwrap();
     let mut options = Options::new(
         setup(Environment::Production),
