@@ -136,7 +136,7 @@ pub(crate) async fn run(args: &YearArgs) -> anyhow::Result<Value> {
 /// The server under test: the whole of it, on the stores' clock.
 enum Server {
     Here(Box<App>),
-    Apart(ServerProcess),
+    Apart(Box<ServerProcess>),
 }
 
 impl Server {
@@ -148,7 +148,7 @@ impl Server {
             writeln!(config, "\n[access]\nrecheck_max_hours = {recheck}")?;
             let server = world.follow(Part::All).await?;
             stores.set_idle_url(Some(format!("{}/idle", server.admin()?)));
-            return Ok(Self::Apart(server));
+            return Ok(Self::Apart(Box::new(server)));
         }
         world.pinning.unpin()?;
         let mut config = Config::load(Some(file)).map_err(anyhow::Error::msg)?;
@@ -189,7 +189,7 @@ impl Server {
     async fn stop(self) -> anyhow::Result<()> {
         match self {
             Self::Here(app) => app.stop().await,
-            Self::Apart(server) => server.stop().await?,
+            Self::Apart(server) => (*server).stop().await?,
         }
         Ok(())
     }
