@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use entitled::app::{App, Roles};
 use entitled::cli::client::Client;
@@ -33,6 +33,8 @@ const AT_ONCE: usize = 8;
 /// How long the server may take to settle at the end of a window.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 const DAYS: u64 = 365;
+/// Business time between the last day and the comparison.
+const LAST_LOOK: TimeDelta = TimeDelta::hours(1);
 
 #[derive(Args)]
 pub(crate) struct YearArgs {
@@ -243,7 +245,11 @@ async fn play(
             );
         }
     }
-    // Nothing may be on its way when the truth is told.
+    // Nothing may be on its way when the truth is told; and what a store changes without telling
+    // (a payment that failed a moment ago, where there is no grace) is seen by the server's own
+    // next look.
+    stores.flush_deliveries().await?;
+    stores.advance_by(LAST_LOOK).await?;
     stores.flush_deliveries().await?;
     stores.settle().await;
     let (server_after, own_after) = cpu()?;
