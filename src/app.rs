@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Identity;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{AccessConfig, Config, GrpcConfig, Mode, WorkerConfig};
@@ -336,13 +336,25 @@ async fn follow_clock(url: String) -> anyhow::Result<Clock> {
     let followed = clock.clone();
     tokio::spawn(async move {
         let mut seen = first.version;
+        let mut lost = false;
         loop {
             let mut next = url.clone();
             next.query_pairs_mut()
                 .append_pair("after", &seen.to_string());
             let reading = read_clock(&http, &next).await;
-            if let Ok(reading) = &reading {
-                followed.follow(reading);
+            match &reading {
+                Ok(reading) => {
+                    followed.follow(reading);
+                    lost = false;
+                }
+                Err(error) if !lost => {
+                    warn!(
+                        error = format!("{error:#}"),
+                        "business time is no longer followed"
+                    );
+                    lost = true;
+                }
+                Err(_) => {}
             }
             // One that does not wait for a change is not hammered.
             match reading {
