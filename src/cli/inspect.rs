@@ -84,7 +84,13 @@ async fn apple_jws(document: &DocumentArgs) -> anyhow::Result<bool> {
     let app_store = config.as_ref().and_then(|config| config.app_store.as_ref());
     let roots = app_store::roots(app_store)?;
     let now = match &config {
-        Some(config) => clock_of(config).await.unwrap_or(Clock::System).now(),
+        Some(config) => clock_of(config)
+            .await
+            .unwrap_or_else(|error| {
+                eprintln!("judged by the system's clock: {error:#}");
+                Clock::System
+            })
+            .now(),
         None => Clock::System.now(),
     };
     let report = app_store::inspect(text.trim(), &roots, catalog.as_ref(), now);
