@@ -277,7 +277,8 @@ fn apple_product(product_id: &str, kind: ProductKind, period: Option<Period>) ->
             },
             ..AppStoreProduct::subscription(product_id, period, "21000000")
         },
-        (ProductKind::Subscription, None) | (ProductKind::NonConsumable, _) => {
+        (ProductKind::Subscription, None)
+        | (ProductKind::NonRenewing | ProductKind::NonConsumable | ProductKind::Consumable, _) => {
             AppStoreProduct::non_consumable(product_id)
         }
     }

@@ -19,8 +19,17 @@ pub(crate) struct CatalogFile {
     pub(crate) entitlements: BTreeMap<String, EntitlementSpec>,
     #[serde(default)]
     pub(crate) products: BTreeMap<String, Product>,
+    /// What consumables are counted in: `[credits.coins]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) credits: BTreeMap<String, CreditSpec>,
     #[serde(default)]
     pub(crate) sandbox_access: SandboxAccess,
+    /// Accounts that sandbox purchases serve while `sandbox_access = "testers"`: `issuer:subject`
+    /// or our id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) testers: Vec<String>,
+    #[serde(default)]
+    pub(crate) ownership: OwnershipRules,
 }
 
 /// One app of the family; all share accounts and catalog.
@@ -44,6 +53,65 @@ pub(crate) struct App {
 #[serde(deny_unknown_fields)]
 pub(crate) struct EntitlementSpec {}
 
+/// Something that is counted: coins, gems, exports.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreditSpec {}
+
+/// Whose a purchase becomes that another account owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OwnershipRules {
+    pub(crate) production: TransferPolicy,
+    pub(crate) sandbox: TransferPolicy,
+    /// Whether a purchase whose store record names an account token of ours is bound without the
+    /// app's call: it may have died before binding.
+    pub(crate) auto_bind: bool,
+}
+
+impl Default for OwnershipRules {
+    fn default() -> Self {
+        Self {
+            production: TransferPolicy::Keep,
+            sandbox: TransferPolicy::Keep,
+            auto_bind: true,
+        }
+    }
+}
+
+/// What a claim by another account, with proof of possession, does to an owned purchase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TransferPolicy {
+    /// Nothing: it is refused.
+    #[default]
+    Keep,
+    /// It moves if it grants its owner nothing any more.
+    TransferIfInactive,
+    /// It moves.
+    Transfer,
+}
+
+/// Whether family members use what the purchaser shares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FamilySharing {
+    #[default]
+    Grant,
+    Refuse,
+}
+
+/// Who hands out what a consumable buys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DeliveredBy {
+    /// The product's credits are booked here.
+    #[default]
+    Credits,
+    /// A backend hands out the goods and says so with `ClaimDelivery`.
+    Backend,
+}
+
 /// A plan: what the stores sell under their own ids, and what it grants.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +119,18 @@ pub(crate) struct Product {
     pub(crate) kind: ProductKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) period: Option<Period>,
+    #[serde(default)]
     pub(crate) grants: Vec<String>,
+    /// What one unit of a consumable is worth.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) credits: BTreeMap<String, i64>,
+    #[serde(default)]
+    pub(crate) delivered_by: DeliveredBy,
+    /// Instead of the catalog's rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ownership: Option<TransferPolicy>,
+    #[serde(default)]
+    pub(crate) family_sharing: FamilySharing,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) app_store: Option<AppStoreRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,9 +140,14 @@ pub(crate) struct Product {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ProductKind {
+    /// Renews by itself; Google's prepaid plans, too.
     Subscription,
+    /// Bought once, lasts for its period; bought again, lasts that much longer.
+    NonRenewing,
     /// Bought once, lasts.
     NonConsumable,
+    /// Bought by the piece, used up.
+    Consumable,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -88,6 +172,8 @@ pub(crate) enum SandboxAccess {
     /// App Review buys in sandbox against the production build.
     #[default]
     Everyone,
+    /// The accounts in `testers`.
+    Testers,
     Nobody,
 }
 
@@ -180,7 +266,8 @@ impl Catalog {
     /// Whether purchases of that environment may grant anything at all.
     pub(crate) fn accepts(&self, environment: Environment) -> bool {
         match (environment, self.file.sandbox_access) {
-            (Environment::Production, _) | (Environment::Sandbox, SandboxAccess::Everyone) => true,
+            (Environment::Production, _)
+            | (Environment::Sandbox, SandboxAccess::Everyone | SandboxAccess::Testers) => true,
             (Environment::Sandbox, SandboxAccess::Nobody) => false,
         }
     }
@@ -238,10 +325,26 @@ fn check_apps(file: &CatalogFile) -> Vec<String> {
 
 fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String> {
     let mut problems = Vec::new();
-    if product.grants.is_empty() {
+    let counted = product.kind == ProductKind::Consumable;
+    let of_use = !product.grants.is_empty()
+        || (counted
+            && (!product.credits.is_empty() || product.delivered_by == DeliveredBy::Backend));
+    if !of_use {
         problems.push(format!(
-            "products.{id}: grants nothing; name at least one entitlement"
+            "products.{id}: grants nothing; name at least one entitlement, or credits for a consumable"
         ));
+    }
+    for (credit, amount) in &product.credits {
+        if !file.credits.contains_key(credit) {
+            problems.push(format!(
+                "products.{id}: credits {credit:?}, which is not under [credits]"
+            ));
+        }
+        if *amount <= 0 || !counted {
+            problems.push(format!(
+                "products.{id}: credits are for consumables, one or more a unit"
+            ));
+        }
     }
     for grant in &product.grants {
         if !file.entitlements.contains_key(grant) {
@@ -256,7 +359,8 @@ fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String>
         ));
     }
     let subscription = product.kind == ProductKind::Subscription;
-    if subscription && product.period.is_none() {
+    let lasts = subscription || product.kind == ProductKind::NonRenewing;
+    if lasts && product.period.is_none() {
         problems.push(format!(
             "products.{id}: a subscription needs a period such as P1M"
         ));

@@ -274,7 +274,9 @@ fn open_source(
     }
     let fits = match sold_as {
         ProductKind::Subscription => item.kind == ItemKind::Subscription,
-        ProductKind::NonConsumable => item.kind == ItemKind::OneTime,
+        ProductKind::NonConsumable | ProductKind::NonRenewing | ProductKind::Consumable => {
+            item.kind == ItemKind::OneTime
+        }
     };
     if !fits {
         // The store and the catalog disagree on what this is: fail closed.
@@ -378,6 +380,7 @@ mod tests {
                 transaction_id: None,
                 pending_product: None,
                 family_shared: false,
+                quantity: 1,
             },
             store_away: false,
             unconfirmed_since: None,

@@ -4,6 +4,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod chain;
+pub(crate) mod duty;
 pub(crate) mod entitlement;
 pub(crate) mod event;
 pub(crate) mod ids;
@@ -11,5 +12,6 @@ pub(crate) mod money;
 pub(crate) mod ownership;
 pub(crate) mod provider;
 pub(crate) mod reconcile;
+pub(crate) mod refund_defence;
 pub(crate) mod subscription;
 pub(crate) mod time;

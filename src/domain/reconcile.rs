@@ -7,13 +7,14 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
+use super::duty::{self, NewDuty};
 use super::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
 use super::ids::{AccountId, ClaimId};
 use super::ownership::{self, OpenClaim, Owner, OwnershipReason, Verdict};
 use super::provider::Provider;
 use super::subscription::guard::{self, Known};
 use super::subscription::state::{ExpiryReason, ItemState, Leniency, Renewal};
-use super::subscription::store_state::{Item, StoreState};
+use super::subscription::store_state::{Evidence, Item, StoreState};
 use super::time::{Instant, earliest};
 
 /// How long to wait before a store is asked again whose answer was older than, or contradicted,
@@ -86,15 +87,16 @@ pub(crate) struct Outcome {
     pub(crate) verdicts: Vec<(ClaimId, AccountId, Verdict)>,
     /// When the chain must be looked at again without any signal.
     pub(crate) next_check_at: Option<Instant>,
-    /// The purchase is owned, grants access, and the store wants to hear so by then.
-    pub(crate) acknowledge_by: Option<Instant>,
+    /// What the store must be told, once this is committed.
+    pub(crate) duties: Vec<NewDuty>,
 }
 
-/// Decides one step.
+/// Decides one step. `facts` are those that the answer was read with: only signals carry them.
 pub(crate) fn reconcile(
     provider: Provider,
     book: &Book,
     step: &Step,
+    facts: &[Evidence],
     catalog: &Catalog,
     policy: Policy,
 ) -> Outcome {
@@ -132,14 +134,17 @@ pub(crate) fn reconcile(
     };
     let decision = narrow(decision, book, &next, provider, catalog);
     let next_check_at = next_check(&next, decision, policy, step.now);
-    let acknowledge_by = acknowledge_by(&next, provider, catalog);
+    let duties = match (&next.owner, &next.known) {
+        (Some(_), Some(known)) => duty::due(provider, &known.state, facts, catalog),
+        (None, _) | (_, None) => Vec::new(),
+    };
     Outcome {
         decision,
         book: next,
         ownership: ruling.reason,
         verdicts: ruling.verdicts,
         next_check_at,
-        acknowledge_by,
+        duties,
     }
 }
 
@@ -308,18 +313,6 @@ fn item_check(item: &Item, policy: Policy, now: Instant) -> Option<Instant> {
         return None;
     }
     Some(now + overdue.clamp(LATE_RENEWAL_RECHECK_MIN, LATE_RENEWAL_RECHECK_MAX))
-}
-
-fn acknowledge_by(book: &Book, provider: Provider, catalog: &Catalog) -> Option<Instant> {
-    book.owner?;
-    let known = book.known.as_ref()?;
-    let grants = catalog.accepts(known.state.environment) && any_mapped(known, provider, catalog);
-    let paid = known
-        .state
-        .items
-        .iter()
-        .any(|item| item.state != ItemState::Pending);
-    known.state.acknowledge_by.filter(|_| grants && paid)
 }
 
 #[cfg(test)]

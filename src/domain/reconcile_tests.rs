@@ -39,6 +39,7 @@ fn state(stamp: i64, item_state: ItemState) -> StoreState {
             transaction_id: Some("tx-1".into()),
             pending_product: None,
             family_shared: false,
+            quantity: 1,
         }],
         transactions: vec![],
         acknowledge_by: None,
@@ -74,6 +75,7 @@ fn run(book: &Book, step: &Step) -> Outcome {
         Provider::AppStore,
         book,
         step,
+        &[],
         &example(),
         Policy::default(),
     )
@@ -258,7 +260,7 @@ fn an_unmapped_product_is_owned_and_grants_nothing() {
         Decision::MergeOnly(MergeReason::UnmappedProduct)
     );
     assert_eq!(outcome.verdicts[0].2, Verdict::Won);
-    assert_eq!(outcome.acknowledge_by, None, "left to the store's refund");
+    assert_eq!(outcome.duties, [], "left to the store's refund");
 }
 
 #[test]
@@ -279,6 +281,7 @@ fn a_voided_order_ends_its_own_period_only() {
         order_id: order.into(),
         at: t(5),
         partial: false,
+        chargeback: false,
     };
     let current = with_evidence(state(6, active(20)), &[void("tx-1")]);
     assert!(matches!(current.items[0].state, ItemState::Revoked { .. }));
@@ -330,6 +333,7 @@ fn a_refund_shows_as_one_even_where_the_store_says_expired() {
         order_id: "tx-1".into(),
         at: t(5),
         partial: false,
+        chargeback: false,
     };
     let refunded = with_evidence(state(7, ended), &[void]);
     assert_eq!(

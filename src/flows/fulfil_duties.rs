@@ -4,7 +4,9 @@ use chrono::TimeDelta;
 use tracing::{error, info, warn};
 
 use super::Core;
+use crate::domain::duty::Duty;
 use crate::failpoint;
+use crate::providers::contract::Effect;
 use crate::storage::duties::{self, Due};
 use crate::storage::{StorageError, ledger};
 
@@ -30,17 +32,27 @@ async fn fulfil(core: &Core, duty: &Due) -> Result<(), StorageError> {
     let Some(known) = ledger::peek(&core.db, duty.chain).await? else {
         return duties::failed(&core.db, duty.id, "the chain has no known state").await;
     };
-    let moot =
-        known.state.head.value != duty.transaction_id || known.state.acknowledge_by.is_none();
+    let moot = match duty.duty {
+        Duty::Acknowledge { .. } | Duty::Consume => {
+            known.state.head.value != duty.transaction_id || known.state.acknowledge_by.is_none()
+        }
+        Duty::Finish
+        | Duty::SetAccountToken { .. }
+        | Duty::AnswerConsumptionRequest
+        | Duty::ReviewRefund { .. } => false,
+    };
     if moot || now - duty.deadline > GIVE_UP_AFTER {
         // Replaced, refunded or acknowledged elsewhere; or the store has long refunded it.
         return duties::done(&core.db, duty.id, now).await;
     }
     failpoint::at("before_acknowledge");
-    let told = core
-        .stores
-        .acknowledge(&known.state, &core.catalog.load())
-        .await;
+    let effect = Effect {
+        state: &known.state,
+        transaction_id: &duty.transaction_id,
+        duty: &duty.duty,
+        answer: None,
+    };
+    let told = core.stores.perform(effect, &core.catalog.load()).await;
     failpoint::at("after_acknowledge");
     match told {
         Ok(()) => {

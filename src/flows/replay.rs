@@ -61,7 +61,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
                 )
                 .await?;
                 let provider = provider_of(core, chain).await?;
-                let outcome = reconcile(provider, &book, &step, catalog, core.policy);
+                let outcome = reconcile(provider, &book, &step, evidence, catalog, core.policy);
                 let words = outcome.decision.words();
                 if words != (event.decision.clone(), event.reason.clone()) {
                     differences.push(format!(

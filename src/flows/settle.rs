@@ -104,7 +104,14 @@ async fn attempt_settle(
     let chain = set.whole.id;
     let (book, mut touched) = join(&mut tx, &set, &catalog, now).await?;
     let (step, facts) = gather(&mut tx, chain, work, now).await?;
-    let outcome = reconcile(set.whole.head.provider, &book, &step, &catalog, core.policy);
+    let outcome = reconcile(
+        set.whole.head.provider,
+        &book,
+        &step,
+        &facts,
+        &catalog,
+        core.policy,
+    );
     touched.extend(book.owner.map(|owner| owner.account));
     touched.extend(outcome.book.owner.map(|owner| owner.account));
     let locked: Vec<AccountId> = touched.into_iter().collect();
@@ -127,7 +134,7 @@ async fn attempt_settle(
     .await?;
     failpoint::at("before_commit");
     tx.commit().await?;
-    if outcome.acknowledge_by.is_some() {
+    if !outcome.duties.is_empty() {
         core.duties.notify_one();
     }
     log(&set, &outcome, work);
@@ -303,10 +310,8 @@ async fn write_books(
             chains::own_alias(tx, chain, &name).await?;
         }
     }
-    if let Some(deadline) = outcome.acknowledge_by {
-        // One acknowledgement per token: the head names it.
-        let effect = &known.state.head.value;
-        duties::add(tx, chain, effect, duties::ACKNOWLEDGE, deadline).await?;
+    for duty in &outcome.duties {
+        duties::add(tx, chain, duty).await?;
     }
     Ok(())
 }

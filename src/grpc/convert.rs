@@ -258,7 +258,9 @@ pub(super) fn proof(proof: Option<wire::PurchaseProof>) -> Result<Proof, &'stati
 pub(super) fn product(id: &str, product: &catalog::Product) -> wire::Product {
     let kind = match product.kind {
         catalog::ProductKind::Subscription => wire::ProductKind::Subscription,
+        catalog::ProductKind::NonRenewing => wire::ProductKind::NonRenewing,
         catalog::ProductKind::NonConsumable => wire::ProductKind::NonConsumable,
+        catalog::ProductKind::Consumable => wire::ProductKind::Consumable,
     };
     wire::Product {
         id: id.to_owned(),

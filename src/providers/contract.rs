@@ -9,10 +9,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::catalog::Catalog;
+use crate::domain::catalog::{App, Catalog};
 use crate::domain::chain::Alias;
-use crate::domain::provider::Provider;
+use crate::domain::duty::Duty;
+use crate::domain::provider::{Environment, Provider};
 use crate::domain::reconcile::Answer;
+use crate::domain::refund_defence::RefundAnswer;
 use crate::domain::subscription::store_state::{Evidence, StoreState};
 use crate::domain::time::Instant;
 
@@ -173,6 +175,71 @@ pub(crate) struct FetchRequest<'a> {
     pub(crate) catalog: &'a Catalog,
 }
 
+/// One duty, with what carrying it out needs.
+pub(crate) struct Effect<'a> {
+    pub(crate) state: &'a StoreState,
+    /// The transaction, order or token that the duty is about.
+    pub(crate) transaction_id: &'a str,
+    pub(crate) duty: &'a Duty,
+    /// What to say; only for duties that answer a question.
+    pub(crate) answer: Option<&'a RefundAnswer>,
+}
+
+/// What an operator asks a store to do with a purchase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Give the money of one order back; `revoke` ends what it paid for, too (Google).
+    Refund { order_id: String, revoke: bool },
+    /// End a subscription now and give money back: all, or the unused rest (Google).
+    Revoke { prorated: bool },
+    /// Stop renewals; `by_developer` cannot be undone by the customer (Google).
+    Cancel { by_developer: bool },
+    /// Move the next renewal (Apple: 1 to 90 days; Google: 1 to 365).
+    Extend { days: u32, request_id: String },
+}
+
+/// Why a store did not do what an operator asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// That store has no such call; the sentence says where it is done instead.
+    #[error("{0}")]
+    NotOffered(&'static str),
+    /// It has, and said no: its own word.
+    #[error("the store refused: {0}")]
+    Declined(String),
+    #[error(transparent)]
+    Store(#[from] FetchError),
+}
+
+/// What to look for at a store, without any signal.
+pub(crate) struct SweepRequest<'a> {
+    /// The catalog's app.
+    pub(crate) app: &'a App,
+    pub(crate) environment: Environment,
+    /// Half-open, business time.
+    pub(crate) since: Instant,
+    pub(crate) until: Instant,
+    /// Apple: only notifications that never reached us.
+    pub(crate) only_failures: bool,
+    /// From the page before.
+    pub(crate) cursor: Option<&'a str>,
+}
+
+/// What a sweep found: raw rows for ingress, as if they had been delivered, and where to go on.
+#[derive(Debug, Default)]
+pub(crate) struct SweepPage {
+    pub(crate) found: Vec<Found>,
+    pub(crate) next: Option<String>,
+}
+
+/// One thing that should have been delivered. `read` understands its body.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The id that its delivery would have had, where there is one.
+    pub(crate) event_id: String,
+    pub(crate) body: Bytes,
+}
+
 /// A store. Two real ones stand behind it; one contract suite runs over both.
 pub(crate) trait Store: Send + Sync {
     /// Authenticates the sender of a webhook from its raw bytes.
@@ -208,10 +275,25 @@ pub(crate) trait Store: Send + Sync {
         fetched_at: Instant,
     ) -> Result<Answer, FetchError>;
 
-    /// Tells the store that the purchase reached its owner. Safe to repeat.
-    fn acknowledge(
+    /// Carries out a duty. Safe to repeat.
+    fn perform(
         &self,
-        state: &StoreState,
+        effect: Effect<'_>,
         catalog: &Catalog,
     ) -> impl Future<Output = Result<(), FetchError>> + Send;
+
+    /// Does what an operator asks; what changed is read afterwards like anything else. Gives the
+    /// store's answer in words.
+    fn command(
+        &self,
+        state: &StoreState,
+        command: &Command,
+        catalog: &Catalog,
+    ) -> impl Future<Output = Result<String, CommandError>> + Send;
+
+    /// Looks for what was not delivered: Apple's notification history, Google's voided purchases.
+    fn sweep(
+        &self,
+        request: SweepRequest<'_>,
+    ) -> impl Future<Output = Result<SweepPage, FetchError>> + Send;
 }

@@ -2,8 +2,8 @@
 
 use super::app_store::AppStore;
 use super::contract::{
-    Authentic, Delivery, FetchError, FetchRequest, Proof, ProofError, Proven, Reading, Rejection,
-    Store, StoreAnswer,
+    Authentic, Command, CommandError, Delivery, Effect, FetchError, FetchRequest, Proof,
+    ProofError, Proven, Reading, Rejection, Store, StoreAnswer, SweepPage, SweepRequest,
 };
 use super::google_play::GooglePlay;
 use crate::domain::catalog::Catalog;
@@ -81,12 +81,32 @@ impl Stores {
             Err(FetchError::Refused(NOT_CONFIGURED.into())))
     }
 
-    pub(crate) async fn acknowledge(
+    pub(crate) async fn perform(
         &self,
-        state: &StoreState,
+        effect: Effect<'_>,
         catalog: &Catalog,
     ) -> Result<(), FetchError> {
-        on_store!(self, state.head.provider, store => store.acknowledge(state, catalog).await,
+        on_store!(self, effect.state.head.provider, store => store.perform(effect, catalog).await,
+            Err(FetchError::Refused(NOT_CONFIGURED.into())))
+    }
+
+    pub(crate) async fn command(
+        &self,
+        state: &StoreState,
+        command: &Command,
+        catalog: &Catalog,
+    ) -> Result<String, CommandError> {
+        on_store!(self, state.head.provider,
+            store => store.command(state, command, catalog).await,
+            Err(CommandError::NotOffered(NOT_CONFIGURED)))
+    }
+
+    pub(crate) async fn sweep(
+        &self,
+        provider: Provider,
+        request: SweepRequest<'_>,
+    ) -> Result<SweepPage, FetchError> {
+        on_store!(self, provider, store => store.sweep(request).await,
             Err(FetchError::Refused(NOT_CONFIGURED.into())))
     }
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
+use sqlx::types::Json;
 
 use super::{Db, StorageError, Tx};
+use crate::domain::duty::{Duty, NewDuty};
 use crate::domain::ids::ChainId;
 use crate::domain::time::Instant;
-
-/// The one duty of today; consume, finish and answers to refund requests join it.
-pub(crate) const ACKNOWLEDGE: &str = "acknowledge";
 
 /// A duty that a worker may execute until its pause ends.
 #[derive(Clone, Debug)]
@@ -18,6 +17,7 @@ pub(crate) struct Due {
     pub(crate) chain: ChainId,
     /// The transaction or token that the duty is about.
     pub(crate) transaction_id: String,
+    pub(crate) duty: Duty,
     pub(crate) deadline: Instant,
     pub(crate) attempts: i32,
 }
@@ -26,17 +26,16 @@ pub(crate) struct Due {
 pub(crate) async fn add(
     tx: &mut Tx<'_>,
     chain: ChainId,
-    transaction_id: &str,
-    kind: &str,
-    deadline: Instant,
+    new: &NewDuty,
 ) -> Result<(), StorageError> {
     sqlx::query!(
-        r#"insert into duties (chain_id, transaction_id, kind, deadline)
-           values ($1, $2, $3, $4) on conflict do nothing"#,
+        r#"insert into duties (chain_id, transaction_id, kind, detail, deadline)
+           values ($1, $2, $3, $4, $5) on conflict do nothing"#,
         chain.0,
-        transaction_id,
-        kind,
-        deadline
+        new.transaction_id,
+        new.duty.kind(),
+        Json(&new.duty) as _,
+        new.deadline
     )
     .execute(&mut **tx)
     .await?;
@@ -56,7 +55,8 @@ pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due
            where id in (select id from duties
                         where done_at is null and not_before <= clock_timestamp()
                         order by deadline limit $1 for update skip locked)
-           returning id, chain_id, transaction_id, deadline, attempts"#,
+           returning id, chain_id, transaction_id, detail as "detail: Json<Duty>", deadline,
+                     attempts"#,
         limit,
         lease
     )
@@ -66,6 +66,7 @@ pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due
         id: row.id,
         chain: row.chain_id.into(),
         transaction_id: row.transaction_id,
+        duty: row.detail.0,
         deadline: row.deadline,
         attempts: row.attempts,
     });

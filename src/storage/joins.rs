@@ -68,8 +68,8 @@ pub(crate) async fn merge(
         .execute(&mut **tx)
         .await?;
     sqlx::query!(
-        r#"insert into duties (chain_id, transaction_id, kind, deadline, done_at, attempts)
-           select $2, transaction_id, kind, deadline, done_at, attempts from duties
+        r#"insert into duties (chain_id, transaction_id, kind, detail, deadline, done_at, attempts)
+           select $2, transaction_id, kind, detail, deadline, done_at, attempts from duties
            where chain_id = $1 on conflict do nothing"#,
         part,
         whole

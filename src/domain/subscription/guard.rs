@@ -61,6 +61,7 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 order_id,
                 at,
                 partial: false,
+                ..
             } => {
                 for item in &mut state.items {
                     if item.transaction_id.as_deref() == Some(order_id) {
@@ -73,7 +74,7 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                     }
                 }
             }
-            Evidence::Void { partial: true, .. } => {}
+            Evidence::Void { partial: true, .. } | Evidence::RefundRequest { .. } => {}
         }
     }
     state

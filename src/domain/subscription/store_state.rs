@@ -47,6 +47,13 @@ pub(crate) struct Item {
     /// What it becomes at the next renewal, if something else.
     pub(crate) pending_product: Option<StoreProduct>,
     pub(crate) family_shared: bool,
+    /// Units bought: 1 but for one-time products sold by the piece.
+    #[serde(default = "one")]
+    pub(crate) quantity: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,25 +63,167 @@ pub(crate) enum ItemKind {
     OneTime,
 }
 
-/// A charge or its return, as the store recorded it.
+/// A charge, with what became of it, as the store recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Transaction {
+    /// Apple: the transaction id. Google: the order id, or the purchase token's own name where
+    /// there is no order (promotions).
     pub(crate) transaction_id: String,
     pub(crate) product: StoreProduct,
+    #[serde(default)]
+    pub(crate) reason: ChargeReason,
     pub(crate) purchased_at: Instant,
+    /// End of the period it paid for; `None` for what has none.
+    #[serde(default)]
+    pub(crate) expires_at: Option<Instant>,
+    #[serde(default = "one")]
+    pub(crate) quantity: u32,
+    /// In the buyer's currency, for all units, tax included where the store includes it.
     pub(crate) price: Option<Money>,
+    /// Part of `price`, where the store tells it.
+    #[serde(default)]
+    pub(crate) tax: Option<Money>,
+    /// The country that it was bought in, as the store writes it: ISO 3166-1 alpha-3 (App Store),
+    /// alpha-2 (Google Play).
+    #[serde(default)]
+    pub(crate) storefront: Option<String>,
+    #[serde(default)]
+    pub(crate) offer: Offer,
+    #[serde(default)]
+    pub(crate) family_shared: bool,
+    /// Units that the store says are used up (Google: consumed).
+    #[serde(default)]
+    pub(crate) consumed: bool,
+    /// When the store took it back: what it paid for is gone.
     pub(crate) revoked_at: Option<Instant>,
+    /// Money that went back, with or without revocation.
+    #[serde(default)]
+    pub(crate) refund: Option<Refund>,
+}
+
+impl Transaction {
+    /// One unit, without money; the rest is set by name.
+    pub(crate) fn new(
+        transaction_id: impl Into<String>,
+        product: StoreProduct,
+        purchased_at: Instant,
+    ) -> Self {
+        Self {
+            transaction_id: transaction_id.into(),
+            product,
+            reason: ChargeReason::Purchase,
+            purchased_at,
+            expires_at: None,
+            quantity: 1,
+            price: None,
+            tax: None,
+            storefront: None,
+            offer: Offer::None,
+            family_shared: false,
+            consumed: false,
+            revoked_at: None,
+            refund: None,
+        }
+    }
+
+    /// Units that are paid for and not taken back: what a consumable is credited for.
+    pub(crate) fn units_held(&self) -> u32 {
+        match (&self.refund, self.revoked_at) {
+            (
+                Some(Refund {
+                    quantity: Some(returned),
+                    ..
+                }),
+                _,
+            ) => self.quantity.saturating_sub(*returned),
+            (_, Some(_)) => 0,
+            (Some(_) | None, None) => self.quantity,
+        }
+    }
+}
+
+/// Why the store charged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ChargeReason {
+    /// The customer bought, upgraded or topped up.
+    #[default]
+    Purchase,
+    /// The store renewed by itself.
+    Renewal,
+}
+
+impl ChargeReason {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Purchase => "purchase",
+            Self::Renewal => "renewal",
+        }
+    }
+}
+
+/// Money that went back to the customer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refund {
+    pub(crate) at: Instant,
+    pub(crate) kind: RefundKind,
+    /// What went back, where the store tells it; a part of the price where it gives a share.
+    pub(crate) amount: Option<Money>,
+    /// Units taken back, where it is by the piece; `None`: all or none, as `revoked_at` says.
+    pub(crate) quantity: Option<u32>,
+}
+
+/// How a refund came about, as far as the store tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RefundKind {
+    /// All of it (Apple `REFUND_FULL`; Google `REFUNDED`).
+    Full,
+    /// The unused rest of a period (Apple `REFUND_PRORATED`).
+    Prorated,
+    /// Some units or some money.
+    Partial,
+    /// The bank took it back.
+    Chargeback,
+    /// The purchase was not acknowledged in time.
+    Unacknowledged,
+}
+
+impl RefundKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Prorated => "prorated",
+            Self::Partial => "partial",
+            Self::Chargeback => "chargeback",
+            Self::Unacknowledged => "unacknowledged",
+        }
+    }
 }
 
 /// A fact that only a signal carries, kept with the transaction it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub(crate) enum Evidence {
-    /// Google: an order was voided (refund, chargeback, revocation).
+    /// Google: an order was voided (refund, chargeback, revocation). A partial one is by the piece:
+    /// the purchase itself says how many units are left.
     Void {
         order_id: String,
         at: Instant,
         partial: bool,
+        /// Google's `voidedReason` 7.
+        #[serde(default)]
+        chargeback: bool,
+    },
+    /// The customer asked the store for a refund, and the store asks us (Apple
+    /// `CONSUMPTION_REQUEST`, Google `pendingRefundReviewNotification`).
+    RefundRequest {
+        transaction_id: String,
+        at: Instant,
+        /// The store's own word for why.
+        reason: String,
+        /// Google: `pendingRefundToken`, to be given back with the answer.
+        token: Option<String>,
     },
 }
 
@@ -83,6 +232,7 @@ impl Evidence {
     pub(crate) fn key(&self) -> (&'static str, &str) {
         match self {
             Self::Void { order_id, .. } => ("void", order_id),
+            Self::RefundRequest { transaction_id, .. } => ("refund_request", transaction_id),
         }
     }
 }

@@ -156,6 +156,7 @@ fn item(transaction: &Transaction, state: ItemState) -> Item {
         transaction_id: Some(transaction.transaction_id.clone()),
         pending_product: None,
         family_shared: transaction.in_app_ownership_type == Some(Ownership::FamilyShared),
+        quantity: 1,
     }
 }
 

@@ -24,12 +24,13 @@ pub(crate) use verify::inspect::inspect;
 pub(crate) use verify::{Roots, Verifier};
 
 use super::contract::{
-    Authentic, Delivery, FetchError, FetchRequest, Proof, ProofError, Proven, Reading, Rejection,
-    Store, StoreAnswer,
+    Authentic, Command, CommandError, Delivery, Effect, FetchError, FetchRequest, Proof,
+    ProofError, Proven, Reading, Rejection, Store, StoreAnswer, SweepPage, SweepRequest,
 };
 use crate::config::app_store::AppStoreConfig;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
+use crate::domain::duty::Duty;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
@@ -185,8 +186,26 @@ impl Store for AppStore {
         reader.read(answers)
     }
 
-    /// The App Store asks for no acknowledgement: the app finishes its transactions.
-    async fn acknowledge(&self, _: &StoreState, _: &Catalog) -> Result<(), FetchError> {
-        Ok(())
+    async fn perform(&self, effect: Effect<'_>, _: &Catalog) -> Result<(), FetchError> {
+        match effect.duty {
+            // The App Store asks for no acknowledgement: the app finishes its transactions.
+            Duty::Acknowledge { .. } | Duty::Consume | Duty::ReviewRefund { .. } => Ok(()),
+            Duty::Finish | Duty::SetAccountToken { .. } | Duty::AnswerConsumptionRequest => {
+                Err(FetchError::Refused("not offered yet".to_owned()))
+            }
+        }
+    }
+
+    async fn command(
+        &self,
+        _: &StoreState,
+        _: &Command,
+        _: &Catalog,
+    ) -> Result<String, CommandError> {
+        Err(CommandError::NotOffered("not offered yet"))
+    }
+
+    async fn sweep(&self, _: SweepRequest<'_>) -> Result<SweepPage, FetchError> {
+        Ok(SweepPage::default())
     }
 }

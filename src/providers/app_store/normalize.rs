@@ -304,12 +304,15 @@ fn transactions(documents: &[Verified<wire::Transaction>]) -> Vec<Transaction> {
             .iter()
             .all(|known| known.transaction_id != payload.transaction_id)
         {
+            let product = StoreProduct::new(payload.product_id.clone());
             transactions.push(Transaction {
-                transaction_id: payload.transaction_id.clone(),
-                product: StoreProduct::new(payload.product_id.clone()),
-                purchased_at: payload.purchase_date.0,
                 price: price(payload),
                 revoked_at: payload.revocation_date.map(|date| date.0),
+                ..Transaction::new(
+                    payload.transaction_id.clone(),
+                    product,
+                    payload.purchase_date.0,
+                )
             });
         }
     }

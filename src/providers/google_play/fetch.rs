@@ -124,6 +124,7 @@ async fn orders(
     for fact in evidence.iter().rev().take(ORDERS_MAX) {
         match fact {
             Evidence::Void { order_id, .. } => calls.push(order(client, package, order_id)),
+            Evidence::RefundRequest { .. } => {}
         }
     }
     let answers: Vec<Option<StoreAnswer>> = stream::iter(calls)

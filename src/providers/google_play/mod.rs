@@ -19,13 +19,14 @@ use self::wire::{ProductPurchase, SubscriptionPurchase};
 use crate::config::google_play::GooglePlayConfig;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
+use crate::domain::duty::Duty;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::{ItemKind, StoreState};
 use crate::domain::time::Instant;
 use crate::http::HttpClient;
 use crate::providers::contract::{
-    Authentic, Delivery, FetchError, FetchRequest, Proof, ProofError, Proven, Reading, Rejection,
-    Store, StoreAnswer,
+    Authentic, Command, CommandError, Delivery, Effect, FetchError, FetchRequest, Proof,
+    ProofError, Proven, Reading, Rejection, Store, StoreAnswer, SweepPage, SweepRequest,
 };
 
 /// Why the provider cannot start. Never holds any part of the key.
@@ -181,10 +182,31 @@ impl Store for GooglePlay {
         normalize::normalize(head, answers, fetched_at)
     }
 
-    async fn acknowledge(&self, state: &StoreState, catalog: &Catalog) -> Result<(), FetchError> {
-        tokio::time::timeout(fetch::DEADLINE, self.acknowledge_now(state, catalog))
-            .await
-            .unwrap_or_else(|_| Err(FetchError::away("no answer to acknowledge in time")))
+    async fn perform(&self, effect: Effect<'_>, catalog: &Catalog) -> Result<(), FetchError> {
+        match effect.duty {
+            Duty::Acknowledge { .. } => {
+                tokio::time::timeout(fetch::DEADLINE, self.acknowledge_now(effect.state, catalog))
+                    .await
+                    .unwrap_or_else(|_| Err(FetchError::away("no answer to acknowledge in time")))
+            }
+            Duty::Consume | Duty::ReviewRefund { .. } => {
+                Err(FetchError::Refused("not offered yet".to_owned()))
+            }
+            Duty::Finish | Duty::SetAccountToken { .. } | Duty::AnswerConsumptionRequest => Ok(()),
+        }
+    }
+
+    async fn command(
+        &self,
+        _: &StoreState,
+        _: &Command,
+        _: &Catalog,
+    ) -> Result<String, CommandError> {
+        Err(CommandError::NotOffered("not offered yet"))
+    }
+
+    async fn sweep(&self, _: SweepRequest<'_>) -> Result<SweepPage, FetchError> {
+        Ok(SweepPage::default())
     }
 }
 

@@ -141,6 +141,7 @@ fn void(voided: VoidedPurchaseNotification, at: Instant) -> Subject {
         order_id,
         at,
         partial,
+        chargeback: false,
     });
     Subject::Purchase {
         token: voided.purchase_token,
@@ -257,6 +258,7 @@ mod tests {
                 order_id: "GPA.1..0".into(),
                 at,
                 partial,
+                chargeback: false,
             };
             assert_eq!(signal.evidence, vec![void]);
         }

@@ -72,6 +72,7 @@ fn item(
         transaction_id: purchase.order_id.clone(),
         pending_product: None,
         family_shared: false,
+        quantity: 1,
     }
 }
 

@@ -13,11 +13,9 @@ pub(super) fn transactions(orders: &[Order]) -> Vec<Transaction> {
 fn transaction(order: &Order) -> Option<Transaction> {
     let line = order.line_items.first()?;
     Some(Transaction {
-        transaction_id: order.order_id.clone(),
-        product: product(line),
-        purchased_at: order.create_time?,
         price: order.total.as_ref().and_then(|total| total.money()),
         revoked_at: taken_back_at(order),
+        ..Transaction::new(order.order_id.clone(), product(line), order.create_time?)
     })
 }
 

@@ -145,6 +145,7 @@ fn item(purchase: &SubscriptionPurchase, line: &SubscriptionLine, fetched_at: In
         transaction_id: order.cloned(),
         pending_product,
         family_shared: false,
+        quantity: 1,
     }
 }
 

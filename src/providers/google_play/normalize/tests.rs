@@ -407,6 +407,7 @@ fn a_void_revokes_what_the_store_still_calls_active() {
         order_id: "GPA.1111-2222..4".into(),
         at: at(NOW),
         partial: false,
+        chargeback: false,
     };
     let state = with_evidence(state, &[void]);
     let revoked = ItemState::Revoked {

@@ -1,0 +1,139 @@
+-- Store truth: every kind of product, money in full, credits, refund defence, what was not
+-- delivered, and what support needs to explain it. Works with the binary before it: columns are
+-- added with defaults, nothing is renamed.
+
+-- Duties ------------------------------------------------------------------------------------------
+
+-- What carrying a duty out needs beyond its name (a store's token for the answer…).
+alter table duties add column detail jsonb not null default '{"duty": "acknowledge"}';
+-- Business time at which somebody was last woken for it; null: nobody was.
+alter table duties add column alarmed_at timestamptz;
+-- Why it was let go without being carried out (no consent, replaced…); null unless it was.
+alter table duties add column waived text;
+
+-- Money -------------------------------------------------------------------------------------------
+
+-- One row per charge and one per refund of it. A refund's transaction_id is 'refund:' and the id of
+-- the charge, which it also names in of_transaction_id.
+alter table transactions
+    add column kind text not null default 'purchase'
+        check (kind in ('purchase', 'renewal', 'refund')),
+    add column of_transaction_id text,
+    add constraint transactions_refund_of check ((kind = 'refund') = (of_transaction_id is not null)),
+    add column expires_at timestamptz,             -- business: end of the period it paid for
+    add column quantity integer not null default 1,
+    add column tax_micros bigint,                  -- part of amount_micros, same currency
+    add column storefront text,                    -- ISO 3166-1, as the store writes it
+    add column offer text,
+    add column family_shared boolean not null default false,
+    add column refund_kind text,                   -- refunds only
+    add column reversed_at timestamptz,            -- refunds only: the store took the refund back
+    add column account_id uuid;                    -- the owner when the row was written, if any
+create index transactions_account on transactions (account_id, purchased_at)
+    where account_id is not null;
+create index transactions_at on transactions (purchased_at);
+
+-- Credits -----------------------------------------------------------------------------------------
+
+-- Append-only: a balance is a sum. Written by settle under the chain's lock; `seq` makes the
+-- entries of one transaction's credit to one account countable, so that none is written twice.
+create table credit_entries (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references accounts,
+    chain_id uuid not null references purchase_chains,
+    transaction_id text not null,
+    credit text not null,                          -- the catalog's id: 'coins'
+    seq integer not null,
+    units integer not null,                        -- of the product; negative: taken back
+    per_unit bigint not null,                      -- frozen at the first entry
+    amount bigint not null,                        -- units * per_unit
+    reason text not null,                          -- purchase, refund, refund_reversed, transfer
+    at timestamptz not null,                       -- business
+    unique (chain_id, transaction_id, account_id, credit, seq),
+    check (amount = units * per_unit)
+);
+create index credit_entries_account on credit_entries (account_id, credit);
+create trigger credit_entries_append_only before update or delete or truncate on credit_entries
+    for each statement execute function refuse_change();
+
+-- Goods that a backend hands out itself: one row per transaction, claimed once.
+create table deliveries (
+    chain_id uuid not null references purchase_chains,
+    transaction_id text not null,
+    account_id uuid not null references accounts,
+    product text not null,                         -- the catalog's id
+    units integer not null,
+    created_at timestamptz not null,               -- business
+    claimed_at timestamptz,
+    claim_key text,                                -- the backend's own id of the handing out
+    revoked_at timestamptz,                        -- the store took it back
+    primary key (chain_id, transaction_id)
+);
+create index deliveries_open on deliveries (account_id) where claimed_at is null;
+
+-- Refund defence ----------------------------------------------------------------------------------
+
+-- What the app told us about use, per transaction or for everything of the account ('').
+create table consumption (
+    account_id uuid not null references accounts,
+    transaction_id text not null default '',
+    consented boolean not null,
+    delivery text,
+    used_millipercent integer check (used_millipercent between 0 and 100000),
+    sample_content_provided boolean,
+    updated_at timestamptz not null,
+    primary key (account_id, transaction_id)
+);
+
+-- Sources -----------------------------------------------------------------------------------------
+
+create table superwall_notifications partition of raw_notifications for values in ('superwall');
+-- Signals that no chain is known for yet wait under the name that would resolve them.
+alter table raw_notifications
+    add column awaits_provider text,
+    add column awaits_app text,
+    add column awaits_kind text,
+    add column awaits_value text;
+create index raw_notifications_awaiting
+    on raw_notifications (awaits_value) where status = 'pending';
+
+-- Where jobs that walk through time stand: one row per job and subject.
+create table job_cursors (
+    job text not null,
+    subject text not null default '',
+    cursor jsonb not null,
+    updated_at timestamptz not null,               -- business
+    primary key (job, subject)
+);
+
+-- How much came from each source, by the hour of business time: for the silence watchdog.
+create table source_activity (
+    source text not null,
+    hour timestamptz not null,
+    received bigint not null,
+    primary key (source, hour)
+);
+
+-- Support -----------------------------------------------------------------------------------------
+
+-- Every revision of every account, for reads as of a past moment; trimmed by retention.
+create table snapshot_history (
+    account_id uuid not null references accounts,
+    revision bigint not null,
+    at timestamptz not null,                       -- business
+    catalog_version bigint not null,
+    body jsonb not null,
+    primary key (account_id, revision)
+);
+create index snapshot_history_at on snapshot_history (account_id, at);
+
+-- Retention ---------------------------------------------------------------------------------------
+
+-- Append-only tables lose rows only to the retention job, which says so in its transaction.
+create or replace function refuse_change() returns trigger language plpgsql as
+    $$ begin
+        if tg_op = 'DELETE' and current_setting('entitled.retention', true) = 'on' then
+            return null;
+        end if;
+        raise exception '% is append-only', tg_table_name;
+    end $$;
