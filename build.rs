@@ -6,13 +6,17 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const PROTO: &str = "proto/entitled/v1/entitlement_service.proto";
+const SERVICES: [&str; 3] = [
+    "proto/entitled/v1/entitlement_service.proto",
+    "proto/entitled/v1/purchase_service.proto",
+    "proto/entitled/v1/support_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    let descriptors = protox::compile([PROTO], ["proto"])?;
+    let descriptors = protox::compile(SERVICES, ["proto"])?;
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
     let server = out.join("server");

@@ -127,6 +127,14 @@ create table snapshot_history (
 );
 create index snapshot_history_at on snapshot_history (account_id, at);
 
+-- Orders charges of one moment; a page token names it to devices, which see no store's id.
+alter table transactions add column id bigint generated always as identity;
+-- Tickets name a store's transaction or order id.
+create index transactions_store_id on transactions (transaction_id);
+create index transactions_refunds on transactions (of_transaction_id)
+    where of_transaction_id is not null;
+create index chain_aliases_value on chain_aliases (value);
+
 -- Retention ---------------------------------------------------------------------------------------
 
 -- Append-only tables lose rows only to the retention job, which says so in its transaction.

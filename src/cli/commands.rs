@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use super::client::Client;
-use super::stack::{DEFAULT_DIR, StackAddress};
+use super::stack::{DEFAULT_DIR, OPERATOR_SCOPE, StackAddress};
 use super::token::{self, DAY};
 use crate::http::HttpClient;
 use crate::proto::watch_entitlements_response::Event;
@@ -43,6 +43,9 @@ pub(crate) struct ServerArgs {
 pub(crate) struct TokenArgs {
     /// The user
     subject: String,
+    /// For one of the people who answer tickets: may call SupportService
+    #[arg(long)]
+    operator: bool,
     #[command(flatten)]
     stack: StackArgs,
 }
@@ -111,9 +114,11 @@ impl ServerArgs {
 }
 
 pub(super) fn token(args: &TokenArgs) -> anyhow::Result<()> {
+    let secret = args.stack.address()?.secret;
+    let scope = if args.operator { OPERATOR_SCOPE } else { "" };
     println!(
         "{}",
-        token::mint(&args.stack.address()?.secret, &args.subject, DAY)?
+        token::mint_scoped(&secret, &args.subject, scope, DAY)?
     );
     Ok(())
 }

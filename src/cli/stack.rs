@@ -31,6 +31,8 @@ pub const EXAMPLE_CATALOG: &str = include_str!("example-catalog.toml");
 pub const DEFAULT_DIR: &str = ".entitled";
 /// Short name of the issuer whose tokens are signed with the stack's shared secret.
 pub const DEV_ISSUER: &str = "dev";
+/// What the token of an operator of a stack carries in `scope`.
+pub const OPERATOR_SCOPE: &str = "entitled.operator";
 /// Short name of the simulated identity provider.
 pub const IDENTITY_ISSUER: &str = "app";
 /// Calls per second that the simulated stores take.
@@ -354,6 +356,7 @@ fn config_text(
                     ("shared_secret", text(secret)),
                     ("audience", Value::Array(vec![text("entitled")])),
                     ("service_scope", text("entitled.service")),
+                    ("operator_scope", text(OPERATOR_SCOPE)),
                 ]),
                 table([
                     ("name", text(IDENTITY_ISSUER)),
@@ -364,6 +367,7 @@ fn config_text(
                         Value::Array(vec![text(&manifest.identity.audience)]),
                     ),
                     ("service_scope", text("entitled.service")),
+                    ("operator_scope", text(OPERATOR_SCOPE)),
                 ]),
             ]),
         ),

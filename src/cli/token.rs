@@ -10,17 +10,27 @@ use super::stack::DEV_ISSUER;
 /// How long a development token is good for.
 pub(crate) const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
-/// A token of the `dev` issuer for `subject`.
+/// A token of the `dev` issuer for the user `subject`.
 pub(crate) fn mint(
     secret: &str,
     subject: &str,
+    ttl: std::time::Duration,
+) -> anyhow::Result<String> {
+    mint_scoped(secret, subject, "", ttl)
+}
+
+/// The same with a scope: what the `dev` stack calls a service or an operator.
+pub(crate) fn mint_scoped(
+    secret: &str,
+    subject: &str,
+    scope: &str,
     ttl: std::time::Duration,
 ) -> anyhow::Result<String> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .context("the clock is before 1970")?;
     let claims = serde_json::json!({
-        "iss": DEV_ISSUER, "aud": "entitled", "sub": subject,
+        "iss": DEV_ISSUER, "aud": "entitled", "sub": subject, "scope": scope,
         "iat": now.as_secs(), "exp": (now + ttl).as_secs(),
     });
     let key = EncodingKey::from_secret(secret.as_bytes());

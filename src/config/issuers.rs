@@ -56,6 +56,10 @@ pub struct IssuerConfig {
     /// The scope that makes a caller a service instead of a user; default none.
     #[serde(default)]
     pub service_scope: Option<String>,
+    /// The scope or role that makes a caller an operator: one of the people who answer tickets.
+    /// Looked for in the claims `scope`, `scp` and `roles`; default none.
+    #[serde(default)]
+    pub operator_scope: Option<String>,
     /// HS256 secret, at least 32 bytes, for development only: whoever can check a token can also
     /// make one.
     #[serde(default)]
@@ -208,9 +212,17 @@ impl IssuerConfig {
         if self.algorithms.is_empty() {
             problems.push("algorithms is empty; no token could be accepted.".to_owned());
         }
-        let scope = self.service_scope.as_deref();
-        if scope.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
-            problems.push("service_scope must be one scope, without spaces.".to_owned());
+        for (setting, scope) in [
+            ("service_scope", &self.service_scope),
+            ("operator_scope", &self.operator_scope),
+        ] {
+            let scope = scope.as_deref();
+            if scope.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
+                problems.push(format!("{setting} must be one scope, without spaces."));
+            }
+        }
+        if self.operator_scope.is_some() && self.operator_scope == self.service_scope {
+            problems.push("operator_scope and service_scope must differ.".to_owned());
         }
         let mut values = self.audience.iter().chain(&self.authorized_parties);
         if values.any(String::is_empty) {
@@ -497,6 +509,14 @@ mod tests {
             (
                 "preset = \"clerk\"\nissuer = \"https://i\"\nservice_scope = \"a b\"",
                 "one scope",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\noperator_scope = \"\"",
+                "operator_scope must be one scope",
+            ),
+            (
+                "preset = \"clerk\"\nissuer = \"https://i\"\nservice_scope = \"a\"\noperator_scope = \"a\"",
+                "must differ",
             ),
             (
                 "preset = \"clerk\"\nissuer = \"https://i\"\naudience = [\"\"]",

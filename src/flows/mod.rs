@@ -8,6 +8,7 @@ mod derive;
 pub(crate) mod fulfil_duties;
 pub(crate) mod grant;
 pub(crate) mod limits;
+pub(crate) mod list_transactions;
 pub(crate) mod pass_time;
 pub(crate) mod read_entitlements;
 pub(crate) mod receive_notification;

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 use prost_types::{Duration, Timestamp};
+use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::wire;
+use super::{status, wire};
 use crate::domain::catalog;
 use crate::domain::entitlement::{
     AccessReason, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView,
@@ -32,6 +33,12 @@ pub(super) fn timestamp(at: Instant) -> Timestamp {
 
 pub(super) fn instant(at: &Timestamp) -> Option<Instant> {
     DateTime::<Utc>::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)
+}
+
+/// A moment in a request, if there is one.
+pub(super) fn moment(field: &str, at: Option<&Timestamp>) -> Result<Option<Instant>, Status> {
+    at.map(|at| instant(at).ok_or_else(|| status::bad_request(field, "is not a moment")))
+        .transpose()
 }
 
 /// The bytes that every device of the account reads.

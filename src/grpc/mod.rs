@@ -3,11 +3,15 @@
 pub(crate) mod auth;
 pub(crate) mod codec;
 mod convert;
+mod door;
+mod pages;
+mod purchases;
 mod server;
 mod service;
 pub(crate) mod shared_snapshot;
 mod status;
 mod streams;
+mod support;
 mod wire;
 
 pub(crate) use convert::encode_snapshot;

@@ -14,14 +14,20 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::debug;
 
 use super::auth::Authenticator;
+use super::door::Door;
+use super::purchases::Purchases;
 use super::service::Service;
 use super::streams::StreamLimits;
+use super::support::Support;
 use super::wire::entitlement_service_server::EntitlementServiceServer;
+use super::wire::purchase_service_server::PurchaseServiceServer;
+use super::wire::support_service_server::SupportServiceServer;
 use crate::flows::Core;
 use crate::proto;
 
 /// Requests are small: a signed transaction is about 4 KiB.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
+const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Sockets that have not said anything yet.
 const SILENT_SOCKETS_MAX: usize = 4_096;
@@ -76,19 +82,31 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         identity,
         stop,
     } = options;
-    let service = Service {
+    let door = Door {
         core,
         authenticator,
+    };
+    let entitlements = EntitlementServiceServer::new(Service {
+        door: door.clone(),
         streams: StreamLimits::new(limits.streams_per_account),
         drain: stop.clone(),
-    };
-    let service = EntitlementServiceServer::new(service)
+    })
+    .max_decoding_message_size(REQUEST_BYTES_MAX)
+    .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(4 * 1024 * 1024);
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let support = SupportServiceServer::new(Support { door })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<EntitlementServiceServer<Service>>()
         .await;
+    health
+        .set_serving::<PurchaseServiceServer<Purchases>>()
+        .await;
+    health.set_serving::<SupportServiceServer<Support>>().await;
     let reflection = reflection
         .then(|| {
             tonic_reflection::server::Builder::configure()
@@ -128,7 +146,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .layer(cors)
         .layer(GrpcWebLayer::new())
         .add_service(health_service)
-        .add_service(service)
+        .add_service(entitlements)
+        .add_service(purchases)
+        .add_service(support)
         .add_optional_service(reflection);
     let drained = {
         let stop = stop.clone();
@@ -136,6 +156,12 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
             stop.cancelled().await;
             health
                 .set_not_serving::<EntitlementServiceServer<Service>>()
+                .await;
+            health
+                .set_not_serving::<PurchaseServiceServer<Purchases>>()
+                .await;
+            health
+                .set_not_serving::<SupportServiceServer<Support>>()
                 .await;
             // Streams end by themselves on the same token; unary calls get a moment.
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -4,115 +4,31 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
-use tracing::debug;
 
-use super::auth::{self, Authenticator, Caller, CallerKind};
-use super::status::{self, Reason};
+use super::auth::{Caller, CallerKind};
+use super::door::{Door, Subject};
+use super::status;
 use super::streams::{self, StreamLimits};
 use super::{convert, wire};
 use crate::domain::ids::{AccountId, Revision};
 use crate::flows::Account;
-use crate::flows::Core;
 use crate::flows::bind_purchase::bind_purchase;
-use crate::flows::read_entitlements::{Read, account_of, named_account, read_entitlements};
+use crate::flows::read_entitlements::{Read, read_entitlements};
 use crate::flows::refresh::refresh;
 use crate::watch::{Freshness, Seen};
 use tokio_util::sync::CancellationToken;
 
 /// The service with what its handlers need.
 pub(super) struct Service {
-    pub(super) core: Arc<Core>,
-    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) door: Door,
     pub(super) streams: StreamLimits,
     pub(super) drain: CancellationToken,
 }
 
-/// Whose entitlements a call is about.
-enum Subject {
-    Known(Account),
-    /// Named by a service, never seen here.
-    Unknown,
-}
-
 impl Service {
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Arc<Caller>, Status> {
-        let mut values = metadata.get_all("authorization").iter();
-        let header = values.next().and_then(|value| value.to_str().ok());
-        if values.next().is_some() {
-            return Err(status::bad_request("authorization", "send one credential"));
-        }
-        self.authenticator
-            .authenticate(header)
-            .await
-            .map_err(|error| {
-                debug!(cause = ?error.cause(), "a credential was refused");
-                metrics::counter!("entitled_credentials_refused_total", "reason" => error.reason())
-                    .increment(1);
-                status::unauthenticated(error)
-            })
-    }
-
-    /// The caller's own account, or the one that a service names.
-    async fn subject(&self, caller: &Caller, named: &str) -> Result<Subject, Status> {
-        match (caller.kind, named) {
-            (CallerKind::User, "") => self.own(caller).await.map(Subject::Known),
-            (CallerKind::User, _) => Err(status::status(
-                Reason::AccountNotAllowed,
-                "only services may name an account; leave it empty",
-            )),
-            (CallerKind::Service, "") => Err(status::bad_request(
-                "account",
-                "a service names the account: issuer:subject or id",
-            )),
-            (CallerKind::Service, named) => {
-                let found = named_account(&self.core, named)
-                    .await
-                    .map_err(status::from_read)?;
-                Ok(found.map_or(Subject::Unknown, Subject::Known))
-            }
-        }
-    }
-
-    async fn own(&self, caller: &Caller) -> Result<Account, Status> {
-        if let Some(id) = caller.account.get() {
-            let known = self
-                .core
-                .hub
-                .account(AccountId(*id))
-                .await
-                .map_err(status::from_read)?;
-            if let Some(account) = known {
-                return Ok(account);
-            }
-        }
-        let account = account_of(&self.core, &caller.issuer, &caller.subject)
-            .await
-            .map_err(status::from_storage)?;
-        let _ = caller.account.set(account.id.0);
-        Ok(account)
-    }
-
-    /// The account that a bind is for; a service's user is made known by it.
-    async fn bind_subject(&self, caller: &Caller, named: &str) -> Result<Account, Status> {
-        match self.subject(caller, named).await? {
-            Subject::Known(account) => Ok(account),
-            Subject::Unknown => match named.split_once(':') {
-                Some((issuer, subject))
-                    if self.authenticator.knows_issuer(issuer) && auth::is_subject(subject) =>
-                {
-                    account_of(&self.core, issuer, subject)
-                        .await
-                        .map_err(status::from_storage)
-                }
-                Some(_) | None => Err(status::status(Reason::AccountNotFound, "no such account")),
-            },
-        }
-    }
-
     async fn read(&self, account: &Account, freshness: &Freshness) -> Result<Read, Status> {
-        read_entitlements(&self.core, account, freshness)
+        read_entitlements(&self.door.core, account, freshness)
             .await
             .map_err(status::from_read)
     }
@@ -124,10 +40,10 @@ impl Service {
         }
         let freshness = freshness(request.consistency.as_ref());
         let id = AccountId(*caller.account.get()?);
-        let view = self.core.hub.cached(id, &freshness)?;
-        let as_of = self.core.clock.now();
+        let view = self.door.core.hub.cached(id, &freshness)?;
+        let as_of = self.door.core.clock.now();
         Some(Read {
-            view: view.at(as_of, self.core.hub.encoder()),
+            view: view.at(as_of, self.door.core.hub.encoder()),
             as_of,
             degraded: false,
         })
@@ -160,13 +76,13 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::BindPurchaseRequest>,
     ) -> Result<Response<wire::BindPurchaseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.door.caller(request.metadata()).await?;
         let patience = convert::patience(request.metadata());
         let request = request.into_inner();
         let proof = convert::proof(request.proof)
             .map_err(|field| status::bad_request(field, "is required"))?;
-        let account = self.bind_subject(&caller, &request.account).await?;
-        let outcome = bind_purchase(&self.core, &account, &proof, patience)
+        let account = self.door.bind_subject(&caller, &request.account).await?;
+        let outcome = bind_purchase(&self.door.core, &account, &proof, patience)
             .await
             .map_err(status::from_bind)?;
         let read = self.read(&account, &Freshness::Full).await?;
@@ -182,19 +98,19 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::GetEntitlementsRequest>,
     ) -> Result<Response<wire::GetEntitlementsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.door.caller(request.metadata()).await?;
         let request = request.into_inner();
         if let Some(read) = self.read_warm(&caller, &request) {
             return Ok(respond(&read));
         }
-        match self.subject(&caller, &request.account).await? {
+        match self.door.subject(&caller, &request.account).await? {
             Subject::Known(account) => {
                 let read = self
                     .read(&account, &freshness(request.consistency.as_ref()))
                     .await?;
                 Ok(respond(&read))
             }
-            Subject::Unknown => Ok(Response::new(streams::nothing(&self.core))),
+            Subject::Unknown => Ok(Response::new(streams::nothing(&self.door.core))),
         }
     }
 
@@ -202,14 +118,12 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::RefreshSubscriptionRequest>,
     ) -> Result<Response<wire::RefreshSubscriptionResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let account = match self.subject(&caller, &request.into_inner().account).await? {
-            Subject::Known(account) => account,
-            Subject::Unknown => {
-                return Err(status::status(Reason::AccountNotFound, "no such account"));
-            }
-        };
-        let pending = refresh(&self.core, account.id)
+        let caller = self.door.caller(request.metadata()).await?;
+        let account = self
+            .door
+            .known_subject(&caller, &request.into_inner().account)
+            .await?;
+        let pending = refresh(&self.door.core, account.id)
             .await
             .map_err(status::from_refresh)?;
         let read = self.read(&account, &Freshness::Full).await?;
@@ -227,16 +141,12 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::WatchEntitlementsRequest>,
     ) -> Result<Response<Self::WatchEntitlementsStream>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.door.caller(request.metadata()).await?;
         let request = request.into_inner();
-        let account = match self.subject(&caller, &request.account).await? {
-            Subject::Known(account) => account,
-            Subject::Unknown => {
-                return Err(status::status(Reason::AccountNotFound, "no such account"));
-            }
-        };
+        let account = self.door.known_subject(&caller, &request.account).await?;
         let slot = self.streams.take(account.id)?;
         let subscription = self
+            .door
             .core
             .hub
             .subscribe(&account)
@@ -247,12 +157,12 @@ impl wire::entitlement_service_server::EntitlementService for Service {
             revision: Revision(token.revision),
             as_of: request.known_as_of.as_ref().and_then(convert::instant),
         });
-        let events = crate::watch::watch(subscription, seen, self.core.clock.clone());
+        let events = crate::watch::watch(subscription, seen, self.door.core.clock.clone());
         let ends = streams::Ends {
             credential: caller.expires_at,
             drain: self.drain.clone(),
         };
-        let stream = streams::stream(Arc::clone(&self.core), events, ends, slot);
+        let stream = streams::stream(Arc::clone(&self.door.core), events, ends, slot);
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -260,9 +170,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::ListProductsRequest>,
     ) -> Result<Response<wire::ListProductsResponse>, Status> {
-        self.caller(request.metadata()).await?;
+        self.door.caller(request.metadata()).await?;
         let store = request.into_inner().store;
-        let catalog = self.core.catalog.load();
+        let catalog = self.door.core.catalog.load();
         let sold_by = |product: &crate::domain::catalog::Product| {
             store == i32::from(wire::Store::Unspecified)
                 || product

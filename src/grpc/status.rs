@@ -29,6 +29,7 @@ pub(crate) enum Reason {
     DatabaseUnavailable,
     EnvironmentNotAccepted,
     Internal,
+    OperatorRequired,
     ProofInsufficient,
     ProofInvalid,
     PurchaseNotFound,
@@ -42,13 +43,14 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AppUnknown,
         Self::DatabaseUnavailable,
         Self::EnvironmentNotAccepted,
         Self::Internal,
+        Self::OperatorRequired,
         Self::ProofInsufficient,
         Self::ProofInvalid,
         Self::PurchaseNotFound,
@@ -68,6 +70,7 @@ impl Reason {
             Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
             Self::EnvironmentNotAccepted => "ENVIRONMENT_NOT_ACCEPTED",
             Self::Internal => "INTERNAL",
+            Self::OperatorRequired => "OPERATOR_REQUIRED",
             Self::ProofInsufficient => "PROOF_INSUFFICIENT",
             Self::ProofInvalid => "PROOF_INVALID",
             Self::PurchaseNotFound => "PURCHASE_NOT_FOUND",
@@ -82,7 +85,7 @@ impl Reason {
 
     fn code(self) -> Code {
         match self {
-            Self::AccountNotAllowed => Code::PermissionDenied,
+            Self::AccountNotAllowed | Self::OperatorRequired => Code::PermissionDenied,
             Self::AccountNotFound | Self::PurchaseNotFound => Code::NotFound,
             Self::AppUnknown
             | Self::EnvironmentNotAccepted

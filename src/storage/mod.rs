@@ -21,6 +21,7 @@ pub(crate) mod ownership;
 pub(crate) mod scratch;
 pub(crate) mod snapshots;
 pub(crate) mod timeline;
+pub(crate) mod transactions;
 pub(crate) mod work;
 
 pub(crate) use db::{Db, StorageError, Tx};

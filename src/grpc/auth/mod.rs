@@ -57,6 +57,9 @@ pub(crate) enum CallerKind {
     User,
     /// Holds the issuer's configured service scope and may name accounts.
     Service,
+    /// A person who holds the issuer's configured operator scope: reads any account, and acts
+    /// through `SupportService` under their own name.
+    Operator,
 }
 
 /// A refused credential. What it prints is for the caller and the same for every bad token; the

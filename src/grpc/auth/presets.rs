@@ -116,6 +116,7 @@ pub(super) struct Rules {
     token_use: TokenUse,
     subject_claim: String,
     service_scope: Option<String>,
+    operator_scope: Option<String>,
 }
 
 impl Rules {
@@ -135,6 +136,7 @@ impl Rules {
             token_use: config.token_use.unwrap_or(TokenUse::Access),
             subject_claim: config.subject_claim,
             service_scope: config.service_scope,
+            operator_scope: config.operator_scope,
         }
     }
 
@@ -261,15 +263,15 @@ impl Rules {
     }
 
     fn kind(&self, token: &Token<'_>) -> CallerKind {
-        let Some(wanted) = &self.service_scope else {
-            return CallerKind::User;
+        let granted = |wanted: &Option<String>, claims: &[&str]| {
+            wanted
+                .as_deref()
+                .is_some_and(|wanted| claims.iter().any(|claim| says(token, claim, wanted)))
         };
-        let granted = |claim: &str| match token.claims.get(claim) {
-            Some(Value::String(scopes)) => scopes.split(' ').any(|scope| scope == wanted),
-            Some(Value::Array(scopes)) => scopes.iter().any(|scope| scope == wanted.as_str()),
-            Some(_) | None => false,
-        };
-        if granted("scope") || granted("scp") {
+        // People have roles; programs have scopes alone.
+        if granted(&self.operator_scope, &["scope", "scp", "roles"]) {
+            CallerKind::Operator
+        } else if granted(&self.service_scope, &["scope", "scp"]) {
             CallerKind::Service
         } else {
             CallerKind::User
@@ -295,5 +297,14 @@ impl Rules {
                 | Preset::Oidc,
             ) => false,
         }
+    }
+}
+
+/// Whether a claim, a list or words between spaces, holds the wanted word.
+fn says(token: &Token<'_>, claim: &str, wanted: &str) -> bool {
+    match token.claims.get(claim) {
+        Some(Value::String(words)) => words.split(' ').any(|word| word == wanted),
+        Some(Value::Array(words)) => words.iter().any(|word| word == wanted),
+        Some(_) | None => false,
     }
 }

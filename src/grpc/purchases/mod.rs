@@ -1,0 +1,27 @@
+//! `PurchaseService`: one file per call.
+
+mod list_transactions;
+
+use tonic::{Request, Response, Status};
+
+use super::door::Door;
+use super::wire;
+use super::wire::purchase_service_server::PurchaseService;
+
+/// The service with what its handlers need.
+pub(super) struct Purchases {
+    pub(super) door: Door,
+}
+
+#[tonic::async_trait]
+impl PurchaseService for Purchases {
+    async fn list_transactions(
+        &self,
+        request: Request<wire::ListTransactionsRequest>,
+    ) -> Result<Response<wire::ListTransactionsResponse>, Status> {
+        let caller = self.door.caller(request.metadata()).await?;
+        list_transactions::list_transactions(&self.door, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+}

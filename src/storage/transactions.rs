@@ -1,0 +1,85 @@
+//! Reads of the money: charges and refunds, newest first, by keyset.
+
+use uuid::Uuid;
+
+use super::{Db, StorageError};
+use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::time::Instant;
+
+/// Which rows, and from where on.
+#[derive(Clone, Debug)]
+pub(crate) struct Page<'a> {
+    pub(crate) account: Option<AccountId>,
+    /// A store's id of the charge, or of the purchase it belongs to.
+    pub(crate) store_id: Option<&'a str>,
+    /// Inclusive, business time.
+    pub(crate) since: Option<Instant>,
+    /// Exclusive, business time.
+    pub(crate) until: Option<Instant>,
+    /// The last row of the page before.
+    pub(crate) after: Option<(Instant, i64)>,
+    pub(crate) limit: i64,
+}
+
+/// A charge or a refund.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// Ours; orders rows of one moment.
+    pub(crate) id: i64,
+    pub(crate) chain: ChainId,
+    pub(crate) provider: String,
+    pub(crate) transaction_id: String,
+    /// For refunds: the charge.
+    pub(crate) of_transaction_id: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) product_id: String,
+    pub(crate) base_plan_id: Option<String>,
+    pub(crate) environment: String,
+    /// Business time of the charge or of the refund.
+    pub(crate) at: Instant,
+    pub(crate) expires_at: Option<Instant>,
+    pub(crate) quantity: i32,
+    pub(crate) amount_micros: Option<i64>,
+    pub(crate) tax_micros: Option<i64>,
+    pub(crate) currency: Option<String>,
+    pub(crate) storefront: Option<String>,
+    pub(crate) offer: Option<String>,
+    pub(crate) family_shared: bool,
+    pub(crate) revoked_at: Option<Instant>,
+    pub(crate) refund_kind: Option<String>,
+    pub(crate) reversed_at: Option<Instant>,
+    /// Who owned the purchase when the row was written; else who owns it now.
+    pub(crate) account: Option<Uuid>,
+}
+
+pub(crate) async fn list(db: &Db, page: &Page<'_>) -> Result<Vec<Row>, StorageError> {
+    let (after_at, after_id) = page.after.unzip();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select t.id, t.chain_id as chain, c.provider, t.transaction_id,
+                  t.of_transaction_id, t.kind, t.product_id, t.base_plan_id, t.environment,
+                  t.purchased_at as at, t.expires_at, t.quantity, t.amount_micros, t.tax_micros,
+                  t.currency, t.storefront, t.offer, t.family_shared, t.revoked_at, t.refund_kind,
+                  t.reversed_at,
+                  coalesce(t.account_id, c.owner_account_id) as account
+           from transactions t join purchase_chains c on c.id = t.chain_id
+           where ($1::uuid is null or t.account_id = $1 or (t.account_id is null
+                   and t.chain_id in (select id from purchase_chains where owner_account_id = $1)))
+             and ($2::text is null or t.transaction_id = $2 or t.of_transaction_id = $2
+                   or t.chain_id in (select chain_id from chain_aliases where value = $2))
+             and ($3::timestamptz is null or t.purchased_at >= $3)
+             and ($4::timestamptz is null or t.purchased_at < $4)
+             and ($5::timestamptz is null or (t.purchased_at, t.id) < ($5, $6))
+           order by t.purchased_at desc, t.id desc limit $7"#,
+        page.account.map(|id| id.0),
+        page.store_id,
+        page.since,
+        page.until,
+        after_at,
+        after_id,
+        page.limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(rows)
+}
