@@ -37,14 +37,17 @@ create index transactions_at on transactions (purchased_at);
 
 -- Append-only: a balance is a sum. Written by settle under the chain's lock; `seq` makes the
 -- entries of one transaction's credit to one account countable, so that none is written twice.
+-- A chain that became part of another (merged_into) keeps its rows: both are read together.
 create table credit_entries (
     id bigint generated always as identity primary key,
     account_id uuid not null references accounts,
     chain_id uuid not null references purchase_chains,
+    -- The transaction's; further lines of one order add '/' and their product's id.
     transaction_id text not null,
     credit text not null,                          -- the catalog's id: 'coins'
+    environment text not null,                     -- the chain's: never added up with another
     seq integer not null,
-    units integer not null,                        -- of the product; negative: taken back
+    units bigint not null,                         -- of the product; negative: taken back
     per_unit bigint not null,                      -- frozen at the first entry
     amount bigint not null,                        -- units * per_unit
     reason text not null,                          -- purchase, refund, refund_reversed, transfer
@@ -58,11 +61,12 @@ create trigger credit_entries_append_only before update or delete or truncate on
 
 -- Goods that a backend hands out itself: one row per transaction, claimed once.
 create table deliveries (
+    id uuid not null default gen_random_uuid() unique,
     chain_id uuid not null references purchase_chains,
     transaction_id text not null,
     account_id uuid not null references accounts,
     product text not null,                         -- the catalog's id
-    units integer not null,
+    units bigint not null,
     created_at timestamptz not null,               -- business
     claimed_at timestamptz,
     claim_key text,                                -- the backend's own id of the handing out
@@ -70,6 +74,7 @@ create table deliveries (
     primary key (chain_id, transaction_id)
 );
 create index deliveries_open on deliveries (account_id) where claimed_at is null;
+create unique index deliveries_claim on deliveries (claim_key) where claim_key is not null;
 
 -- Refund defence ----------------------------------------------------------------------------------
 

@@ -225,6 +225,11 @@ impl Catalog {
         self.file.entitlements.keys().map(String::as_str)
     }
 
+    /// What consumables are counted in.
+    pub(crate) fn credits(&self) -> impl Iterator<Item = &str> {
+        self.file.credits.keys().map(String::as_str)
+    }
+
     pub(crate) fn products(&self) -> impl Iterator<Item = (&str, &Product)> {
         self.file
             .products

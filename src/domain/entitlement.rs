@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, ProductKind};
 use super::chain::StoreProduct;
+use super::credit;
 use super::provider::{Environment, Provider};
 use super::subscription::state::{Access, ItemState, Leniency, Offer, RevocationReason};
 use super::subscription::store_state::{Item, ItemKind};
@@ -35,8 +36,22 @@ pub(crate) struct Grant {
 pub(crate) struct Snapshot {
     pub(crate) entitlements: Vec<Entitlement>,
     pub(crate) subscriptions: Vec<SubscriptionView>,
+    /// What consumables were worth; at least one per credit of the catalog, ordered by id.
+    #[serde(default)]
+    pub(crate) credits: Vec<CreditBalance>,
     /// When the next source of access ends if nobody says anything more.
     pub(crate) next_transition_at: Option<Instant>,
+}
+
+/// What an account was credited with: one for each credit and environment, real money first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CreditBalance {
+    /// The catalog's id: `coins`.
+    pub(crate) id: String,
+    /// What purchases were worth, without what the stores took back.
+    pub(crate) balance: i64,
+    /// `None`: nothing was ever bought.
+    pub(crate) environment: Option<Environment>,
 }
 
 /// One thing the account can, or cannot, use.
@@ -154,7 +169,8 @@ fn next_transition(entitlements: &[Entitlement]) -> Option<Instant> {
     sources.fold(None, |next, source| earliest(next, source.access.until()))
 }
 
-/// Everything an account may use at `now`: one entry per entitlement of the catalog.
+/// Everything an account may use at `now`: one entry per entitlement of the catalog. What it was
+/// credited with is a sum over `credit_entries`, for the caller to set.
 pub(crate) fn derive(
     catalog: &Catalog,
     holdings: &[Holding],
@@ -177,6 +193,7 @@ pub(crate) fn derive(
     Snapshot {
         entitlements,
         subscriptions,
+        credits: credit::balances(catalog, &[]),
         next_transition_at,
     }
 }

@@ -4,9 +4,12 @@
 
 pub(crate) mod catalog;
 pub(crate) mod chain;
+pub(crate) mod credit;
+pub(crate) mod delivery;
 pub(crate) mod duty;
 pub(crate) mod entitlement;
 pub(crate) mod event;
+pub(crate) mod goods;
 pub(crate) mod ids;
 pub(crate) mod money;
 pub(crate) mod ownership;

@@ -57,4 +57,10 @@ impl Environment {
             Self::Sandbox => "sandbox",
         }
     }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        [Self::Production, Self::Sandbox]
+            .into_iter()
+            .find(|environment| environment.as_str() == word)
+    }
 }

@@ -2,12 +2,13 @@
 
 use super::Core;
 use crate::domain::catalog::Catalog;
+use crate::domain::credit;
 use crate::domain::entitlement::{derive, nothing};
 use crate::domain::ids::Revision;
 use crate::domain::time::Instant;
 use crate::storage::accounts::Account;
 use crate::storage::snapshots::Stored;
-use crate::storage::{StorageError, Tx, grants, ledger, snapshots};
+use crate::storage::{StorageError, Tx, credits, grants, ledger, snapshots};
 
 /// An account whose snapshot changed in the transaction, to be published after its commit.
 pub(super) struct Changed {
@@ -25,7 +26,11 @@ pub(super) async fn account(
 ) -> Result<Option<Changed>, StorageError> {
     let holdings = ledger::holdings(tx, account.id).await?;
     let grants = grants::of_account(tx, account.id).await?;
-    let snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
+    let mut snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
+    if !snapshot.credits.is_empty() {
+        let sums = credits::sums(tx, account.id).await?;
+        snapshot.credits = credit::balances(catalog, &sums);
+    }
     let current = snapshots::current(tx, account.id).await?;
     let (revision, same) = match &current {
         // A replica that has taken up a newer catalog has been here: its word stands, and it is

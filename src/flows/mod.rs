@@ -6,6 +6,7 @@ mod breaker;
 mod core;
 mod derive;
 pub(crate) mod fulfil_duties;
+mod goods;
 pub(crate) mod grant;
 pub(crate) mod limits;
 pub(crate) mod list_transactions;

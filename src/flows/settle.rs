@@ -7,6 +7,7 @@ use tracing::{debug, info};
 
 use super::Core;
 use super::derive::{self, Changed};
+use super::goods;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, MergeReason, SignalSource, SkipReason};
@@ -114,12 +115,19 @@ async fn attempt_settle(
     );
     touched.extend(book.owner.map(|owner| owner.account));
     touched.extend(outcome.book.owner.map(|owner| owner.account));
+    let taken = outcome.book.known.as_ref().map(|known| &known.state);
+    touched.extend(goods::holders(&mut tx, chain, taken).await?);
     let locked: Vec<AccountId> = touched.into_iter().collect();
     let accounts = accounts::lock(&mut tx, &locked).await?;
 
     write_books(&mut tx, &set, work, &outcome, now).await?;
     write_owner(&mut tx, chain, &book, &outcome, now).await?;
     write_chain(&mut tx, &set, work, &outcome).await?;
+    let mut told = !outcome.duties.is_empty();
+    if let (Some(owner), Some(state)) = (outcome.book.owner, taken) {
+        let chain = (chain, set.whole.head.provider);
+        told |= goods::hand_over(&mut tx, chain, state, owner.account, &catalog, now).await?;
+    }
     let mut changed = Vec::new();
     for account in accounts {
         changed.extend(derive::account(core, &mut tx, account, &catalog, now).await?);
@@ -134,7 +142,7 @@ async fn attempt_settle(
     .await?;
     failpoint::at("before_commit");
     tx.commit().await?;
-    if !outcome.duties.is_empty() {
+    if told {
         core.duties.notify_one();
     }
     log(&set, &outcome, work);

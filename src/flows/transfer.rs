@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Core, derive};
+use super::{Core, derive, goods};
 use crate::domain::event::{ApplyReason, Decision, SignalSource};
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::ownership::{Owner, OwnershipReason};
@@ -43,13 +43,13 @@ pub(crate) async fn transfer(
     if from == Some(to) {
         return Err(TransferError::AlreadyTheirs);
     }
-    let both: Vec<AccountId> = from
-        .into_iter()
-        .chain([to])
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
-    let accounts = accounts::lock(&mut tx, &both).await?;
+    let known = ledger::known(&mut tx, chain).await?;
+    let state = known.as_ref().map(|known| &known.state);
+    let both: BTreeSet<AccountId> = from.into_iter().chain([to]).collect();
+    let holders = goods::holders(&mut tx, chain, state).await?;
+    let touched: BTreeSet<AccountId> = both.iter().copied().chain(holders).collect();
+    let touched: Vec<AccountId> = touched.into_iter().collect();
+    let accounts = accounts::lock(&mut tx, &touched).await?;
     if accounts.iter().all(|account| account.id != to) {
         return Err(TransferError::UnknownAccount);
     }
@@ -59,7 +59,10 @@ pub(crate) async fn transfer(
         provisional_until: None,
         transferred: true,
     };
-    let known = ledger::known(&mut tx, chain).await?;
+    if let Some(state) = state {
+        let provider = locked.head.provider;
+        goods::hand_over(&mut tx, (chain, provider), state, to, &catalog, now).await?;
+    }
     let book = Book {
         owner: Some(owner),
         known,

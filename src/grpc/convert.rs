@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use super::{status, wire};
 use crate::domain::catalog;
 use crate::domain::entitlement::{
-    AccessReason, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView,
+    AccessReason, CreditBalance, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView,
 };
 use crate::domain::ids::Revision;
 use crate::domain::provider::{Environment, Provider};
@@ -62,6 +62,7 @@ pub(crate) fn encode_snapshot(
             seconds: MAX_STALE_SECONDS,
             nanos: 0,
         }),
+        credits: snapshot.credits.iter().map(credit).collect(),
     }
     .encode_to_vec()
     .into()
@@ -114,6 +115,17 @@ fn source(source: &Source) -> proto::Source {
         access_until: source.access.until().map(timestamp),
         will_renew: source.will_renew,
         unconfirmed: source.unconfirmed,
+    }
+}
+
+fn credit(credit: &CreditBalance) -> proto::CreditBalance {
+    proto::CreditBalance {
+        id: credit.id.clone(),
+        balance: credit.balance,
+        environment: credit
+            .environment
+            .map_or(proto::Environment::Unspecified, environment)
+            .into(),
     }
 }
 

@@ -79,6 +79,15 @@ pub(crate) async fn merge(
     sqlx::query!("delete from duties where chain_id = $1", part)
         .execute(&mut **tx)
         .await?;
+    // One line of an order is in one purchase only; credit entries are never changed, so those of
+    // the part stay where they are and are read through `merged_into`.
+    sqlx::query!(
+        "update deliveries set chain_id = $2 where chain_id = $1",
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
     // Signals of the part wait for the whole's next settle; whoever is fetching the whole by its
     // former head is fenced off.
     let seq = sqlx::query_scalar!(
