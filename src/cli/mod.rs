@@ -14,6 +14,7 @@ mod operator;
 pub mod sandbox;
 mod server;
 pub mod stack;
+pub mod storm;
 mod token;
 
 use std::path::PathBuf;

@@ -375,6 +375,15 @@ impl Sandbox {
             .await
     }
 
+    /// Ids of the notifications that are kept back, oldest first.
+    pub fn held_notifications(&self) -> Vec<String> {
+        self.inner.read(|world, _| {
+            let held = world.outbox.held();
+            held.map(|notification| notification.record.id.clone())
+                .collect()
+        })
+    }
+
     /// Sends one notification now: early, late, or once more.
     pub async fn deliver(&self, id: &str) -> Result<NotificationRecord, SandboxError> {
         self.inner.deliver(id).await

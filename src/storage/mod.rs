@@ -1,6 +1,7 @@
 //! Postgres: one file per table or aggregate. SQL lives here and nowhere else.
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod catalogs;
 pub(crate) mod chains;

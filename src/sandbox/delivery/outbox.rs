@@ -221,6 +221,11 @@ impl Outbox {
         self.get(*self.by_id.get(id)?)
     }
 
+    /// Those that are kept back.
+    pub(in crate::sandbox) fn held(&self) -> impl Iterator<Item = &Notification> {
+        self.held.iter().filter_map(|number| self.get(*number))
+    }
+
     pub(in crate::sandbox) fn holding(&self) -> bool {
         self.holding
     }

@@ -226,12 +226,25 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Stopped`] after [`Cluster::stop`], [`ClusterError::NotStopped`] if it hangs.
     pub async fn pause(&self) -> Result<(), ClusterError> {
+        self.end("pause").await
+    }
+
+    /// Kills the server and every process it started (SIGKILL) and returns once all are gone.
+    /// Data, port and the stale lock file stay, for [`Cluster::resume`].
+    ///
+    /// # Errors
+    /// As for [`Cluster::pause`].
+    pub async fn crash(&self) -> Result<(), ClusterError> {
+        self.end("crash").await
+    }
+
+    async fn end(&self, order: &str) -> Result<(), ClusterError> {
         let mut supervisor = self.0.supervisor.lock().await;
         supervisor.check()?;
         if self.pid().is_none() {
             return Ok(());
         }
-        supervisor.order("pause")?;
+        supervisor.order(order)?;
         timeout(STOPPED_WITHIN, supervisor.report())
             .await
             .map_err(|_| ClusterError::NotStopped)??;

@@ -1,6 +1,6 @@
 # Runs one Postgres server for as long as standard input stays open.
 #
-# Orders come in as lines: `start PORT`, and `pause` while the server runs. Reports go out as lines:
+# Orders come in as lines: `start PORT`, and `pause` or `crash` while the server runs. Reports go out as lines:
 # `started PID`, `stopped`. The end of input stops the server, whatever state it is in.
 
 # The pipe alone says when to stop: signals to the group or a reader that is gone must not end this
@@ -39,6 +39,25 @@ signal_until_gone() {
     done
 }
 
+# SIGKILL to the postmaster and everything it started, as when the machine's memory runs out. It is
+# stopped first, so that it starts nobody while its children are counted; a child that outlives it
+# would keep the next server out. The lock file stays: it is the next server's to judge.
+kill_all() {
+    : >"$root/crashing"
+    kill -s STOP "$1" 2>/dev/null
+    children=$(ps -A -o pid= -o ppid= | while read -r pid parent; do
+        if [ "$parent" = "$1" ]; then echo "$pid"; fi
+    done)
+    # shellcheck disable=SC2086 # a list of numbers
+    kill -s KILL $1 $children 2>/dev/null
+    for child in $children; do
+        # One that nobody has reaped yet is as gone as one that was.
+        while case $(ps -o stat= -p "$child") in '' | Z*) false ;; esac do
+            sleep 0.02 3<&- >/dev/null 2>&1 || sleep 1 3<&- >/dev/null 2>&1
+        done
+    done
+}
+
 if [ -d "$data" ] || initialise; then
     while read -r order port <&3; do
         # A `pause` that crossed the end of its server has nothing left to do.
@@ -48,10 +67,19 @@ if [ -d "$data" ] || initialise; then
         echo "started $server"
         (
             if read -r order <&3; then farewell=QUIT; fi
-            signal_until_gone "$farewell" "$server"
+            if [ "$order" = crash ]; then
+                kill_all "$server"
+            else
+                signal_until_gone "$farewell" "$server"
+            fi
         ) &
         watcher=$!
         wait "$server"
+        # The one that kills counts the dead first.
+        if [ -e "$root/crashing" ]; then
+            wait "$watcher"
+            rm -f "$root/crashing"
+        fi
         kill -s KILL "$watcher" 2>/dev/null
         echo stopped
     done

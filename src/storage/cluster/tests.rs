@@ -92,6 +92,15 @@ async fn an_ephemeral_cluster_serves_databases_survives_a_pause_and_leaves_nothi
     cluster.resume().await.unwrap();
     assert_eq!(one(&copy, "SELECT word FROM kept").await.unwrap(), "here");
 
+    // Killed with all its processes, it recovers what was committed.
+    for word in ["once", "twice"] {
+        let killed = cluster.pid().unwrap();
+        cluster.crash().await.unwrap();
+        assert!(cluster.pid().is_none() && !runs(killed), "{word}");
+        cluster.resume().await.unwrap();
+        assert_eq!(one(&copy, "SELECT word FROM kept").await.unwrap(), "here");
+    }
+
     cluster.drop_database("copy_a").await.unwrap();
     cluster.drop_database("copy_a").await.unwrap();
     assert!(one(&copy, "SELECT word FROM kept").await.is_err());
