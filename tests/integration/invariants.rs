@@ -21,7 +21,7 @@ async fn i1_nothing_is_active_without_a_verified_purchase_or_a_grant() {
         let refused = mallory
             .bind_apple(&forgery.jws)
             .await
-            .expect_err(forgery.name);
+            .expect_err(&forgery.name);
         let expected = if forgery.jws.is_empty() {
             "REQUEST_INVALID"
         } else {

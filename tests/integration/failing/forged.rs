@@ -59,7 +59,7 @@ async fn no_forged_transaction_binds() {
         let status = app
             .bind_app_store(&forgery.jws)
             .await
-            .expect_err(forgery.name);
+            .expect_err(&forgery.name);
         let reason = if forgery.jws.is_empty() {
             "REQUEST_INVALID"
         } else {
@@ -77,7 +77,7 @@ async fn no_forged_transaction_binds() {
             .jws
             .split('.')
             .any(|part| part.len() > 8 && said.contains(part));
-        assert!(!repeats, "{}: {said}", forgery.name);
+        assert!(!repeats, "{}: {said}", &forgery.name);
     }
     assert_eq!(books.kept().await, before, "nothing of it was kept");
     assert_eq!(sandbox.store_calls(), calls, "nobody was asked");

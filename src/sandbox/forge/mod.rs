@@ -1,5 +1,10 @@
 //! Forged App Store documents, for showing that a server refuses them. Each is wrong in one way
-//! and right in all others, so that no check can hide behind another.
+//! and right in all others, so that no check can hide behind another. Classes are those of
+//! `docs/forgeries.md`.
+
+mod apple;
+mod push;
+mod svix;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -18,28 +23,36 @@ use super::ecdsa::{Curve, EcKey};
 use super::error::SandboxError;
 use super::jws::{Algorithm, SigningKey, compact, encode};
 
-/// A document that must be refused.
+pub use apple::apple_corpus;
+pub use push::push_corpus;
+pub use svix::{SvixDelivery, svix_corpus};
+
+/// A signed document, and whether it is to be believed.
 #[derive(Clone, Debug)]
-pub struct Forgery {
-    /// What is wrong with it.
-    pub name: &'static str,
+pub struct Specimen {
+    /// The class of attack that it is a case of, or whose genuine counterpart it is.
+    pub class: &'static str,
+    /// What is wrong with it, or what looks wrong and is not.
+    pub name: String,
     /// The compact JWS.
     pub jws: String,
+    /// Whether it must be accepted.
+    pub genuine: bool,
 }
 
-type Forged = Result<Vec<Forgery>, SandboxError>;
+type Forged = Result<Vec<Specimen>, SandboxError>;
 
 /// Every way we know of getting a signature wrong, around a payload that would be accepted under
 /// a genuine one. The payload should carry a `signedDate` between 2020 and 2045.
 pub fn apple_variants(sandbox: &Sandbox, payload: &Value) -> Forged {
-    let genuine = &sandbox.inner.keys.apple;
-    let mut all = foreign_chains(genuine, payload)?;
-    all.extend(wrong_leaves(genuine, payload)?);
-    all.extend(wrong_intermediates(genuine, payload)?);
-    all.extend(wrong_lengths(genuine, payload)?);
-    all.extend(wrong_algorithms(genuine, payload)?);
-    all.extend(wrong_signatures(genuine, payload)?);
-    all.extend(wrong_shapes(genuine, payload)?);
+    let chain = &sandbox.inner.keys.apple;
+    let mut all: Vec<Specimen> = of("A1", foreign_chains(chain, payload)?).collect();
+    all.extend(of("A2", wrong_leaves(chain, payload)?));
+    all.extend(of("A2", wrong_intermediates(chain, payload)?));
+    all.extend(of("A2", wrong_lengths(chain, payload)?));
+    all.extend(of("A3", wrong_algorithms(chain, payload)?));
+    all.extend(of("A5", wrong_signatures(chain, payload)?));
+    all.extend(of("A10", wrong_shapes(chain, payload)?));
     Ok(all)
 }
 
@@ -63,8 +76,26 @@ fn leaf_of(issuer: &Authority, profile: &Profile) -> Result<Leaf, SandboxError> 
     issuer.issue_leaf(profile, EcKey::random(Curve::P256)?)
 }
 
-fn forgery(name: &'static str, jws: String) -> Forgery {
-    Forgery { name, jws }
+fn forgery(name: impl Into<String>, jws: String) -> Specimen {
+    Specimen {
+        class: "",
+        name: name.into(),
+        jws,
+        genuine: false,
+    }
+}
+
+fn genuine(name: impl Into<String>, jws: String) -> Specimen {
+    Specimen {
+        genuine: true,
+        ..forgery(name, jws)
+    }
+}
+
+/// Puts specimens into a class.
+fn of(class: &'static str, specimens: Vec<Specimen>) -> impl Iterator<Item = Specimen> {
+    let classed = move |specimen| Specimen { class, ..specimen };
+    specimens.into_iter().map(classed)
 }
 
 /// Chains of an attacker who copied every name, extension and marker of the genuine one.
@@ -102,7 +133,7 @@ fn foreign_chains(genuine: &AppleChain, payload: &Value) -> Forged {
 
 /// Leaves that the genuine intermediate has issued, but not for signing receipts, or not for now.
 fn wrong_leaves(genuine: &AppleChain, payload: &Value) -> Forged {
-    let forge = |name, profile: Profile| -> Result<Forgery, SandboxError> {
+    let forge = |name, profile: Profile| -> Result<Specimen, SandboxError> {
         let leaf = leaf_of(&genuine.intermediate, &profile)?;
         let chain = [
             leaf.der.as_slice(),
@@ -162,7 +193,7 @@ fn wrong_intermediates(genuine: &AppleChain, payload: &Value) -> Forged {
     )?;
     // An authority below the genuine intermediate, whose path length allows none.
     let below = authority(&genuine.intermediate, &genuine.intermediate_profile())?;
-    let forge = |name, middle: &Authority| -> Result<Forgery, SandboxError> {
+    let forge = |name, middle: &Authority| -> Result<Specimen, SandboxError> {
         let leaf = leaf_of(middle, &genuine.leaf_profile())?;
         let chain = [leaf.der.as_slice(), &middle.der, &genuine.root.der];
         Ok(forgery(name, chained(&leaf, &chain, payload)?))
@@ -188,7 +219,7 @@ fn wrong_intermediates(genuine: &AppleChain, payload: &Value) -> Forged {
 /// Too few certificates, too many, none, or in the wrong order.
 fn wrong_lengths(genuine: &AppleChain, payload: &Value) -> Forged {
     let [leaf, intermediate, root] = genuine.x5c();
-    let forge = |name, chain: &[&[u8]]| -> Result<Forgery, SandboxError> {
+    let forge = |name, chain: &[&[u8]]| -> Result<Specimen, SandboxError> {
         Ok(forgery(name, chained(&genuine.leaf, chain, payload)?))
     };
     Ok(vec![
