@@ -170,8 +170,8 @@ pub struct WorkerConfig {
     pub lease_seconds: u32,
     /// The longest pause before a store that cannot be asked is asked again; default 300.
     pub backoff_max_seconds: u32,
-    /// Calls to the App Store per second, over all replicas; default 20: Apple allows 10 of the
-    /// refund history, which is every other one.
+    /// Calls to the App Store per second, over all replicas; default 80: Apple allows 50 of
+    /// each kind, and a read is one call of each of two kinds.
     pub app_store_calls_per_second: u32,
     /// Calls to Google Play per second, over all replicas; default 40: Google allows 3,000 a minute.
     pub google_play_calls_per_second: u32,
@@ -182,7 +182,7 @@ impl Default for WorkerConfig {
         Self {
             lease_seconds: 30,
             backoff_max_seconds: 300,
-            app_store_calls_per_second: 20,
+            app_store_calls_per_second: 80,
             google_play_calls_per_second: 40,
         }
     }

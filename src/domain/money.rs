@@ -62,6 +62,14 @@ impl Money {
         Some(Self { micros, currency })
     }
 
+    /// A part of it, in thousandths of a percent (100,000 is all of it), rounded to whole micros.
+    pub(crate) fn share(self, millipercent: u32) -> Self {
+        let part = i128::from(self.micros) * i128::from(millipercent);
+        let half = if part < 0 { -50_000 } else { 50_000 };
+        let micros = i64::try_from((part + half) / 100_000).unwrap_or(self.micros);
+        Self { micros, ..self }
+    }
+
     pub(crate) fn micros(self) -> i64 {
         self.micros
     }

@@ -179,8 +179,13 @@ fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
         Decision::Apply(_) | Decision::MergeOnly(_) => {
             let since = known.as_ref().and_then(|known| known.unconfirmed_since);
             let unconfirmed_since = standing_in.then(|| since.unwrap_or(step.now));
+            let before = known.as_ref().and_then(|known| known.state.purchased_at);
             Some(Known {
-                state: incoming.clone(),
+                state: StoreState {
+                    // A read of what changed does not repeat when it was bought.
+                    purchased_at: incoming.purchased_at.max(before),
+                    ..incoming.clone()
+                },
                 contradictions: 0,
                 unconfirmed_since,
             })

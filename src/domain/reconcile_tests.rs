@@ -43,6 +43,7 @@ fn state(stamp: i64, item_state: ItemState) -> StoreState {
         }],
         transactions: vec![],
         acknowledge_by: None,
+        bookmark: None,
     }
 }
 

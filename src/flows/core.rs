@@ -61,7 +61,7 @@ impl Default for Tuning {
             fetch_timeout: Duration::from_secs(6),
             wait_max: Duration::from_secs(10),
             backoff_max: Duration::from_secs(300),
-            app_store_calls_per_second: 20.0,
+            app_store_calls_per_second: 80.0,
             google_play_calls_per_second: 40.0,
             concurrency: 16,
         }

@@ -27,7 +27,8 @@ const STAND_IN_AGE_MAX: TimeDelta = TimeDelta::hours(24);
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// A purchase made a moment ago may not be readable yet.
 const JUST_MADE_PAUSE: Duration = Duration::from_millis(700);
-/// A complete read is two calls at either store, more where there are many refunds.
+/// A complete read is two calls at either store (Apple: statuses, and what is new in the history),
+/// fewer for what is known not to renew, more at the first read of a long history.
 const CALLS_PER_FETCH: f64 = 2.0;
 /// How long a chain waits for the shared budget.
 const BUDGET_PAUSE: Duration = Duration::from_millis(500);
@@ -152,11 +153,13 @@ type Fetched = Result<(Answer, Vec<RawAnswer>), FetchError>;
 async fn fetch(core: &Core, claimed: &Claimed, now: Instant) -> Result<Fetched, StorageError> {
     let facts = evidence::read(&core.db, claimed.id).await?;
     let known = chains::aliases(&core.db, claimed.id).await?;
+    let last = ledger::peek(&core.db, claimed.id).await?;
     let catalog = core.catalog.load_full();
     let request = FetchRequest {
         head: &claimed.head,
         evidence: &facts,
         known: &known,
+        last: last.as_ref().map(|known| &known.state),
         catalog: &catalog,
     };
     let began = tokio::time::Instant::now();

@@ -8,7 +8,7 @@ use crate::domain::ids::ChainId;
 use crate::domain::provider::Provider;
 use crate::domain::time::Instant;
 use crate::failpoint;
-use crate::providers::contract::{Reading, Signal};
+use crate::providers::contract::{Meaning, Reading, Signal};
 use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::{self, Resolution, Unresolved};
 use crate::storage::{StorageError, Tx, chains, evidence};
@@ -143,6 +143,16 @@ async fn resolve_signal(
         let observed_at = signal.occurred_at.unwrap_or(row.received_at);
         evidence::add(tx, chain, fact, observed_at).await?;
     }
-    let resolution = Resolution::Chain { chain, seq };
+    if signal.meaning == Meaning::Unknown {
+        warn!(
+            source = row.source,
+            kind = signal.kind,
+            "a notification of an unknown type; its store is asked"
+        );
+        metrics::counter!("entitled_notifications_unknown_total", "provider" => row.source.clone())
+            .increment(1);
+    }
+    let detail = signal.meaning.as_str();
+    let resolution = Resolution::Chain { chain, seq, detail };
     ingress::resolve(tx, row, Some(&signal.kind), resolution).await
 }

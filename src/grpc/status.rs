@@ -35,6 +35,7 @@ pub(crate) enum Reason {
     PurchaseNotFound,
     PurchaseOwnedByAnotherAccount,
     RateLimited,
+    ReceiptUnsupported,
     RequestInvalid,
     StoreUnavailable,
     StreamRenew,
@@ -56,6 +57,7 @@ impl Reason {
         Self::PurchaseNotFound,
         Self::PurchaseOwnedByAnotherAccount,
         Self::RateLimited,
+        Self::ReceiptUnsupported,
         Self::RequestInvalid,
         Self::StoreUnavailable,
         Self::StreamRenew,
@@ -76,6 +78,7 @@ impl Reason {
             Self::PurchaseNotFound => "PURCHASE_NOT_FOUND",
             Self::PurchaseOwnedByAnotherAccount => "PURCHASE_OWNED_BY_ANOTHER_ACCOUNT",
             Self::RateLimited => "RATE_LIMITED",
+            Self::ReceiptUnsupported => "RECEIPT_UNSUPPORTED",
             Self::RequestInvalid => "REQUEST_INVALID",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StreamRenew => "STREAM_RENEW",
@@ -95,7 +98,9 @@ impl Reason {
                 Code::Unavailable
             }
             Self::Internal => Code::Internal,
-            Self::ProofInvalid | Self::RequestInvalid => Code::InvalidArgument,
+            Self::ProofInvalid | Self::ReceiptUnsupported | Self::RequestInvalid => {
+                Code::InvalidArgument
+            }
             Self::RateLimited | Self::TooManyStreams => Code::ResourceExhausted,
         }
     }
@@ -254,6 +259,12 @@ pub(super) fn from_bind(cause: BindError) -> Status {
             ContactSupport,
             None,
             format!("the proof does not verify: {why}"),
+        ),
+        BindError::Proof(cause @ ProofError::ReceiptUnsupported) => (
+            Reason::ReceiptUnsupported,
+            KeepAndRetry,
+            None,
+            cause.to_string(),
         ),
         BindError::Proof(cause @ ProofError::UnknownApp) => {
             (Reason::AppUnknown, ContactSupport, None, cause.to_string())

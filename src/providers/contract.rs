@@ -64,6 +64,54 @@ pub(crate) struct Signal {
     pub(crate) evidence: Vec<Evidence>,
     /// When the store says that it happened.
     pub(crate) occurred_at: Option<Instant>,
+    /// What such a notification means, for people. It decides nothing: the store is asked.
+    pub(crate) meaning: Meaning,
+}
+
+/// What a store's notification means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Something was bought.
+    Grants,
+    /// What is had lasts longer.
+    Extends,
+    /// Another product takes its place now.
+    SwitchesProduct,
+    /// Something changes at the next renewal.
+    Schedules,
+    /// Nothing changes.
+    Informs,
+    /// Access ends, for now or for good.
+    Ends,
+    /// Money or access was taken back.
+    Revokes,
+    /// What was taken back is given again.
+    Reinstates,
+    /// The store asks for something, within a deadline.
+    Asks,
+    /// Of a part of the store that decides no access here.
+    Elsewhere,
+    /// A word that this version does not know: the store is asked all the same.
+    Unknown,
+}
+
+impl Meaning {
+    /// The word for SQL, metrics and the timeline.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Grants => "grants",
+            Self::Extends => "extends",
+            Self::SwitchesProduct => "switches product",
+            Self::Schedules => "schedules",
+            Self::Informs => "informs",
+            Self::Ends => "ends",
+            Self::Revokes => "revokes",
+            Self::Reinstates => "reinstates",
+            Self::Asks => "asks",
+            Self::Elsewhere => "elsewhere",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What a caller hands over as proof of purchase.
@@ -114,6 +162,13 @@ pub(crate) enum ProofError {
     /// Not a document of that store: malformed, forged, tampered.
     #[error("the proof does not verify: {0}")]
     Invalid(String),
+    /// The bundle of receipts of the original StoreKit: it names no transaction that can be bound.
+    #[error(
+        "an app receipt is no proof of one purchase: send the signed transaction instead \
+         (StoreKit 2: `jwsRepresentation` of the `VerificationResult` of `Transaction.currentEntitlements` \
+         or `Transaction.latest(for:)`)"
+    )]
+    ReceiptUnsupported,
     /// Genuine, but of an app that the catalog does not list.
     #[error("the purchase belongs to an app that is not in the catalog")]
     UnknownApp,
@@ -171,6 +226,8 @@ pub(crate) struct FetchRequest<'a> {
     pub(crate) evidence: &'a [Evidence],
     /// Aliases already known as this chain's: a walk over linked tokens stops there.
     pub(crate) known: &'a [Alias],
+    /// The last answer that was taken: where the purchase is, how far its history was read.
+    pub(crate) last: Option<&'a StoreState>,
     /// Where the app's own names are: the bundle id, the package name.
     pub(crate) catalog: &'a Catalog,
 }

@@ -81,9 +81,17 @@ pub(crate) async fn take_unresolved(
 /// What reading a row came to.
 #[derive(Clone, Debug)]
 pub(crate) enum Resolution<'a> {
-    Chain { chain: ChainId, seq: i64 },
-    Ignored { detail: &'a str },
-    Failed { detail: &'a str },
+    Chain {
+        chain: ChainId,
+        seq: i64,
+        detail: &'a str,
+    },
+    Ignored {
+        detail: &'a str,
+    },
+    Failed {
+        detail: &'a str,
+    },
 }
 
 pub(crate) async fn resolve(
@@ -93,7 +101,9 @@ pub(crate) async fn resolve(
     resolution: Resolution<'_>,
 ) -> Result<(), StorageError> {
     let (status, chain, seq, detail) = match resolution {
-        Resolution::Chain { chain, seq } => ("resolved", Some(chain.0), Some(seq), None),
+        Resolution::Chain { chain, seq, detail } => {
+            ("resolved", Some(chain.0), Some(seq), Some(detail))
+        }
         Resolution::Ignored { detail } => ("ignored", None, None, Some(detail)),
         Resolution::Failed { detail } => ("failed", None, None, Some(detail)),
     };

@@ -29,6 +29,10 @@ pub(crate) struct StoreState {
     pub(crate) transactions: Vec<Transaction>,
     /// The store refunds the purchase unless it is acknowledged by then.
     pub(crate) acknowledge_by: Option<Instant>,
+    /// How far the store's history of this purchase has been read (Apple: `revision`): the next
+    /// read asks for what changed since, and `transactions` holds only that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bookmark: Option<String>,
 }
 
 /// One thing bought: a subscription line or a one-time product.

@@ -19,8 +19,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Apple counts calls by the hour, so no honest pause is longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// The id is not known in that environment, or not an id at all.
-const NOT_FOUND: [i64; 5] = [4_040_010, 4_040_005, 4_040_001, 4_000_006, 4_000_008];
+/// The id is not known in that environment, or not an id at all; or the history has no such
+/// revision any more.
+const NOT_FOUND: [i64; 6] = [
+    4_040_010, 4_040_005, 4_040_001, 4_000_006, 4_000_008, 4_000_005,
+];
 /// Apple asks to try these again.
 const RETRYABLE: [i64; 4] = [4_040_002, 4_040_004, 4_040_006, 5_000_001];
 /// Bundle id and key do not go together.
@@ -31,8 +34,9 @@ const NOT_OUR_APP: [i64; 2] = [4_000_002, 4_040_003];
 pub(super) enum Call<'a> {
     /// Get All Subscription Statuses: every subscription of the customer behind the id.
     Subscriptions,
-    /// Get Refund History (v2), one page.
-    Refunds {
+    /// Get Transaction History (v2) of the customer's renewables, one page: what changed after
+    /// `revision`, or all.
+    History {
         page: usize,
         revision: Option<&'a str>,
     },
@@ -44,24 +48,24 @@ impl Call<'_> {
     fn segments(&self) -> &'static [&'static str] {
         match self {
             Self::Subscriptions => &["inApps", "v1", "subscriptions"],
-            Self::Refunds { .. } => &["inApps", "v2", "refund", "lookup"],
+            Self::History { .. } => &["inApps", "v2", "history"],
             Self::Transaction => &["inApps", "v1", "transactions"],
         }
     }
 
-    /// How the answer is filed: `production/refunds/1`.
+    /// How the answer is filed: `production/history/1`.
     fn name(&self, environment: Environment) -> String {
         let environment = environment.as_str();
         match self {
             Self::Subscriptions => format!("{environment}/{SUBSCRIPTIONS}"),
-            Self::Refunds { page, .. } => format!("{environment}/{REFUNDS}/{page}"),
+            Self::History { page, .. } => format!("{environment}/{HISTORY}/{page}"),
             Self::Transaction => format!("{environment}/{TRANSACTION}"),
         }
     }
 }
 
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
-pub(super) const REFUNDS: &str = "refunds";
+pub(super) const HISTORY: &str = "history";
 pub(super) const TRANSACTION: &str = "transaction";
 
 /// Calls Apple as the configured team.
@@ -159,12 +163,10 @@ impl Client {
             .pop_if_empty()
             .extend(call.segments())
             .push(id);
-        if let Call::Refunds {
-            revision: Some(revision),
-            ..
-        } = call
-        {
-            url.query_pairs_mut().append_pair("revision", revision);
+        if let Call::History { revision, .. } = call {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("productType", "AUTO_RENEWABLE");
+            query.extend_pairs(revision.map(|revision| ("revision", revision)));
         }
         Ok(url)
     }

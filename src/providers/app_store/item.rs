@@ -1,10 +1,9 @@
 //! What a signed transaction, with or without its subscription's status, says of one line item.
 
-use super::wire::{Discount, Ownership, ProductType, RenewalInfo, RevocationType, Transaction};
+use super::charge;
+use super::wire::{Ownership, ProductType, RenewalInfo, RevocationType, Transaction};
 use crate::domain::chain::StoreProduct;
-use crate::domain::subscription::state::{
-    ExpiryReason, ItemState, Offer, Renewal, RevocationReason,
-};
+use crate::domain::subscription::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
 use crate::domain::subscription::store_state::{Item, ItemKind};
 use crate::domain::time::Instant;
 
@@ -33,7 +32,13 @@ impl Renewable<'_> {
 
     fn state(&self) -> ItemState {
         let transaction = self.transaction;
-        if transaction.revocation_date.is_some() {
+        if let Some(strange) = strange(transaction) {
+            return strange;
+        }
+        // A prorated refund of what goes on is money.
+        let goes_on = matches!(self.status, 1 | 4)
+            && transaction.revocation_type == Some(RevocationType::RefundProrated);
+        if transaction.revocation_date.is_some() && !goes_on {
             return revoked(transaction, self.signed_at);
         }
         if transaction.is_upgraded {
@@ -95,8 +100,17 @@ impl Renewable<'_> {
         }
     }
 
+    /// After a downgrade, or a crossgrade to another length: what the next period is of. While a
+    /// commitment runs, what follows it.
     fn pending_product(&self) -> Option<StoreProduct> {
-        let next = self.renewal?.auto_renew_product_id.as_deref()?;
+        let renewal = self.renewal?;
+        let after = renewal.commitment_info.as_ref().filter(|info| {
+            // Charged to its end whatever follows: nothing follows unless that says so.
+            info.commitment_auto_renew_status == Some(1)
+        });
+        let next = after
+            .and_then(|info| info.commitment_auto_renew_product_id.as_deref())
+            .or(renewal.auto_renew_product_id.as_deref())?;
         let renews = self.renewal() == Renewal::On;
         (renews && next != self.transaction.product_id).then(|| StoreProduct::new(next))
     }
@@ -106,7 +120,9 @@ impl Renewable<'_> {
 /// subscription is taken for one that ends when its signed period does: the leniency that bridges
 /// a late renewal is for renewals that the store has announced.
 pub(super) fn of_transaction(transaction: &Transaction, signed_at: Instant, now: Instant) -> Item {
-    let state = if transaction.revocation_date.is_some() {
+    let state = if let Some(strange) = strange(transaction) {
+        strange
+    } else if transaction.revocation_date.is_some() {
         revoked(transaction, signed_at)
     } else if transaction.is_upgraded {
         replaced(transaction, signed_at)
@@ -127,12 +143,11 @@ pub(super) fn of_transaction(transaction: &Transaction, signed_at: Instant, now:
                     .unwrap_or(transaction.purchase_date)
                     .0,
             },
-            (
-                said @ (ProductType::Consumable
-                | ProductType::NonRenewing
-                | ProductType::Unknown(_)),
-                _,
-            ) => unknown(&said.to_string()),
+            // How long it lasts, if at all, is the catalog's to say.
+            (ProductType::Consumable | ProductType::NonRenewing, _) => ItemState::Owned {
+                since: transaction.purchase_date.0,
+            },
+            (said @ ProductType::Unknown(_), _) => unknown(&said.to_string()),
         }
     };
     item(transaction, state)
@@ -151,33 +166,31 @@ fn item(transaction: &Transaction, state: ItemState) -> Item {
         product: StoreProduct::new(transaction.product_id.clone()),
         kind,
         state,
-        offer: offer(transaction),
+        offer: charge::offer(transaction),
         started_at: Some(transaction.purchase_date.0),
         transaction_id: Some(transaction.transaction_id.clone()),
         pending_product: None,
-        family_shared: transaction.in_app_ownership_type == Some(Ownership::FamilyShared),
-        quantity: 1,
+        family_shared: charge::is_family_shared(transaction),
+        quantity: charge::quantity(transaction),
     }
 }
 
-fn offer(transaction: &Transaction) -> Offer {
-    match (&transaction.offer_discount_type, transaction.offer_type) {
-        (Some(Discount::FreeTrial), _) => Offer::FreeTrial,
-        (_, Some(1)) => Offer::Introductory,
-        (_, Some(2..=4)) => Offer::Promotional,
-        (_, Some(_) | None) => Offer::None,
+/// A way to have it that this version does not know grants nothing.
+fn strange(transaction: &Transaction) -> Option<ItemState> {
+    match &transaction.in_app_ownership_type {
+        Some(Ownership::Unknown(said)) => Some(unknown(&format!("ownership {said}"))),
+        Some(Ownership::Purchased | Ownership::FamilyShared) | None => None,
     }
 }
 
 fn revoked(transaction: &Transaction, signed_at: Instant) -> ItemState {
-    let family = transaction.in_app_ownership_type == Some(Ownership::FamilyShared);
     let reason = match &transaction.revocation_type {
         Some(RevocationType::FamilyRevoke) => RevocationReason::FamilySharingEnded,
         Some(RevocationType::RefundFull | RevocationType::RefundProrated) => {
             RevocationReason::Refunded
         }
         Some(RevocationType::Unknown(_)) => RevocationReason::Store,
-        None if family => RevocationReason::FamilySharingEnded,
+        None if charge::is_family_shared(transaction) => RevocationReason::FamilySharingEnded,
         None => RevocationReason::Refunded,
     };
     let at = transaction.revocation_date.map_or(signed_at, |date| date.0);

@@ -1,6 +1,7 @@
 //! The App Store: signed transactions, server notifications, and the App Store Server API.
 
 mod binding;
+mod charge;
 mod client;
 mod fetch;
 mod item;

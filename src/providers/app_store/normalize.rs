@@ -1,19 +1,18 @@
 //! The App Store's answers in our words. Pure: every JWS is verified again, as of its signedDate.
 
 use super::binding::{self, Accepted, BindingError};
-use super::client::{REFUNDS, SUBSCRIPTIONS, TRANSACTION};
+use super::charge;
+use super::client::{HISTORY, SUBSCRIPTIONS, TRANSACTION};
 use super::item;
 use super::verify::{Verified, Verifier, VerifyError};
 use super::wire::{
-    self, LastTransaction, RefundHistoryResponse, RenewalInfo, StatusResponse,
-    TransactionInfoResponse,
+    self, HistoryResponse, LastTransaction, RenewalInfo, StatusResponse, TransactionInfoResponse,
 };
 use crate::domain::catalog::Catalog;
-use crate::domain::chain::{Alias, StoreProduct};
-use crate::domain::money::{Currency, Money};
+use crate::domain::chain::Alias;
 use crate::domain::provider::Environment;
 use crate::domain::reconcile::Answer;
-use crate::domain::subscription::store_state::{Item, StoreState, Transaction};
+use crate::domain::subscription::store_state::{StoreState, Transaction};
 use crate::domain::time::Instant;
 use crate::providers::contract::{FetchError, StoreAnswer};
 
@@ -45,7 +44,7 @@ pub(super) struct Reader<'a> {
 #[derive(Default)]
 struct Answers<'a> {
     statuses: Option<&'a StoreAnswer>,
-    refunds: Vec<&'a StoreAnswer>,
+    history: Vec<&'a StoreAnswer>,
     transaction: Option<&'a StoreAnswer>,
 }
 
@@ -61,7 +60,7 @@ impl<'a> Answers<'a> {
             }
             match call.split('/').next() {
                 Some(SUBSCRIPTIONS) => answers.statuses = Some(answer),
-                Some(REFUNDS) => answers.refunds.push(answer),
+                Some(HISTORY) => answers.history.push(answer),
                 Some(TRANSACTION) => answers.transaction = Some(answer),
                 Some(_) | None => {}
             }
@@ -113,18 +112,40 @@ impl Reader<'_> {
             return Ok(None);
         };
         let (transaction, renewal) = self.row(environment, row)?;
-        let mut documents = self.refunds(environment, &answers.refunds)?;
+        let (mut documents, bookmark) = self.history(environment, &answers.history)?;
         let now = item::Renewable {
             status: row.status,
             transaction: transaction.payload(),
             renewal: renewal.as_ref().map(Verified::payload),
             signed_at: transaction.signed_at(),
         };
-        let item = now.item();
+        let items = vec![now.item()];
+        // The statuses decide, so theirs is the stamp: the history was asked for later.
         let signed = renewal.as_ref().map(Verified::signed_at);
+        let stamp = signed.map_or(transaction.signed_at(), |at| {
+            at.max(transaction.signed_at())
+        });
         let renewal = renewal.as_ref().map(Verified::payload);
+        let payload = transaction.payload();
+        let account_token = payload
+            .app_account_token
+            .clone()
+            .or_else(|| renewal?.app_account_token.clone());
+        let predecessors = predecessors(self.head, payload);
         documents.push(transaction);
-        Ok(self.state(environment, item, &documents, renewal, signed))
+        Ok(Some(StoreState {
+            environment,
+            stamp,
+            head: self.head.clone(),
+            aliases: Vec::new(),
+            predecessors,
+            account_token,
+            purchased_at: purchased_at(&documents, renewal),
+            items,
+            transactions: transactions(&documents),
+            acknowledge_by: None,
+            bookmark,
+        }))
     }
 
     /// The statuses' unsigned frame must be of what was asked for, too.
@@ -163,23 +184,25 @@ impl Reader<'_> {
         Ok((transaction, renewal))
     }
 
-    /// The history is the customer's; only this chain's part of it counts.
-    fn refunds(
+    /// The history is the customer's; only this chain's part of it counts. With how far it goes.
+    fn history(
         &self,
         environment: Environment,
         pages: &[&StoreAnswer],
-    ) -> Result<Vec<Verified<wire::Transaction>>, Unreadable> {
-        let mut refunds = Vec::new();
+    ) -> Result<(Vec<Verified<wire::Transaction>>, Option<String>), Unreadable> {
+        let mut documents = Vec::new();
+        let mut bookmark = None;
         for page in pages.iter().filter(|page| page.status == 200) {
-            let response: RefundHistoryResponse = parse(page, "refund history")?;
+            let response: HistoryResponse = parse(page, "history")?;
             for jws in &response.signed_transactions {
                 let transaction = self.transaction(environment, jws)?;
                 if transaction.payload().original_transaction_id == self.head.value {
-                    refunds.push(transaction);
+                    documents.push(transaction);
                 }
             }
+            bookmark = response.revision;
         }
-        Ok(refunds)
+        Ok((documents, bookmark))
     }
 
     fn single(
@@ -193,9 +216,8 @@ impl Reader<'_> {
         if payload.original_transaction_id != self.head.value {
             return Err(Unreadable::AnotherPurchase);
         }
-        let item = item::of_transaction(payload, transaction.signed_at(), self.fetched_at);
-        self.state(environment, item, &[transaction], None, None)
-            .ok_or(Unreadable::Incomplete)
+        let head = self.head.clone();
+        Ok(alone(head, environment, transaction, self.fetched_at))
     }
 
     /// Verified, and of the head's app and the environment that was asked.
@@ -216,39 +238,6 @@ impl Reader<'_> {
         }
         Ok(transaction)
     }
-
-    /// `documents`: the chain's transactions, the newest last.
-    fn state(
-        &self,
-        environment: Environment,
-        item: Item,
-        documents: &[Verified<wire::Transaction>],
-        renewal: Option<&RenewalInfo>,
-        renewal_signed_at: Option<Instant>,
-    ) -> Option<StoreState> {
-        let newest = documents.last()?.payload();
-        let stamp = documents
-            .iter()
-            .map(Verified::signed_at)
-            .chain(renewal_signed_at)
-            .max()?;
-        let token = newest
-            .app_account_token
-            .clone()
-            .or_else(|| renewal?.app_account_token.clone());
-        Some(StoreState {
-            environment,
-            stamp,
-            head: self.head.clone(),
-            aliases: Vec::new(),
-            predecessors: Vec::new(),
-            account_token: token,
-            purchased_at: purchased_at(documents, renewal),
-            items: vec![item],
-            transactions: transactions(documents),
-            acknowledge_by: None,
-        })
-    }
 }
 
 /// The state that a signed transaction shows by itself.
@@ -262,14 +251,15 @@ pub(super) fn alone(
     StoreState {
         environment,
         stamp: document.signed_at(),
-        head,
         aliases: Vec::new(),
-        predecessors: Vec::new(),
+        predecessors: predecessors(&head, payload),
+        head,
         account_token: payload.app_account_token.clone(),
         items: vec![item::of_transaction(payload, document.signed_at(), now)],
         purchased_at: purchased_at(std::slice::from_ref(&document), None),
         transactions: transactions(&[document]),
         acknowledge_by: None,
+        bookmark: None,
     }
 }
 
@@ -304,16 +294,7 @@ fn transactions(documents: &[Verified<wire::Transaction>]) -> Vec<Transaction> {
             .iter()
             .all(|known| known.transaction_id != payload.transaction_id)
         {
-            let product = StoreProduct::new(payload.product_id.clone());
-            transactions.push(Transaction {
-                price: price(payload),
-                revoked_at: payload.revocation_date.map(|date| date.0),
-                ..Transaction::new(
-                    payload.transaction_id.clone(),
-                    product,
-                    payload.purchase_date.0,
-                )
-            });
+            transactions.push(charge::of(payload));
         }
     }
     transactions.sort_by(|a, b| {
@@ -322,7 +303,11 @@ fn transactions(documents: &[Verified<wire::Transaction>]) -> Vec<Transaction> {
     transactions
 }
 
-fn price(payload: &wire::Transaction) -> Option<Money> {
-    let currency = Currency::parse(payload.currency.as_deref()?)?;
-    Money::from_milliunits(payload.price?, currency)
+/// What a purchase carries on that Apple moved to another original transaction id.
+fn predecessors(head: &Alias, payload: &wire::Transaction) -> Vec<Alias> {
+    let previous = payload.previous_original_transaction_id.iter();
+    previous
+        .filter(|id| **id != head.value && binding::is_transaction_id(id))
+        .map(|id| binding::alias(head.app.clone(), id.clone()))
+        .collect()
 }

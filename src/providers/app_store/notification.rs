@@ -7,7 +7,7 @@ use super::verify::{Verified, VerifyError};
 use super::wire::{Notification, NotificationBody, NotificationData, RenewalInfo, Transaction};
 use crate::domain::catalog::Catalog;
 use crate::domain::time::Instant;
-use crate::providers::contract::{Authentic, Delivery, Reading, Rejection, Signal};
+use crate::providers::contract::{Authentic, Delivery, Meaning, Reading, Rejection, Signal};
 
 /// The largest body that is looked at.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -86,6 +86,7 @@ impl AppStore {
                 alias: binding::alias(app, transaction.payload().original_transaction_id.clone()),
                 evidence: Vec::new(),
                 occurred_at: Some(outer.signed_at()),
+                meaning: Meaning::Informs,
             })),
             Err(NotReadable::Binding(BindingError::EnvironmentNotAccepted)) => {
                 Ok(Reading::Ignored {

@@ -8,7 +8,7 @@ use super::client::Call;
 use super::normalize;
 use super::verify::ocsp::OcspError;
 use super::verify::{Verified, VerifyError};
-use super::wire::{Transaction, TransactionInfoResponse};
+use super::wire::{ProductType, Transaction, TransactionInfoResponse};
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::subscription::state::ItemState;
 use crate::domain::subscription::store_state::StoreState;
@@ -62,8 +62,10 @@ impl AppStore {
         let alias = binding::alias(app.id.clone(), payload.original_transaction_id.clone());
         let account_token = payload.app_account_token.clone();
         let fresh = now - document.signed_at() <= STAND_IN_AGE_MAX;
+        // What is used up at once cannot be taken back if the store disagrees later.
+        let lasts = payload.product_type != ProductType::Consumable;
         let state = normalize::alone(alias.clone(), environment, document, now);
-        let stand_in = Some(state).filter(|state| fresh && grants(state));
+        let stand_in = Some(state).filter(|state| fresh && lasts && grants(state));
         Ok(Proven {
             alias,
             stand_in,

@@ -106,11 +106,16 @@ pub(super) struct Transaction {
     pub(super) purchase_date: Millis,
     pub(super) original_purchase_date: Option<Millis>,
     pub(super) expires_date: Option<Millis>,
+    #[serde(default, deserialize_with = "integer")]
+    pub(super) quantity: Option<i64>,
     pub(super) app_account_token: Option<String>,
     pub(super) in_app_ownership_type: Option<Ownership>,
     pub(super) transaction_reason: Option<Reason>,
     pub(super) revocation_date: Option<Millis>,
     pub(super) revocation_type: Option<RevocationType>,
+    /// Thousandths of a percent of the price.
+    #[serde(default, deserialize_with = "integer")]
+    pub(super) revocation_percentage: Option<i64>,
     /// Only there when true: an upgrade took its place.
     #[serde(default)]
     pub(super) is_upgraded: bool,
@@ -121,7 +126,11 @@ pub(super) struct Transaction {
     #[serde(default, deserialize_with = "integer")]
     pub(super) price: Option<i64>,
     pub(super) currency: Option<String>,
+    /// ISO 3166-1 alpha-3.
+    pub(super) storefront: Option<String>,
     pub(super) commitment_info: Option<Commitment>,
+    /// What this purchase carries on under another id.
+    pub(super) previous_original_transaction_id: Option<String>,
 }
 
 /// A year's commitment that is paid by the month.
@@ -154,6 +163,7 @@ pub(super) struct RenewalInfo {
 pub(super) struct RenewalCommitment {
     #[serde(default, deserialize_with = "integer")]
     pub(super) commitment_auto_renew_status: Option<i64>,
+    pub(super) commitment_auto_renew_product_id: Option<String>,
 }
 
 /// `responseBodyV2DecodedPayload`.
@@ -240,10 +250,10 @@ impl StatusResponse {
     }
 }
 
-/// `RefundHistoryResponse`: one page, oldest revocation first.
+/// `HistoryResponse`: one page, the longest unchanged first.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RefundHistoryResponse {
+pub(super) struct HistoryResponse {
     #[serde(default)]
     pub(super) signed_transactions: Vec<String>,
     pub(super) revision: Option<String>,

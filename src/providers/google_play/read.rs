@@ -9,7 +9,7 @@ use crate::domain::chain::{Alias, AliasKind, AppId};
 use crate::domain::provider::Provider;
 use crate::domain::subscription::store_state::Evidence;
 use crate::domain::time::Instant;
-use crate::providers::contract::{Reading, Signal};
+use crate::providers::contract::{Meaning, Reading, Signal};
 
 /// An alias is indexed; genuine tokens are far shorter.
 const TOKEN_BYTES_MAX: usize = 1024;
@@ -54,6 +54,7 @@ pub(super) fn read(body: &[u8], catalog: &Catalog) -> Reading {
     match subject {
         Subject::Nothing { reason } => Reading::Ignored { kind, reason },
         Subject::Purchase { token, void } => Reading::Chain(Signal {
+            meaning: Meaning::Informs,
             kind,
             alias: token_alias(app.id.clone(), token),
             evidence: void.into_iter().collect(),

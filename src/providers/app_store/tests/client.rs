@@ -25,6 +25,7 @@ async fn fetch(store: &AppStore) -> Result<Vec<StoreAnswer>, FetchError> {
         head: &head,
         evidence: &[],
         known: &[],
+        last: None,
         catalog: &catalog,
     };
     store.fetch(request).await
@@ -52,15 +53,15 @@ fn calls(answers: &[StoreAnswer]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_renewable_is_its_statuses_and_all_pages_of_its_refunds() {
+async fn a_renewable_is_its_statuses_and_all_pages_of_its_history() {
     let signer = Signer::genuine();
     let body = statuses(&signer, "Production");
     let server = Loopback::start(move |path| match path {
         "/production/inApps/v1/subscriptions/2000000000000001" => ok(body.clone()),
-        "/production/inApps/v2/refund/lookup/2000000000000001" => {
+        "/production/inApps/v2/history/2000000000000001?productType=AUTO_RENEWABLE" => {
             ok(json!({"signedTransactions": [], "revision": "a&b", "hasMore": true}))
         }
-        "/production/inApps/v2/refund/lookup/2000000000000001?revision=a%26b" => {
+        "/production/inApps/v2/history/2000000000000001?productType=AUTO_RENEWABLE&revision=a%26b" => {
             ok(json!({"signedTransactions": [], "revision": "c", "hasMore": false}))
         }
         _ => refusal(4_000_000),
@@ -72,8 +73,8 @@ async fn a_renewable_is_its_statuses_and_all_pages_of_its_refunds() {
         calls(&answers),
         [
             "production/subscriptions",
-            "production/refunds/1",
-            "production/refunds/2"
+            "production/history/1",
+            "production/history/2"
         ]
     );
     assert!(matches!(normalized(&store, &answers), Answer::Store(_)));
@@ -85,7 +86,7 @@ async fn what_production_does_not_know_is_asked_in_sandbox() {
     let body = statuses(&signer, "Sandbox");
     let server = Loopback::start(move |path| match path {
         "/sandbox/inApps/v1/subscriptions/2000000000000001" => ok(body.clone()),
-        "/sandbox/inApps/v2/refund/lookup/2000000000000001" => {
+        "/sandbox/inApps/v2/history/2000000000000001?productType=AUTO_RENEWABLE" => {
             ok(json!({"signedTransactions": [], "hasMore": false}))
         }
         _ => refusal(4_040_010),
@@ -219,7 +220,7 @@ async fn refused_credentials_a_redirect_and_nobody_there_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_refund_history_that_turns_in_circles_is_not_believed() {
+async fn a_history_that_turns_in_circles_is_not_believed() {
     let signer = Signer::genuine();
     let body = statuses(&signer, "Production");
     let server = Loopback::start(move |path| {

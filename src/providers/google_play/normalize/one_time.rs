@@ -46,6 +46,7 @@ pub(super) fn state(
         items,
         transactions: orders::transactions(orders),
         acknowledge_by: waiting.then(|| acknowledge_paid_by(paid_at.unwrap_or(fetched_at), test)),
+        bookmark: None,
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) fn state(
         items: items(purchase, fetched_at),
         transactions: Vec::new(),
         acknowledge_by: acknowledge_by(purchase),
+        bookmark: None,
     }
 }
 

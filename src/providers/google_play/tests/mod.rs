@@ -43,6 +43,7 @@ async fn fetch_with(
         head: &head,
         evidence,
         known,
+        last: None,
         catalog: &catalog,
     };
     store.fetch(request).await
@@ -254,6 +255,7 @@ async fn only_apps_of_the_catalog_are_asked_for() {
             head: &head,
             evidence: &[],
             known: &[],
+            last: None,
             catalog: &catalog,
         };
         assert!(store.fetch(request).await.is_err());
@@ -263,6 +265,7 @@ async fn only_apps_of_the_catalog_are_asked_for() {
         head: &slash,
         evidence: &[],
         known: &[],
+        last: None,
         catalog: &catalog,
     };
     store.fetch(request).await.unwrap();

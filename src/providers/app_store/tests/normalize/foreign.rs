@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::{DAY_MS, NOW_MS, Signer, at, catalog, now, renewal, transaction, with};
-use super::{ID, answer, head, read, refunds, row, state, statuses};
+use super::{ID, answer, head, history, read, row, state, statuses};
 use crate::domain::provider::Environment;
 use crate::domain::reconcile::Answer;
 use crate::providers::contract::{FetchError, Store};
@@ -94,10 +94,10 @@ fn answers_of_other_purchases_apps_and_worlds_are_not_taken() {
         vec![envelope(json!({"appAppleId": 1}))],
         vec![envelope(json!({"appAppleId": null}))],
         vec![answer("production/subscriptions", 200, &json!([]))],
-        vec![statuses(&[good()]), refunds(&other, &[transaction()])],
+        vec![statuses(&[good()]), history(&other, &[transaction()])],
         vec![
             statuses(&[good()]),
-            refunds(
+            history(
                 &signer,
                 &[with(transaction(), json!({"bundleId": "com.stranger"}))],
             ),

@@ -1,5 +1,6 @@
 //! Answers of the store, signed in the test, and what becomes of them.
 
+mod charges;
 mod foreign;
 mod states;
 
@@ -42,10 +43,10 @@ fn statuses(rows: &[Value]) -> StoreAnswer {
     answer("production/subscriptions", 200, &body)
 }
 
-fn refunds(signer: &Signer, transactions: &[Value]) -> StoreAnswer {
+fn history(signer: &Signer, transactions: &[Value]) -> StoreAnswer {
     let signed: Vec<String> = transactions.iter().map(|one| signer.sign(one)).collect();
     let body = json!({"signedTransactions": signed, "revision": "1", "hasMore": false});
-    answer("production/refunds/1", 200, &body)
+    answer("production/history/1", 200, &body)
 }
 
 fn read(signer: &Signer, answers: &[StoreAnswer]) -> Result<Answer, FetchError> {

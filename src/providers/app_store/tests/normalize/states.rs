@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::support::{DAY_MS, NOW_MS, Signer, at, now, renewal, transaction, with};
-use super::{ID, answer, head, refunds, row, state, statuses};
+use super::{ID, answer, head, history, row, state, statuses};
 use crate::domain::chain::StoreProduct;
 use crate::domain::money::Money;
 use crate::domain::provider::Environment;
@@ -166,7 +166,7 @@ fn every_status_becomes_its_state() {
             &transaction,
             &with(renewal(), renewal_changes),
         );
-        let state = state(&signer, &[statuses(&[row]), refunds(&signer, &[])]);
+        let state = state(&signer, &[statuses(&[row]), history(&signer, &[])]);
         assert_eq!(state.items[0].state, expected, "status {status}");
     }
 }
@@ -197,11 +197,13 @@ fn a_subscription_is_told_in_full() {
             ),
             row(&signer, 1, &transaction(), &renewal),
         ]),
-        refunds(&signer, &[refunded, another]),
+        history(&signer, &[refunded, another]),
     ];
     let state = state(&signer, &answers);
     assert_eq!(state.environment, Environment::Production);
-    assert_eq!(state.stamp, at(NOW_MS + 1000));
+    // The statuses' stamp, not that of the history, which was asked for later.
+    assert_eq!(state.stamp, at(NOW_MS));
+    assert_eq!(state.bookmark.as_deref(), Some("1"));
     assert_eq!(state.head, head());
     assert_eq!(
         state.account_token.as_deref(),
@@ -323,20 +325,22 @@ fn purchases_that_do_not_renew_are_owned_revoked_or_unknown() {
         ),
         (
             json!({"type": "Consumable"}),
-            ItemState::Unknown {
-                said: "Consumable".into(),
-            },
+            ItemState::Owned { since: bought },
         ),
         (
             json!({"type": "Non-Renewing Subscription"}),
-            ItemState::Unknown {
-                said: "Non-Renewing Subscription".into(),
-            },
+            ItemState::Owned { since: bought },
         ),
         (
             json!({"type": "Suite"}),
             ItemState::Unknown {
                 said: "Suite".into(),
+            },
+        ),
+        (
+            json!({"type": "Non-Consumable", "inAppOwnershipType": "ASSIGNED"}),
+            ItemState::Unknown {
+                said: "ownership ASSIGNED".into(),
             },
         ),
     ];
