@@ -80,6 +80,7 @@ fn state(product: &str, quantity: u32) -> StoreState {
             ..Transaction::new("t1", product, now())
         }],
         acknowledge_by: None,
+        bookmark: None,
     }
 }
 

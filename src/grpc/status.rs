@@ -44,7 +44,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AppUnknown,
