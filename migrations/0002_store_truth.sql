@@ -90,6 +90,18 @@ create table consumption (
     primary key (account_id, transaction_id)
 );
 
+-- Ownership ---------------------------------------------------------------------------------------
+
+-- What the claimant showed, and the further name (an order id) that the purchase must have for the
+-- claim to hold.
+alter table ownership_claims
+    add column possession jsonb,
+    add column also_named jsonb;
+-- An operator's own id of a transfer: the same transfer again is the same transfer.
+alter table ownership_changes add column operation_id text;
+create unique index ownership_changes_operation on ownership_changes (operation_id)
+    where operation_id is not null;
+
 -- Sources -----------------------------------------------------------------------------------------
 
 create table superwall_notifications partition of raw_notifications for values in ('superwall');

@@ -63,6 +63,12 @@ pub(crate) struct TransferArgs {
     chain: uuid::Uuid,
     /// Whose it becomes: `issuer:subject` or the account's id
     account: String,
+    /// Whose it is: refused if it has changed hands meanwhile
+    #[arg(long)]
+    from: Option<String>,
+    /// Your own id of this transfer: sent again, it changes nothing more
+    #[arg(long)]
+    operation_id: Option<String>,
     #[command(flatten)]
     audit: Audit,
     #[command(flatten)]
@@ -169,8 +175,24 @@ pub(super) async fn grant(args: &GrantArgs) -> anyhow::Result<()> {
 
 pub(super) async fn transfer(args: &TransferArgs) -> anyhow::Result<()> {
     let (core, account) = core_and_account(&args.config.load()?, &args.account).await?;
-    let Audit { actor, reason } = &args.audit;
-    transfer::transfer(&core, ChainId(args.chain), account, actor, reason).await?;
+    let from = match &args.from {
+        Some(named) => Some(
+            named_account(&core, named)
+                .await?
+                .with_context(|| format!("no account {named:?}"))?
+                .id,
+        ),
+        None => None,
+    };
+    let asked = transfer::Transfer {
+        chain: ChainId(args.chain),
+        from,
+        to: account,
+        operation_id: args.operation_id.as_deref(),
+        actor: &args.audit.actor,
+        reason: &args.audit.reason,
+    };
+    transfer::transfer(&core, asked).await?;
     core.flush_hints().await;
     println!(
         "the purchase is {}'s now; both accounts' devices are told",

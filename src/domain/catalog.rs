@@ -79,8 +79,9 @@ impl Default for OwnershipRules {
     }
 }
 
-/// What a claim by another account, with proof of possession, does to an owned purchase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+/// What a claim by another account, with proof of possession, does to an owned purchase. The
+/// strictest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TransferPolicy {
     /// Nothing: it is refused.
@@ -215,6 +216,29 @@ impl Catalog {
 
     pub(crate) fn version(&self) -> CatalogVersion {
         self.version
+    }
+
+    /// Whether purchases of that environment open anything to an account; `tester` says whether the
+    /// account is among `testers`.
+    pub(crate) fn serves(&self, environment: Environment, tester: bool) -> bool {
+        match (environment, self.file.sandbox_access) {
+            (Environment::Production, _) | (Environment::Sandbox, SandboxAccess::Everyone) => true,
+            (Environment::Sandbox, SandboxAccess::Testers) => tester,
+            (Environment::Sandbox, SandboxAccess::Nobody) => false,
+        }
+    }
+
+    /// The accounts that sandbox purchases serve, while they serve some and not others.
+    pub(crate) fn testers(&self) -> Option<&[String]> {
+        match self.file.sandbox_access {
+            SandboxAccess::Testers => Some(&self.file.testers),
+            SandboxAccess::Everyone | SandboxAccess::Nobody => None,
+        }
+    }
+
+    /// By which rules purchases change hands.
+    pub(crate) fn ownership(&self) -> OwnershipRules {
+        self.file.ownership
     }
 
     pub(crate) fn apps(&self) -> &[App] {

@@ -47,6 +47,11 @@ impl AliasKind {
     }
 }
 
+/// Google's order id without the suffix that renewals add: `GPA.1234-…..3` is of `GPA.1234-…`.
+pub(crate) fn base_order_id(order_id: &str) -> &str {
+    order_id.split_once("..").map_or(order_id, |(base, _)| base)
+}
+
 /// A store id of a chain: unique per (provider, app, kind, value).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Alias {

@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, ProductKind};
+use super::ownership::Owner;
 use super::provider::Provider;
 use super::subscription::state::ItemState;
 use super::subscription::store_state::{Evidence, StoreState};
@@ -14,6 +15,8 @@ use super::time::Instant;
 const CONSUMPTION_ANSWER_WITHIN: TimeDelta = TimeDelta::hours(12);
 /// Google waits this long for the review of a refund.
 const REFUND_REVIEW_WITHIN: TimeDelta = TimeDelta::hours(24);
+/// The App Store takes an account token at any time; by then the owner is settled anyway.
+const NAME_OWNER_WITHIN: TimeDelta = TimeDelta::days(30);
 
 /// What a store must be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +64,18 @@ pub(crate) struct NewDuty {
     pub(crate) deadline: Instant,
 }
 
+/// Who owns the chain, and what its stores call that account.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder<'a> {
+    pub(crate) owner: Owner,
+    pub(crate) store_token: Option<&'a str>,
+}
+
 /// What the store must be told about an owned chain. The same effects are named at every settle:
 /// each is written once.
 pub(crate) fn due(
     provider: Provider,
+    holder: Holder<'_>,
     state: &StoreState,
     facts: &[Evidence],
     catalog: &Catalog,
@@ -72,16 +83,45 @@ pub(crate) fn due(
     if !catalog.accepts(state.environment) {
         return Vec::new();
     }
-    let handed_over = acknowledgement(provider, state, catalog);
+    let handed_over = acknowledgement(provider, holder, state, catalog);
+    let named = name_owner(provider, holder, state);
     handed_over
         .into_iter()
+        .chain(named)
         .chain(facts.iter().filter_map(answer))
         .collect()
 }
 
+/// A running purchase whose record at the App Store names nobody is given its owner's token, which
+/// the next read then confirms. A token that an app has set is left alone; family members have none.
+fn name_owner(provider: Provider, holder: Holder<'_>, state: &StoreState) -> Option<NewDuty> {
+    let nameless = match provider {
+        Provider::AppStore => state.account_token.is_none(),
+        // Named when it is acknowledged.
+        Provider::GooglePlay => false,
+    };
+    let mut items = state.items.iter();
+    let running = items.any(|item| !item.state.is_ended() && !item.family_shared);
+    if !nameless || !running {
+        return None;
+    }
+    Some(NewDuty {
+        transaction_id: state.head.value.clone(),
+        duty: Duty::SetAccountToken {
+            account_token: holder.store_token?.to_owned(),
+        },
+        deadline: holder.owner.since + NAME_OWNER_WITHIN,
+    })
+}
+
 /// Only what is paid, and means something here, is acknowledged: the rest is left to the store's
 /// refund.
-fn acknowledgement(provider: Provider, state: &StoreState, catalog: &Catalog) -> Option<NewDuty> {
+fn acknowledgement(
+    provider: Provider,
+    holder: Holder<'_>,
+    state: &StoreState,
+    catalog: &Catalog,
+) -> Option<NewDuty> {
     let deadline = state.acknowledge_by?;
     let paid = state
         .items
@@ -100,8 +140,11 @@ fn acknowledgement(provider: Provider, state: &StoreState, catalog: &Catalog) ->
     let duty = if consumable {
         Duty::Consume
     } else {
+        // Google takes it for a resubscription made outside the app, whose record names nobody.
+        let nameless = state.account_token.is_none();
+        let token = holder.store_token.filter(|_| nameless);
         Duty::Acknowledge {
-            account_token: None,
+            account_token: token.map(str::to_owned),
         }
     };
     Some(NewDuty {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{Catalog, ProductKind};
+use super::catalog::{Catalog, FamilySharing, Product, ProductKind};
 use super::chain::StoreProduct;
 use super::credit;
 use super::provider::{Environment, Provider};
@@ -22,6 +22,8 @@ pub(crate) struct Holding {
     pub(crate) unconfirmed_since: Option<Instant>,
     /// Since when the chain, once the account's, is another's.
     pub(crate) away_since: Option<Instant>,
+    /// The account is one that sandbox purchases serve while they do not serve everyone.
+    pub(crate) tester: bool,
 }
 
 /// An audited gift.
@@ -105,6 +107,8 @@ pub(crate) enum InactiveReason {
     Transferred,
     /// A sandbox purchase where sandbox grants nothing.
     EnvironmentNotAccepted,
+    /// Shared by a family member, and the product is for its purchaser alone.
+    FamilySharingRefused,
 }
 
 /// One subscription of the account, for a "manage subscription" screen.
@@ -220,7 +224,7 @@ fn derive_one(
         if !product.grants.iter().any(|grant| grant == id) {
             continue;
         }
-        match open_source(catalog, holding, plan, product.kind, leniency, now) {
+        match open_source(catalog, holding, plan, product, leniency, now) {
             Ok(source) => sources.push(source),
             Err(closed) => {
                 // The latest end speaks for the entitlement.
@@ -276,7 +280,7 @@ fn open_source(
     catalog: &Catalog,
     holding: &Holding,
     plan: &str,
-    sold_as: ProductKind,
+    product: &Product,
     leniency: Leniency,
     now: Instant,
 ) -> Result<Source, (Option<Instant>, InactiveReason)> {
@@ -286,10 +290,13 @@ fn open_source(
         // What the new owner has is not this account's to see.
         return Err((Some(since), InactiveReason::Transferred));
     }
-    if !catalog.accepts(holding.environment) {
+    if !catalog.serves(holding.environment, holding.tester) {
         return closed(InactiveReason::EnvironmentNotAccepted);
     }
-    let fits = match sold_as {
+    if item.family_shared && product.family_sharing == FamilySharing::Refuse {
+        return closed(InactiveReason::FamilySharingRefused);
+    }
+    let fits = match product.kind {
         ProductKind::Subscription => item.kind == ItemKind::Subscription,
         ProductKind::NonConsumable | ProductKind::NonRenewing | ProductKind::Consumable => {
             item.kind == ItemKind::OneTime
@@ -402,6 +409,7 @@ mod tests {
             store_away: false,
             unconfirmed_since: None,
             away_since: None,
+            tester: false,
         }
     }
 

@@ -101,6 +101,8 @@ pub(crate) enum MergeReason {
     Unchanged,
     UnmappedProduct,
     EnvironmentNotAccepted,
+    /// Shared by a family member, and the product is for its purchaser alone.
+    FamilySharingRefused,
     /// Verified, but no account owns it yet.
     Unowned,
     /// A linked token showed that two chains are one.

@@ -1,12 +1,23 @@
 //! Who owns a chain: explicit transfer first, then the store's hint, then the first won claim.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
+use super::catalog::{Catalog, TransferPolicy};
+use super::chain::Alias;
 use super::ids::{AccountId, ClaimId};
+use super::provider::{Environment, Provider};
+use super::subscription::store_state::StoreState;
 use super::time::Instant;
 
 /// How long a claim without a hint stays open to a later claim that the store's record confirms.
 pub(crate) const PROVISIONAL_DAYS: i64 = 30;
+/// A signed transaction shows that its holder has the purchase now if it was signed so lately.
+const FRESH_FOR: TimeDelta = TimeDelta::hours(24);
+/// One genuine proof that is passed around does not serve many: no more moves by policy…
+pub(crate) const MOVES_MAX: u32 = 3;
+/// …within this time.
+pub(crate) const MOVES_COUNTED_FOR: TimeDelta = TimeDelta::days(30);
 
 /// The account that owns a chain, and how sure that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +26,8 @@ pub(crate) struct Owner {
     pub(crate) since: Instant,
     /// Won by possession alone: a store-confirmed hint may still move it until then.
     pub(crate) provisional_until: Option<Instant>,
-    /// Set by an operator: hints on purchases made before it no longer count.
+    /// Moved here from another account, by an operator or by policy: hints on purchases made
+    /// before no longer count.
     pub(crate) transferred: bool,
 }
 
@@ -23,20 +35,77 @@ impl Owner {
     fn is_provisional_at(&self, now: Instant) -> bool {
         self.provisional_until.is_some_and(|until| now < until)
     }
+
+    /// Named by the store's record: nothing but a transfer moves it.
+    fn confirmed(account: AccountId, now: Instant) -> Self {
+        Self {
+            account,
+            since: now,
+            provisional_until: None,
+            transferred: false,
+        }
+    }
+
+    /// Won by possession alone.
+    fn provisional(account: AccountId, now: Instant) -> Self {
+        Self {
+            provisional_until: Some(now + TimeDelta::days(PROVISIONAL_DAYS)),
+            ..Self::confirmed(account, now)
+        }
+    }
+
+    /// Moved from another account.
+    pub(crate) fn transferred(account: AccountId, now: Instant) -> Self {
+        Self {
+            transferred: true,
+            ..Self::confirmed(account, now)
+        }
+    }
+}
+
+/// What a claimant has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "shown", rename_all = "snake_case")]
+pub(crate) enum Possession {
+    /// A document that the store signed at `at`.
+    Signed { at: Instant, shown_at: Instant },
+    /// A purchase token.
+    Token { token: Alias },
+    /// A bare id whose record names the claimant.
+    #[default]
+    Named,
+}
+
+impl Possession {
+    /// Whether it shows that the claimant holds the purchase now; `head` is the purchase that the
+    /// store's answer is about, if it has answered.
+    fn is_fresh(&self, head: Option<&Alias>) -> bool {
+        match self {
+            Self::Signed { at, shown_at } => *shown_at - *at <= FRESH_FOR,
+            Self::Token { token } => head == Some(token),
+            Self::Named => false,
+        }
+    }
 }
 
 /// An open wish to own the chain; a proof of possession stands behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OpenClaim {
     pub(crate) id: ClaimId,
     pub(crate) account: AccountId,
+    #[serde(default)]
+    pub(crate) possession: Possession,
+    /// The claimant named the purchase by another id, too, and that is another purchase's.
+    #[serde(default)]
+    pub(crate) misnamed: bool,
 }
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// The chain was free, or provisional and the store's record names this account.
+    /// The chain was free, or provisional and the store's record names this account, or the policy
+    /// let it move.
     Won,
     /// The account owned it already.
     Confirmed,
@@ -44,27 +113,33 @@ pub(crate) enum Verdict {
     OwnedByAnother,
     /// The store does not know the purchase, or not as this app's.
     NotFound,
+    /// The store knows it, and not by the further id that the claimant gave.
+    Misnamed,
 }
 
 impl Verdict {
+    const ALL: [Self; 5] = [
+        Self::Won,
+        Self::Confirmed,
+        Self::OwnedByAnother,
+        Self::NotFound,
+        Self::Misnamed,
+    ];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Won => "won",
             Self::Confirmed => "confirmed",
             Self::OwnedByAnother => "owned_by_another",
             Self::NotFound => "not_found",
+            Self::Misnamed => "misnamed",
         }
     }
 
     pub(crate) fn parse(word: &str) -> Option<Self> {
-        [
-            Self::Won,
-            Self::Confirmed,
-            Self::OwnedByAnother,
-            Self::NotFound,
-        ]
-        .into_iter()
-        .find(|verdict| verdict.as_str() == word)
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.as_str() == word)
     }
 }
 
@@ -76,6 +151,8 @@ pub(crate) enum OwnershipReason {
     Claimed,
     /// The store's record names an account token that we issued.
     StoreHint,
+    /// A claim with fresh possession, where the catalog's policy lets purchases move.
+    Policy,
     /// An operator moved it.
     Transfer,
     /// Its purchase turned out to continue an older one that another account owns.
@@ -87,10 +164,69 @@ impl OwnershipReason {
         match self {
             Self::Claimed => "claimed",
             Self::StoreHint => "store_hint",
+            Self::Policy => "policy",
             Self::Transfer => "transfer",
             Self::Joined => "joined",
         }
     }
+}
+
+/// By which rules purchases of a chain change hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) policy: TransferPolicy,
+    /// A hint binds without a claim.
+    pub(crate) auto_bind: bool,
+}
+
+impl Rules {
+    /// The catalog's rules for what the store says: of its environment, unless a product has its
+    /// own; of several products the strictest.
+    pub(crate) fn of(catalog: &Catalog, provider: Provider, state: &StoreState) -> Self {
+        let rules = catalog.ownership();
+        let general = match state.environment {
+            Environment::Production => rules.production,
+            Environment::Sandbox => rules.sandbox,
+        };
+        let plans = state
+            .items
+            .iter()
+            .filter_map(|item| catalog.plan(provider, &item.product));
+        let policy = plans.map(|(_, plan)| plan.ownership.unwrap_or(general));
+        Self {
+            policy: policy.min().unwrap_or(general),
+            auto_bind: rules.auto_bind,
+        }
+    }
+
+    fn let_move(self, active: bool, moves: u32) -> bool {
+        let allowed = match self.policy {
+            TransferPolicy::Keep => false,
+            TransferPolicy::TransferIfInactive => !active,
+            TransferPolicy::Transfer => true,
+        };
+        allowed && moves < MOVES_MAX
+    }
+}
+
+/// Everything that a ruling depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) owner: Option<Owner>,
+    /// The living account that the store's record names.
+    pub(crate) hint: Option<AccountId>,
+    /// When the chain's newest purchase was made.
+    pub(crate) purchased_at: Option<Instant>,
+    /// The purchase that the store's answer is about; `None`: it has not answered.
+    pub(crate) head: Option<&'a Alias>,
+    /// Oldest first.
+    pub(crate) claims: &'a [OpenClaim],
+    pub(crate) rules: Rules,
+    /// Whether the chain grants its owner anything now.
+    pub(crate) active: bool,
+    /// How often the policy has moved it lately (`MOVES_COUNTED_FOR`).
+    pub(crate) moves: u32,
+    pub(crate) now: Instant,
 }
 
 /// The outcome for the chain and for each claim, oldest first.
@@ -101,39 +237,27 @@ pub(crate) struct Ruling {
     pub(crate) verdicts: Vec<(ClaimId, AccountId, Verdict)>,
 }
 
-/// Decides all open claims on a chain that the store has confirmed.
-///
-/// `hint` is the living account that the store's record names; `purchased_at` the newest purchase.
-pub(crate) fn rule(
-    owner: Option<Owner>,
-    hint: Option<AccountId>,
-    purchased_at: Option<Instant>,
-    claims: &[OpenClaim],
-    now: Instant,
-) -> Ruling {
-    let hint = hint.filter(|_| !hint_is_older_than_transfer(owner, purchased_at));
-    let (mut owner, mut reason) = follow_hint(owner, hint, now);
-    let mut verdicts = Vec::with_capacity(claims.len());
-    for claim in claims {
+/// Decides all open claims on a chain that the store has confirmed. One claim at most changes the
+/// owner: whoever is told that they won has it.
+pub(crate) fn rule(case: &Case<'_>) -> Ruling {
+    let hint = case
+        .hint
+        .filter(|_| !hint_is_older_than_transfer(case.owner, case.purchased_at));
+    let (mut owner, mut reason) = follow_hint(case, hint);
+    let mut moved = false;
+    let mut verdicts = Vec::with_capacity(case.claims.len());
+    for claim in case.claims {
         let verdict = match owner {
-            Some(current) if current.account == claim.account => {
-                if reason.is_some() {
+            _ if claim.misnamed => Verdict::Misnamed,
+            Some(current) if current.account == claim.account && reason.is_some() => Verdict::Won,
+            Some(current) if current.account == claim.account => Verdict::Confirmed,
+            Some(_) | None => match successor(case, hint, owner, claim).filter(|_| !moved) {
+                Some((next, why)) => {
+                    (owner, reason, moved) = (Some(next), Some(why), true);
                     Verdict::Won
-                } else {
-                    Verdict::Confirmed
                 }
-            }
-            Some(_) => Verdict::OwnedByAnother,
-            None => {
-                owner = Some(Owner {
-                    account: claim.account,
-                    since: now,
-                    provisional_until: Some(now + chrono::TimeDelta::days(PROVISIONAL_DAYS)),
-                    transferred: false,
-                });
-                reason = Some(OwnershipReason::Claimed);
-                Verdict::Won
-            }
+                None => Verdict::OwnedByAnother,
+            },
         };
         verdicts.push((claim.id, claim.account, verdict));
     }
@@ -144,22 +268,39 @@ pub(crate) fn rule(
     }
 }
 
+/// Two chains turned out to be one, the older one `ours`: a transfer request of the newer one's
+/// owner, who has shown possession of what the purchase goes on as.
+pub(crate) fn join(
+    ours: Owner,
+    theirs: Owner,
+    rules: Rules,
+    active: bool,
+    moves: u32,
+    now: Instant,
+) -> Owner {
+    if ours.account != theirs.account && rules.let_move(active, moves) {
+        Owner::transferred(theirs.account, now)
+    } else {
+        ours
+    }
+}
+
 fn hint_is_older_than_transfer(owner: Option<Owner>, purchased_at: Option<Instant>) -> bool {
     owner.is_some_and(|owner| {
         owner.transferred && purchased_at.is_none_or(|purchased| purchased <= owner.since)
     })
 }
 
-/// A free or provisional chain goes to the account that the store's record names.
+/// A hint confirms the owner it names; where it binds by itself, a free or provisional chain goes
+/// to the account that it names.
 fn follow_hint(
-    owner: Option<Owner>,
+    case: &Case<'_>,
     hint: Option<AccountId>,
-    now: Instant,
 ) -> (Option<Owner>, Option<OwnershipReason>) {
     let Some(named) = hint else {
-        return (owner, None);
+        return (case.owner, None);
     };
-    match owner {
+    match case.owner {
         Some(current) if current.account == named => (
             Some(Owner {
                 provisional_until: None,
@@ -167,138 +308,39 @@ fn follow_hint(
             }),
             None,
         ),
-        Some(current) if !current.is_provisional_at(now) => (Some(current), None),
+        Some(current) if !current.is_provisional_at(case.now) => (Some(current), None),
+        unsettled @ (Some(_) | None) if !case.rules.auto_bind => (unsettled, None),
         Some(_) | None => {
-            let owner = Owner {
-                account: named,
-                since: now,
-                provisional_until: None,
-                transferred: false,
-            };
+            let owner = Owner::confirmed(named, case.now);
             (Some(owner), Some(OwnershipReason::StoreHint))
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use chrono::{DateTime, TimeDelta};
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn now() -> Instant {
-        DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
+/// Whose the chain becomes by the claim of an account that does not own it; `None`: it stays.
+fn successor(
+    case: &Case<'_>,
+    hint: Option<AccountId>,
+    owner: Option<Owner>,
+    claim: &OpenClaim,
+) -> Option<(Owner, OwnershipReason)> {
+    let settled = owner.is_some_and(|owner| !owner.is_provisional_at(case.now));
+    if hint == Some(claim.account) && !settled {
+        let confirmed = Owner::confirmed(claim.account, case.now);
+        return Some((confirmed, OwnershipReason::StoreHint));
     }
-
-    fn account(n: u128) -> AccountId {
-        AccountId(Uuid::from_u128(n))
+    if owner.is_none() && hint.is_none() {
+        let first = Owner::provisional(claim.account, case.now);
+        return Some((first, OwnershipReason::Claimed));
     }
-
-    fn claim(n: u128) -> OpenClaim {
-        OpenClaim {
-            id: ClaimId(Uuid::from_u128(n)),
-            account: account(n),
-        }
-    }
-
-    fn owned_by(n: u128, provisional: bool) -> Owner {
-        Owner {
-            account: account(n),
-            since: now(),
-            provisional_until: provisional.then(|| now() + TimeDelta::days(PROVISIONAL_DAYS)),
-            transferred: false,
-        }
-    }
-
-    fn verdicts(ruling: &Ruling) -> Vec<Verdict> {
-        ruling.verdicts.iter().map(|v| v.2).collect()
-    }
-
-    #[test]
-    fn the_first_of_many_claims_wins_and_is_provisional() {
-        let claims: Vec<_> = (1..=50).map(claim).collect();
-        let ruling = rule(None, None, None, &claims, now());
-        assert_eq!(ruling.owner.map(|o| o.account), Some(account(1)));
-        assert!(ruling.owner.is_some_and(|o| o.is_provisional_at(now())));
-        assert_eq!(verdicts(&ruling)[0], Verdict::Won);
-        assert!(
-            verdicts(&ruling)[1..]
-                .iter()
-                .all(|v| *v == Verdict::OwnedByAnother)
-        );
-    }
-
-    #[test]
-    fn the_stores_record_beats_a_provisional_owner_but_not_a_settled_one() {
-        let over_provisional = rule(
-            Some(owned_by(1, true)),
-            Some(account(2)),
-            None,
-            &[claim(2)],
-            now(),
-        );
-        assert_eq!(over_provisional.owner.map(|o| o.account), Some(account(2)));
-        assert_eq!(verdicts(&over_provisional), [Verdict::Won]);
-
-        let over_settled = rule(
-            Some(owned_by(1, false)),
-            Some(account(2)),
-            None,
-            &[claim(2)],
-            now(),
-        );
-        assert_eq!(over_settled.owner.map(|o| o.account), Some(account(1)));
-        assert_eq!(verdicts(&over_settled), [Verdict::OwnedByAnother]);
-
-        let after_thirty_days = now() + TimeDelta::days(PROVISIONAL_DAYS);
-        let too_late = rule(
-            Some(owned_by(1, true)),
-            Some(account(2)),
-            None,
-            &[claim(2)],
-            after_thirty_days,
-        );
-        assert_eq!(too_late.owner.map(|o| o.account), Some(account(1)));
-    }
-
-    #[test]
-    fn a_claim_against_the_stores_record_is_refused() {
-        let ruling = rule(None, Some(account(9)), None, &[claim(1)], now());
-        assert_eq!(ruling.owner.map(|o| o.account), Some(account(9)));
-        assert_eq!(ruling.reason, Some(OwnershipReason::StoreHint));
-        assert_eq!(verdicts(&ruling), [Verdict::OwnedByAnother]);
-    }
-
-    #[test]
-    fn a_hint_confirms_its_owner_for_good() {
-        let ruling = rule(
-            Some(owned_by(1, true)),
-            Some(account(1)),
-            None,
-            &[claim(1)],
-            now(),
-        );
-        assert_eq!(ruling.owner.and_then(|o| o.provisional_until), None);
-        assert_eq!(verdicts(&ruling), [Verdict::Confirmed]);
-        assert_eq!(ruling.reason, None);
-    }
-
-    #[test]
-    fn after_a_transfer_only_a_newer_purchase_carries_a_hint() {
-        let transferred = Owner {
-            transferred: true,
-            ..owned_by(1, false)
-        };
-        let old_purchase = rule(Some(transferred), Some(account(2)), Some(now()), &[], now());
-        assert_eq!(old_purchase.owner, Some(transferred));
-        let confirmed = rule(
-            Some(transferred),
-            Some(account(1)),
-            Some(now() + TimeDelta::days(1)),
-            &[],
-            now(),
-        );
-        assert_eq!(confirmed.owner.map(|o| o.account), Some(account(1)));
-    }
+    let moves =
+        claim.possession.is_fresh(case.head) && case.rules.let_move(case.active, case.moves);
+    moves.then(|| {
+        let moved = Owner::transferred(claim.account, case.now);
+        (moved, OwnershipReason::Policy)
+    })
 }
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod tests;

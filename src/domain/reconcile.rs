@@ -6,11 +6,11 @@
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::catalog::Catalog;
-use super::duty::{self, NewDuty};
+use super::catalog::{Catalog, FamilySharing, Product};
+use super::duty::{self, Holder, NewDuty};
 use super::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
 use super::ids::{AccountId, ClaimId};
-use super::ownership::{self, OpenClaim, Owner, OwnershipReason, Verdict};
+use super::ownership::{self, Case, OpenClaim, Owner, OwnershipReason, Rules, Verdict};
 use super::provider::Provider;
 use super::subscription::guard::{self, Known};
 use super::subscription::state::{ExpiryReason, ItemState, Leniency, Renewal};
@@ -59,6 +59,19 @@ pub(crate) struct Step {
     pub(crate) hint: Option<AccountId>,
     /// Oldest first.
     pub(crate) claims: Vec<OpenClaim>,
+    /// The store tokens of every account that may own the chain after this step.
+    #[serde(default)]
+    pub(crate) tokens: Vec<(AccountId, String)>,
+    /// How often the policy has moved the chain lately.
+    #[serde(default)]
+    pub(crate) moves: u32,
+}
+
+impl Step {
+    fn token_of(&self, owner: Owner) -> Option<&str> {
+        let known = self.tokens.iter().find(|(id, _)| *id == owner.account);
+        known.map(|(_, token)| token.as_str())
+    }
 }
 
 /// Settings that a step is judged by.
@@ -106,15 +119,26 @@ pub(crate) fn reconcile(
         Answer::Gone => known.is_some(),
         Answer::NotFound | Answer::Away => false,
     };
-    let ruling = if confirmed {
-        let purchased_at = known.as_ref().and_then(|known| known.state.purchased_at);
-        ownership::rule(book.owner, step.hint, purchased_at, &step.claims, step.now)
-    } else {
-        ownership::Ruling {
+    let ruling = match &known {
+        Some(known) if confirmed => {
+            let answered = matches!(step.answer, Answer::Store(_));
+            ownership::rule(&Case {
+                owner: book.owner,
+                hint: step.hint,
+                purchased_at: known.state.purchased_at,
+                head: answered.then_some(&known.state.head),
+                claims: &step.claims,
+                rules: Rules::of(catalog, provider, &known.state),
+                active: grants(provider, known, book.store_away, catalog, policy, step.now),
+                moves: step.moves,
+                now: step.now,
+            })
+        }
+        Some(_) | None => ownership::Ruling {
             owner: book.owner,
             reason: None,
             verdicts: refused(step),
-        }
+        },
     };
     let store_away = match &step.answer {
         Answer::Away => true,
@@ -132,10 +156,23 @@ pub(crate) fn reconcile(
         known,
         store_away,
     };
-    let decision = narrow(decision, book, &next, provider, catalog);
+    let decision = match narrow(decision, book, &next, provider, catalog) {
+        Decision::Apply(ApplyReason::OwnerChanged)
+            if ruling.reason == Some(OwnershipReason::Policy) =>
+        {
+            Decision::Apply(ApplyReason::Transferred)
+        }
+        decision => decision,
+    };
     let next_check_at = next_check(&next, decision, policy, step.now);
     let duties = match (&next.owner, &next.known) {
-        (Some(_), Some(known)) => duty::due(provider, &known.state, facts, catalog),
+        (Some(owner), Some(known)) => {
+            let holder = Holder {
+                owner: *owner,
+                store_token: step.token_of(*owner),
+            };
+            duty::due(provider, holder, &known.state, facts, catalog)
+        }
         (None, _) | (_, None) => Vec::new(),
     };
     Outcome {
@@ -269,9 +306,46 @@ fn narrow(
         {
             Decision::MergeOnly(MergeReason::UnmappedProduct)
         }
+        Decision::Apply(_) | Decision::MergeOnly(_)
+            if !known.state.items.is_empty() && all_refused_family(known, provider, catalog) =>
+        {
+            Decision::MergeOnly(MergeReason::FamilySharingRefused)
+        }
         Decision::MergeOnly(_) if owner_changed => Decision::Apply(ApplyReason::OwnerChanged),
         Decision::Apply(_) | Decision::MergeOnly(_) | Decision::Skip(_) => decision,
     }
+}
+
+/// Whether the chain opens anything to its owner at `now`.
+pub(crate) fn grants(
+    provider: Provider,
+    known: &Known,
+    store_away: bool,
+    catalog: &Catalog,
+    policy: Policy,
+    now: Instant,
+) -> bool {
+    let opens = |item: &Item| {
+        let plan = catalog.plan(provider, &item.product);
+        plan.is_some_and(|(_, plan)| !is_refused_family(item, plan))
+            && item
+                .state
+                .access(policy.leniency, store_away)
+                .is_open_at(now)
+    };
+    catalog.accepts(known.state.environment) && known.state.items.iter().any(opens)
+}
+
+/// A family member's share of what is for its purchaser alone.
+fn is_refused_family(item: &Item, plan: &Product) -> bool {
+    item.family_shared && plan.family_sharing == FamilySharing::Refuse
+}
+
+fn all_refused_family(known: &Known, provider: Provider, catalog: &Catalog) -> bool {
+    known.state.items.iter().all(|item| {
+        let plan = catalog.plan(provider, &item.product);
+        plan.is_some_and(|(_, plan)| is_refused_family(item, plan))
+    })
 }
 
 fn any_mapped(known: &Known, provider: Provider, catalog: &Catalog) -> bool {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::catalog::tests::example;
 use crate::domain::chain::{Alias, AliasKind, AppId, StoreProduct};
+use crate::domain::ownership::Possession;
 use crate::domain::provider::Environment;
 use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::state::{Offer, RevocationReason};
@@ -58,6 +59,8 @@ fn claim(n: u128) -> OpenClaim {
     OpenClaim {
         id: ClaimId(Uuid::from_u128(n)),
         account: AccountId(Uuid::from_u128(n)),
+        possession: Possession::Named,
+        misnamed: false,
     }
 }
 
@@ -68,6 +71,8 @@ fn step(now: i64, answer: Answer) -> Step {
         answer,
         hint: None,
         claims: vec![],
+        tokens: vec![],
+        moves: 0,
     }
 }
 

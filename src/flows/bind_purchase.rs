@@ -7,26 +7,45 @@ use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
-use super::{Core, settle};
-use crate::domain::catalog::Catalog;
+use super::{Core, derive, settle};
+use crate::domain::catalog::TransferPolicy;
+use crate::domain::chain::{Alias, AliasKind, base_order_id};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::{AccountId, ChainId, ClaimId};
-use crate::domain::ownership::Verdict;
-use crate::domain::provider::Provider;
+use crate::domain::ownership::{Rules, Verdict};
+use crate::domain::reconcile::grants;
 use crate::domain::subscription::guard::Known;
 use crate::domain::subscription::state::ItemState;
+use crate::domain::subscription::store_state::Item;
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::providers::contract::{Proof, ProofError, Proven};
 use crate::storage::accounts::Account;
-use crate::storage::claims::ClaimState;
-use crate::storage::{StorageError, chains, claims, ledger};
+use crate::storage::claims::{ClaimState, Shown};
+use crate::storage::{StorageError, accounts, chains, claims, ledger};
 
 /// A bare id is answered no sooner than this, whatever the store said: timing tells nothing.
 const BARE_ID_ANSWER_MIN: Duration = Duration::from_millis(1_500);
 /// Polling is the fallback for settles of other replicas.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// What a caller hands over, and what else they say of it.
+#[derive(Clone)]
+pub(crate) struct Binding {
+    pub(crate) proof: Proof,
+    /// The original transaction id that somebody else (Superwall) gave the purchase: must be its.
+    pub(crate) original_transaction_id: Option<String>,
+}
+
+impl From<Proof> for Binding {
+    fn from(proof: Proof) -> Self {
+        Self {
+            proof,
+            original_transaction_id: None,
+        }
+    }
+}
 
 /// What became of a bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +82,7 @@ pub(crate) enum BindError {
 pub(crate) async fn bind_purchase(
     core: &Arc<Core>,
     account: &Account,
-    proof: &Proof,
+    binding: &Binding,
     patience: Option<Duration>,
 ) -> Result<Outcome, BindError> {
     let wait_max = core.tuning.wait_max;
@@ -73,20 +92,27 @@ pub(crate) async fn bind_purchase(
         .bind
         .take(account.id)
         .map_err(BindError::TooMany)?;
-    let proven = verify(core, account, proof).await?;
-    if let Some(outcome) = decided_already(core, account, &proven).await? {
+    let proven = verify(core, account, binding).await?;
+    let also_named = other_name(binding, &proven)?;
+    if let Some(outcome) = decided_already(core, account, &proven, also_named.as_ref()).await? {
         return Ok(outcome);
     }
     if core.limits.is_known_missing(&proven.alias) {
         return Err(BindError::NotFound);
     }
-    let (chain, claim) = open_claim(core, account, &proven).await?;
+    let shown = Shown {
+        possession: &proven.possession,
+        stand_in: proven.stand_in.as_ref(),
+        also_named: also_named.as_ref(),
+    };
+    let (chain, claim) = open_claim(core, account, &proven.alias, &shown).await?;
     failpoint::at("after_claim_opened");
     let verdict = decided(core, account, chain, claim, deadline).await?;
     match verdict {
-        Verdict::Won => outcome_of(core, chain, Outcome::Bound).await,
-        Verdict::Confirmed => outcome_of(core, chain, Outcome::AlreadyYours).await,
+        Verdict::Won => outcome_of(core, account, chain, Outcome::Bound).await,
+        Verdict::Confirmed => outcome_of(core, account, chain, Outcome::AlreadyYours).await,
         Verdict::OwnedByAnother => Err(BindError::OwnedByAnother),
+        Verdict::Misnamed => Err(misnamed()),
         Verdict::NotFound => {
             core.limits.note_missing(&proven.alias);
             Err(BindError::NotFound)
@@ -94,7 +120,31 @@ pub(crate) async fn bind_purchase(
     }
 }
 
-async fn verify(core: &Core, account: &Account, proof: &Proof) -> Result<Proven, BindError> {
+fn misnamed() -> BindError {
+    ProofError::Invalid("it is not of the purchase with that original transaction id".into()).into()
+}
+
+/// The further name that the store's answer must give the purchase. A signed transaction says its
+/// own; which orders belong to a token only the store can tell.
+fn other_name(binding: &Binding, proven: &Proven) -> Result<Option<Alias>, BindError> {
+    let Some(id) = &binding.original_transaction_id else {
+        return Ok(None);
+    };
+    match proven.alias.kind {
+        AliasKind::OriginalTransactionId if proven.alias.value == *id => Ok(None),
+        AliasKind::OriginalTransactionId if binding.proof.shows_possession() => Err(misnamed()),
+        // Not even that the other id exists is the caller's to know.
+        AliasKind::OriginalTransactionId => Err(ProofError::Insufficient.into()),
+        AliasKind::PurchaseToken | AliasKind::OrderId => Ok(Some(Alias {
+            kind: AliasKind::OrderId,
+            value: base_order_id(id).to_owned(),
+            ..proven.alias.clone()
+        })),
+    }
+}
+
+async fn verify(core: &Core, account: &Account, binding: &Binding) -> Result<Proven, BindError> {
+    let proof = &binding.proof;
     let catalog = core.catalog.load_full();
     let now = core.clock.now();
     if proof.shows_possession() {
@@ -111,19 +161,29 @@ async fn verify(core: &Core, account: &Account, proof: &Proof) -> Result<Proven,
         }
         Ok(core.stores.verify_proof(proof, &catalog, now).await?)
     };
-    let proven = tokio::time::timeout_at(answer_at, look_up).await;
+    let named = async {
+        let proven: Proven = look_up.await?;
+        let theirs = names(core, &proven, account).await?;
+        Ok::<_, BindError>(Some(proven).filter(|_| theirs))
+    };
+    let named = tokio::time::timeout_at(answer_at, named).await;
     tokio::time::sleep_until(answer_at).await;
-    let proven = proven.unwrap_or(Err(BindError::Proof(ProofError::Unavailable)));
-    match proven {
-        Ok(proven) if names(&proven, account) => Ok(proven),
+    match named {
+        Ok(Ok(Some(proven))) => Ok(proven),
         // Whether the id exists, or is another's, is not the caller's to know.
-        Ok(_) | Err(_) => Err(ProofError::Insufficient.into()),
+        Ok(Ok(None) | Err(_)) | Err(_) => Err(ProofError::Insufficient.into()),
     }
 }
 
-fn names(proven: &Proven, account: &Account) -> bool {
-    let token = proven.account_token.as_deref();
-    token.is_some_and(|token| token.eq_ignore_ascii_case(&account.store_token))
+/// Whether the store's record names one of the account's tokens.
+async fn names(core: &Core, proven: &Proven, account: &Account) -> Result<bool, StorageError> {
+    let Some(token) = proven.account_token.as_deref() else {
+        return Ok(false);
+    };
+    let mut tx = core.db.begin().await?;
+    let named = accounts::by_store_token(&mut tx, token).await?;
+    tx.commit().await?;
+    Ok(named == Some(account.id))
 }
 
 /// A chain in sync about which the proof says nothing new: decided without asking the store.
@@ -131,11 +191,18 @@ async fn decided_already(
     core: &Core,
     account: &Account,
     proven: &Proven,
+    also_named: Option<&Alias>,
 ) -> Result<Option<Outcome>, BindError> {
     let mut tx = core.db.begin().await?;
     let chain = chains::find(&mut tx, &proven.alias).await?;
+    let other = match also_named {
+        Some(name) => chains::find(&mut tx, name).await?,
+        None => chain,
+    };
     tx.commit().await.map_err(StorageError::from)?;
-    let Some(chain) = chain else { return Ok(None) };
+    let Some(chain) = chain.filter(|_| other == chain) else {
+        return Ok(None);
+    };
     let now = core.clock.now();
     let progress = chains::progress(&core.db, chain, now).await?;
     let (Some(owner), true) = (progress.owner, progress.in_sync) else {
@@ -153,18 +220,11 @@ async fn decided_already(
         return Ok(None);
     }
     if owner == account.id {
-        let catalog = core.catalog.load();
-        let provider = proven.alias.provider;
-        return Ok(Some(classify(
-            &known,
-            provider,
-            &catalog,
-            Outcome::AlreadyYours,
-            core,
-            now,
-        )));
+        let outcome = classify(core, account, &known, Outcome::AlreadyYours).await?;
+        return Ok(Some(outcome));
     }
-    if progress.owner_is_settled {
+    let rules = Rules::of(&core.catalog.load(), proven.alias.provider, &known.state);
+    if progress.owner_is_settled && rules.policy == TransferPolicy::Keep {
         if core.limits.is_first_refusal(chain, account.id) {
             refuse(core, chain, account.id, owner, now).await?;
         }
@@ -228,37 +288,31 @@ fn says_more(proven: &Proven, known: &Known) -> bool {
 async fn open_claim(
     core: &Core,
     account: &Account,
-    proven: &Proven,
+    alias: &Alias,
+    shown: &Shown<'_>,
 ) -> Result<(ChainId, ClaimId), StorageError> {
     let now = core.clock.now();
     for _ in 0..3 {
-        match try_open_claim(core, account, proven, now).await {
+        match try_open_claim(core, account, alias, shown, now).await {
             Err(StorageError::Conflict(_)) => {}
             other => return other,
         }
     }
-    try_open_claim(core, account, proven, now).await
+    try_open_claim(core, account, alias, shown, now).await
 }
 
 async fn try_open_claim(
     core: &Core,
     account: &Account,
-    proven: &Proven,
+    alias: &Alias,
+    shown: &Shown<'_>,
     now: Instant,
 ) -> Result<(ChainId, ClaimId), StorageError> {
     let mut tx = core.db.begin().await?;
-    let chain = chains::find_or_create(&mut tx, &proven.alias, now).await?;
+    let chain = chains::find_or_create(&mut tx, alias, now).await?;
     // Dirty mark first: it locks the chain, and fails if a join has made it a part of another.
     let seq = chains::mark_dirty(&mut tx, chain, SignalSource::Proof).await?;
-    let claim = claims::open(
-        &mut tx,
-        chain,
-        account.id,
-        proven.stand_in.as_ref(),
-        seq,
-        now,
-    )
-    .await?;
+    let claim = claims::open(&mut tx, chain, account.id, shown, seq, now).await?;
     tx.commit().await?;
     Ok((chain, claim))
 }
@@ -325,40 +379,38 @@ async fn verdict(
     })
 }
 
-async fn outcome_of(core: &Core, chain: ChainId, owned: Outcome) -> Result<Outcome, BindError> {
+async fn outcome_of(
+    core: &Core,
+    account: &Account,
+    chain: ChainId,
+    owned: Outcome,
+) -> Result<Outcome, BindError> {
     let lives_in = chains::progress(&core.db, chain, core.clock.now())
         .await?
         .lives_in;
-    let known = ledger::peek(&core.db, lives_in).await?;
-    let now = core.clock.now();
-    Ok(known.map_or(Outcome::BoundWithoutAccess, |known| {
-        let provider = known.state.head.provider;
-        classify(&known, provider, &core.catalog.load(), owned, core, now)
-    }))
+    match ledger::peek(&core.db, lives_in).await? {
+        Some(known) => Ok(classify(core, account, &known, owned).await?),
+        None => Ok(Outcome::BoundWithoutAccess),
+    }
 }
 
-fn classify(
-    known: &Known,
-    provider: Provider,
-    catalog: &Catalog,
-    owned: Outcome,
+async fn classify(
     core: &Core,
-    now: Instant,
-) -> Outcome {
-    let items = &known.state.items;
-    let open = items.iter().any(|item| {
-        catalog.accepts(known.state.environment)
-            && catalog.plan(provider, &item.product).is_some()
-            && item
-                .state
-                .access(core.policy.leniency, false)
-                .is_open_at(now)
-    });
-    if open {
+    account: &Account,
+    known: &Known,
+    owned: Outcome,
+) -> Result<Outcome, StorageError> {
+    let (catalog, now) = (core.catalog.load_full(), core.clock.now());
+    let provider = known.state.head.provider;
+    let tester = derive::is_tester(core, account.id, &catalog).await?;
+    let serves = catalog.serves(known.state.environment, tester);
+    let open = grants(provider, known, false, &catalog, core.policy, now);
+    let unpaid = |item: &Item| item.state == ItemState::Pending;
+    Ok(if open && serves {
         owned
-    } else if items.iter().any(|item| item.state == ItemState::Pending) {
+    } else if known.state.items.iter().any(unpaid) {
         Outcome::Pending
     } else {
         Outcome::BoundWithoutAccess
-    }
+    })
 }

@@ -3,12 +3,13 @@
 use super::Core;
 use crate::domain::catalog::Catalog;
 use crate::domain::credit;
-use crate::domain::entitlement::{derive, nothing};
-use crate::domain::ids::Revision;
+use crate::domain::entitlement::{Holding, derive, nothing};
+use crate::domain::ids::{AccountId, Revision};
+use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 use crate::storage::accounts::Account;
 use crate::storage::snapshots::Stored;
-use crate::storage::{StorageError, Tx, credits, grants, ledger, snapshots};
+use crate::storage::{StorageError, Tx, accounts, credits, grants, ledger, snapshots};
 
 /// An account whose snapshot changed in the transaction, to be published after its commit.
 pub(super) struct Changed {
@@ -24,7 +25,14 @@ pub(super) async fn account(
     catalog: &Catalog,
     now: Instant,
 ) -> Result<Option<Changed>, StorageError> {
-    let holdings = ledger::holdings(tx, account.id).await?;
+    let mut holdings = ledger::holdings(tx, account.id).await?;
+    let sandbox = |holding: &Holding| holding.environment == Environment::Sandbox;
+    if holdings.iter().any(sandbox) {
+        let tester = is_tester_in(tx, account.id, catalog).await?;
+        holdings
+            .iter_mut()
+            .for_each(|holding| holding.tester = tester);
+    }
     let grants = grants::of_account(tx, account.id).await?;
     let mut snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
     if !snapshot.credits.is_empty() {
@@ -58,6 +66,29 @@ pub(super) async fn account(
     };
     snapshots::write(tx, &stored, catalog.version()).await?;
     Ok(Some(Changed { account, stored }))
+}
+
+/// Whether an account is among the catalog's testers, while that makes a difference.
+pub(super) async fn is_tester(
+    core: &Core,
+    account: AccountId,
+    catalog: &Catalog,
+) -> Result<bool, StorageError> {
+    let mut tx = core.db.begin().await?;
+    let tester = is_tester_in(&mut tx, account, catalog).await?;
+    tx.commit().await?;
+    Ok(tester)
+}
+
+async fn is_tester_in(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    catalog: &Catalog,
+) -> Result<bool, StorageError> {
+    match catalog.testers() {
+        Some(names) => accounts::is_named(tx, account, names).await,
+        None => Ok(false),
+    }
 }
 
 /// After the commit: this replica's devices at once, the others by hint.

@@ -36,10 +36,9 @@ async fn fulfil(core: &Core, duty: &Due) -> Result<(), StorageError> {
         Duty::Acknowledge { .. } | Duty::Consume => {
             known.state.head.value != duty.transaction_id || known.state.acknowledge_by.is_none()
         }
-        Duty::Finish
-        | Duty::SetAccountToken { .. }
-        | Duty::AnswerConsumptionRequest
-        | Duty::ReviewRefund { .. } => false,
+        // Named by the app meanwhile.
+        Duty::SetAccountToken { .. } => known.state.account_token.is_some(),
+        Duty::Finish | Duty::AnswerConsumptionRequest | Duty::ReviewRefund { .. } => false,
     };
     if moot || now - duty.deadline > GIVE_UP_AFTER {
         // Replaced, refunded or acknowledged elsewhere; or the store has long refunded it.

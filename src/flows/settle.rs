@@ -10,10 +10,12 @@ use super::derive::{self, Changed};
 use super::goods;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
-use crate::domain::event::{Decision, MergeReason, SignalSource, SkipReason};
-use crate::domain::ids::{AccountId, ChainId};
-use crate::domain::ownership::{Owner, OwnershipReason, Verdict};
-use crate::domain::reconcile::{Answer, Book, Outcome, Step, reconcile};
+use crate::domain::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
+use crate::domain::ids::{AccountId, ChainId, Revision};
+use crate::domain::ownership::{
+    MOVES_COUNTED_FOR, OpenClaim, Owner, OwnershipReason, Rules, Verdict, join as domain_join,
+};
+use crate::domain::reconcile::{Answer, Book, Outcome, Step, grants, reconcile};
 use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::store_state::{Evidence, StoreState};
 use crate::domain::time::Instant;
@@ -103,8 +105,8 @@ async fn attempt_settle(
         return Ok((Settlement::Fenced, Vec::new()));
     };
     let chain = set.whole.id;
-    let (book, mut touched) = join(&mut tx, &set, &catalog, now).await?;
-    let (step, facts) = gather(&mut tx, chain, work, now).await?;
+    let (book, mut touched) = join(core, &mut tx, &set, &catalog, now).await?;
+    let (step, facts) = gather(&mut tx, chain, book.owner, work, now).await?;
     let outcome = reconcile(
         set.whole.head.provider,
         &book,
@@ -140,6 +142,13 @@ async fn attempt_settle(
         &mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now,
     )
     .await?;
+    if let Some(loser) = book.owner.map(|owner| owner.account)
+        && let Some(reason) = outcome.ownership
+        && outcome.book.owner.map(|owner| owner.account) != Some(loser)
+    {
+        let revision = revision_of(&changed, loser);
+        tell_loser(&mut tx, loser, reason, revision, now).await?;
+    }
     failpoint::at("before_commit");
     tx.commit().await?;
     if told {
@@ -198,6 +207,7 @@ async fn linked(
 
 /// Merges the parts into the whole. Gives the book to decide by and the accounts that lost a part.
 async fn join(
+    core: &Core,
     tx: &mut Tx<'_>,
     set: &LockedSet,
     catalog: &Catalog,
@@ -211,16 +221,25 @@ async fn join(
         if let (Some(theirs), Some(ours)) = (part_book.owner, book.owner)
             && theirs.account != ours.account
         {
-            lost.insert(theirs.account);
+            let owner = joined_owner(core, tx, set, &book, (ours, theirs), catalog, now).await?;
+            let (kept, from, reason) = if owner.account == theirs.account {
+                (owner.account, ours.account, OwnershipReason::Policy)
+            } else {
+                (owner.account, theirs.account, OwnershipReason::Joined)
+            };
+            lost.insert(from);
             let change = ownership::Change {
                 chain: set.whole.id,
-                from: Some(theirs.account),
-                to: ours.account,
-                reason: OwnershipReason::Joined,
+                from: Some(from),
+                to: kept,
+                reason,
                 actor: None,
+                operation_id: None,
                 at: now,
             };
             ownership::record(tx, change).await?;
+            tell_loser(tx, from, reason, None, now).await?;
+            book.owner = Some(owner);
         }
         book.owner = book.owner.or(part_book.owner);
         book.known = book.known.or(part_book.known);
@@ -244,6 +263,58 @@ async fn join(
     Ok((book, lost))
 }
 
+/// Whose a chain is after a join of two that have an owner each.
+async fn joined_owner(
+    core: &Core,
+    tx: &mut Tx<'_>,
+    set: &LockedSet,
+    book: &Book,
+    (ours, theirs): (Owner, Owner),
+    catalog: &Catalog,
+    now: Instant,
+) -> Result<Owner, StorageError> {
+    let Some(known) = &book.known else {
+        return Ok(ours);
+    };
+    let provider = set.whole.head.provider;
+    let rules = Rules::of(catalog, provider, &known.state);
+    let active = grants(provider, known, book.store_away, catalog, core.policy, now);
+    let moves = ownership::moves_since(tx, set.whole.id, now - MOVES_COUNTED_FOR).await?;
+    Ok(domain_join(ours, theirs, rules, active, moves, now))
+}
+
+/// An account that loses a chain is told, whoever has it now.
+async fn tell_loser(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    reason: OwnershipReason,
+    revision: Option<Revision>,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let (source, why) = match reason {
+        OwnershipReason::Claimed | OwnershipReason::Policy => (
+            SignalSource::Proof,
+            "a purchase moved to another account that showed it, as the policy allows",
+        ),
+        OwnershipReason::StoreHint => (
+            SignalSource::Proof,
+            "a purchase moved to the account that the store's record names",
+        ),
+        OwnershipReason::Joined => (
+            SignalSource::Schedule,
+            "a purchase turned out to continue one of another account",
+        ),
+        OwnershipReason::Transfer => (SignalSource::Operator, "a purchase was moved away"),
+    };
+    let event = NewEvent {
+        account: Some(account),
+        detail: Some(why),
+        revision,
+        ..NewEvent::new(source, Decision::Apply(ApplyReason::Transferred), now)
+    };
+    events::append(tx, event).await
+}
+
 async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, StorageError> {
     Ok(Book {
         owner: chain.owner,
@@ -256,6 +327,7 @@ async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, StorageError> 
 async fn gather(
     tx: &mut Tx<'_>,
     chain: ChainId,
+    owner: Option<Owner>,
     work: &Work,
     now: Instant,
 ) -> Result<(Step, Vec<Evidence>), StorageError> {
@@ -280,11 +352,29 @@ async fn gather(
     let spoken_of = |open: &claims::Open| {
         answer != Answer::NotFound || open.opened_seq <= work.claimed.dirty_seq
     };
-    let claims = open
-        .into_iter()
-        .filter(spoken_of)
-        .map(|open| open.claim)
+    let mut claims = Vec::new();
+    for open in open.into_iter().filter(spoken_of) {
+        let misnamed = match &open.also_named {
+            Some(name) => !is_name_of(tx, chain, work, name).await?,
+            None => false,
+        };
+        claims.push(OpenClaim {
+            misnamed,
+            ..open.claim
+        });
+    }
+    let parties: BTreeSet<AccountId> = claims
+        .iter()
+        .map(|claim| claim.account)
+        .chain(hint)
+        .chain(owner.map(|owner| owner.account))
         .collect();
+    let parties: Vec<AccountId> = parties.into_iter().collect();
+    let tokens = accounts::store_tokens(tx, &parties).await?;
+    let moves = match claims.is_empty() {
+        true => 0,
+        false => ownership::moves_since(tx, chain, now - MOVES_COUNTED_FOR).await?,
+    };
     Ok((
         Step {
             source: work.claimed.source,
@@ -292,9 +382,24 @@ async fn gather(
             answer,
             hint,
             claims,
+            tokens,
+            moves,
         },
         facts,
     ))
+}
+
+/// Whether the store's answer, or an earlier one, gives the chain this name.
+async fn is_name_of(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    work: &Work,
+    name: &Alias,
+) -> Result<bool, StorageError> {
+    let told = work
+        .state()
+        .is_some_and(|state| all_names(state).contains(name));
+    Ok(told || chains::find(tx, name).await? == Some(chain))
 }
 
 /// The ledger: what is known now, each transaction, what the store must be told.
@@ -346,6 +451,7 @@ async fn write_owner(
             to,
             reason,
             actor: None,
+            operation_id: None,
             at: now,
         };
         ownership::record(tx, change).await?;
@@ -402,18 +508,12 @@ async fn write_events(
         raw => Some(ledger::add_answers(tx, chain, raw, work.fetched_at).await?),
     };
     let owner = outcome.book.owner.map(|owner| owner.account);
-    let revision_of = |account: AccountId| {
-        changed
-            .iter()
-            .find(|c| c.account.id == account)
-            .map(|c| c.stored.revision)
-    };
     let detail = outcome.book.known.as_ref().map(describe);
     let event = NewEvent {
         chain: Some(chain),
         account: owner,
         detail: detail.as_deref(),
-        revision: owner.and_then(revision_of),
+        revision: owner.and_then(|owner| revision_of(changed, owner)),
         catalog: Some(catalog.version()),
         answer_id,
         inputs: Some(inputs),
@@ -426,6 +526,12 @@ async fn write_events(
         }
     }
     Ok(())
+}
+
+fn revision_of(changed: &[Changed], account: AccountId) -> Option<Revision> {
+    let mut changed = changed.iter();
+    let of_account = changed.find(|changed| changed.account.id == account);
+    of_account.map(|changed| changed.stored.revision)
 }
 
 /// A refused claim leaves an event on both accounts; neither names the other.

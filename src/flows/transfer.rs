@@ -9,7 +9,22 @@ use crate::domain::ownership::{Owner, OwnershipReason};
 use crate::domain::reconcile::Book;
 use crate::storage::chains::Settled;
 use crate::storage::events::{self, Inputs, NewEvent};
+use crate::storage::ownership::Done;
 use crate::storage::{StorageError, accounts, chains, ledger, ownership};
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transfer<'a> {
+    pub(crate) chain: ChainId,
+    /// Whose it is, as the operator knows it: transfers that arrive in the wrong order do not undo
+    /// each other. `None`: whoever has it.
+    pub(crate) from: Option<AccountId>,
+    pub(crate) to: AccountId,
+    /// The operator's own id of this transfer: sent again, it changes nothing more.
+    pub(crate) operation_id: Option<&'a str>,
+    pub(crate) actor: &'a str,
+    pub(crate) reason: &'a str,
+}
 
 /// Why a transfer was refused.
 #[derive(Debug, thiserror::Error)]
@@ -20,18 +35,25 @@ pub(crate) enum TransferError {
     UnknownAccount,
     #[error("the purchase is that account's already")]
     AlreadyTheirs,
+    /// It has changed hands since the operator looked, or an earlier transfer has not arrived.
+    #[error("the purchase is not the account's that it is to be taken from; look again")]
+    NotTheOwner,
+    #[error("that operation id was used for another transfer")]
+    OperationReused,
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Moves `chain` to `to`; the event carries the operator's name on both accounts.
-pub(crate) async fn transfer(
-    core: &Core,
-    chain: ChainId,
-    to: AccountId,
-    actor: &str,
-    reason: &str,
-) -> Result<(), TransferError> {
+/// Moves a chain; the event carries the operator's name on both accounts.
+pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), TransferError> {
+    let Transfer {
+        chain,
+        from: expected,
+        to,
+        operation_id,
+        actor,
+        reason,
+    } = asked;
     let now = core.clock.now();
     let catalog = core.catalog.load_full();
     let mut tx = core.db.begin().await?;
@@ -40,6 +62,19 @@ pub(crate) async fn transfer(
         .pop()
         .ok_or(TransferError::UnknownChain)?;
     let from = locked.owner.map(|owner| owner.account);
+    // Under the chain's lock: of two that ask with the same id one is first.
+    if let Some(id) = operation_id
+        && let Some(done) = ownership::of_operation(&mut tx, id).await?
+    {
+        return if done == (Done { chain, to }) {
+            Ok(())
+        } else {
+            Err(TransferError::OperationReused)
+        };
+    }
+    if expected.is_some() && expected != from {
+        return Err(TransferError::NotTheOwner);
+    }
     if from == Some(to) {
         return Err(TransferError::AlreadyTheirs);
     }
@@ -53,12 +88,7 @@ pub(crate) async fn transfer(
     if accounts.iter().all(|account| account.id != to) {
         return Err(TransferError::UnknownAccount);
     }
-    let owner = Owner {
-        account: to,
-        since: now,
-        provisional_until: None,
-        transferred: true,
-    };
+    let owner = Owner::transferred(to, now);
     if let Some(state) = state {
         let provider = locked.head.provider;
         goods::hand_over(&mut tx, (chain, provider), state, to, &catalog, now).await?;
@@ -74,6 +104,7 @@ pub(crate) async fn transfer(
         to,
         reason: OwnershipReason::Transfer,
         actor: Some(actor),
+        operation_id,
         at: now,
     };
     ownership::record(&mut tx, change).await?;

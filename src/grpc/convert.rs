@@ -18,7 +18,7 @@ use crate::domain::subscription::state::{ItemState, Renewal};
 use crate::domain::time::Instant;
 use crate::flows::Account;
 use crate::flows::Proof;
-use crate::flows::bind_purchase::Outcome;
+use crate::flows::bind_purchase::{Binding, Outcome};
 use crate::proto;
 
 /// How long a reader may go on without hearing from us: three missed heartbeats.
@@ -195,6 +195,7 @@ fn inactive_reason(reason: InactiveReason) -> proto::InactiveReason {
         InactiveReason::Pending => proto::InactiveReason::Pending,
         InactiveReason::Transferred => proto::InactiveReason::Transferred,
         InactiveReason::EnvironmentNotAccepted => proto::InactiveReason::EnvironmentNotAccepted,
+        InactiveReason::FamilySharingRefused => proto::InactiveReason::FamilySharingRefused,
     }
 }
 
@@ -242,25 +243,11 @@ pub(super) fn patience(metadata: &MetadataMap) -> Option<std::time::Duration> {
 }
 
 /// `Err` names the field that is missing.
-pub(super) fn proof(proof: Option<wire::PurchaseProof>) -> Result<Proof, &'static str> {
-    use wire::{app_store_proof, purchase_proof};
+pub(super) fn binding(proof: Option<wire::PurchaseProof>) -> Result<Binding, &'static str> {
+    use wire::purchase_proof;
     let proof = proof.and_then(|proof| proof.proof).ok_or("proof")?;
     match proof {
-        purchase_proof::Proof::AppStore(apple) => match apple.proof.ok_or("proof.app_store")? {
-            app_store_proof::Proof::SignedTransaction(jws) if !jws.is_empty() => {
-                Ok(Proof::AppStoreTransaction(jws))
-            }
-            app_store_proof::Proof::TransactionId(id) if !id.is_empty() => {
-                Ok(Proof::AppStoreTransactionId {
-                    app: None,
-                    transaction_id: id,
-                })
-            }
-            app_store_proof::Proof::SignedTransaction(_) => {
-                Err("proof.app_store.signed_transaction")
-            }
-            app_store_proof::Proof::TransactionId(_) => Err("proof.app_store.transaction_id"),
-        },
+        purchase_proof::Proof::AppStore(apple) => app_store_proof(apple).map(Binding::from),
         purchase_proof::Proof::GooglePlay(google) if google.package_name.is_empty() => {
             Err("proof.google_play.package_name")
         }
@@ -270,8 +257,51 @@ pub(super) fn proof(proof: Option<wire::PurchaseProof>) -> Result<Proof, &'stati
         purchase_proof::Proof::GooglePlay(google) => Ok(Proof::GooglePlayToken {
             package_name: google.package_name,
             token: google.purchase_token,
-        }),
+        }
+        .into()),
+        purchase_proof::Proof::Superwall(superwall) => superwall_binding(superwall),
     }
+}
+
+fn app_store_proof(apple: wire::AppStoreProof) -> Result<Proof, &'static str> {
+    use wire::app_store_proof::Proof as Shown;
+    match apple.proof.ok_or("proof.app_store")? {
+        Shown::SignedTransaction(jws) if !jws.is_empty() => Ok(Proof::AppStoreTransaction(jws)),
+        Shown::TransactionId(id) if !id.is_empty() => Ok(Proof::AppStoreTransactionId {
+            app: None,
+            transaction_id: id,
+        }),
+        Shown::SignedTransaction(_) => Err("proof.app_store.signed_transaction"),
+        Shown::TransactionId(_) => Err("proof.app_store.transaction_id"),
+    }
+}
+
+/// What the store itself takes as proof, out of what Superwall's SDK hands to the app.
+fn superwall_binding(superwall: wire::SuperwallProof) -> Result<Binding, &'static str> {
+    let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let original_transaction_id = given(&superwall.original_transaction_id);
+    let proof = match superwall.store() {
+        wire::Store::AppStore => match given(&superwall.signed_transaction) {
+            Some(signed) => Proof::AppStoreTransaction(signed),
+            None => Proof::AppStoreTransactionId {
+                app: given(&superwall.app),
+                // The store's record of a later transaction may name an account that the first
+                // one's does not.
+                transaction_id: given(&superwall.transaction_id)
+                    .or_else(|| original_transaction_id.clone())
+                    .ok_or("proof.superwall.signed_transaction")?,
+            },
+        },
+        wire::Store::GooglePlay => Proof::GooglePlayToken {
+            package_name: given(&superwall.app).ok_or("proof.superwall.app")?,
+            token: given(&superwall.purchase_token).ok_or("proof.superwall.purchase_token")?,
+        },
+        wire::Store::Unspecified => return Err("proof.superwall.store"),
+    };
+    Ok(Binding {
+        proof,
+        original_transaction_id,
+    })
 }
 
 pub(super) fn product(id: &str, product: &catalog::Product) -> wire::Product {

@@ -79,10 +79,10 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let caller = self.door.caller(request.metadata()).await?;
         let patience = convert::patience(request.metadata());
         let request = request.into_inner();
-        let proof = convert::proof(request.proof)
+        let binding = convert::binding(request.proof)
             .map_err(|field| status::bad_request(field, "is required"))?;
         let account = self.door.bind_subject(&caller, &request.account).await?;
-        let outcome = bind_purchase(&self.door.core, &account, &proof, patience)
+        let outcome = bind_purchase(&self.door.core, &account, &binding, patience)
             .await
             .map_err(status::from_bind)?;
         let read = self.read(&account, &Freshness::Full).await?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::chain::Alias;
 use crate::domain::duty::Duty;
+use crate::domain::ownership::Possession;
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::reconcile::Answer;
 use crate::domain::refund_defence::RefundAnswer;
@@ -154,6 +155,8 @@ pub(crate) struct Proven {
     pub(crate) stand_in: Option<StoreState>,
     /// The account token inside the proof, if it is signed.
     pub(crate) account_token: Option<String>,
+    /// What it shows of its holder.
+    pub(crate) possession: Possession,
 }
 
 /// Why a proof is refused.

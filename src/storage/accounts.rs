@@ -113,6 +113,43 @@ pub(crate) async fn by_store_token(
     Ok(account.map(AccountId))
 }
 
+/// The token that we issued to each of these accounts, in id order.
+pub(crate) async fn store_tokens(
+    tx: &mut Tx<'_>,
+    ids: &[AccountId],
+) -> Result<Vec<(AccountId, String)>, StorageError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"select distinct on (account_id) account_id, token from store_tokens
+           where account_id = any($1) order by account_id, created_at, token"#,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let tokens = rows
+        .into_iter()
+        .map(|row| (row.account_id.into(), row.token));
+    Ok(tokens.collect())
+}
+
+/// Whether one of these names is the account's: `issuer:subject` or its id.
+pub(crate) async fn is_named(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    names: &[String],
+) -> Result<bool, StorageError> {
+    let named = sqlx::query_scalar!(
+        r#"select $1::uuid::text = any($2) or exists
+             (select 1 from account_identities
+              where account_id = $1 and issuer || ':' || subject = any($2)) as "named!""#,
+        account.0,
+        names
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(named)
+}
+
 /// Locks accounts in id order; the second half of every settle's lock order.
 pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[AccountId]) -> Result<Vec<Account>, StorageError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();

@@ -4,15 +4,29 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
+use crate::domain::chain::Alias;
 use crate::domain::ids::{AccountId, ChainId, ClaimId};
-use crate::domain::ownership::{OpenClaim, Verdict};
+use crate::domain::ownership::{OpenClaim, Possession, Verdict};
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
+
+/// What a claimant hands over.
+#[derive(Debug)]
+pub(crate) struct Shown<'a> {
+    pub(crate) possession: &'a Possession,
+    /// What a signed proof says by itself.
+    pub(crate) stand_in: Option<&'a StoreState>,
+    /// A further name that the claimant gives the purchase.
+    pub(crate) also_named: Option<&'a Alias>,
+}
 
 /// An open claim with what its signed proof says by itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Open {
     pub(crate) claim: OpenClaim,
+    /// A further name that the claimant gives the purchase; whether it has it is for the caller to
+    /// find out.
+    pub(crate) also_named: Option<Alias>,
     /// The dirty mark that it came with: an answer fetched before does not speak about it.
     pub(crate) opened_seq: i64,
     pub(crate) stand_in: Option<StoreState>,
@@ -23,24 +37,27 @@ pub(crate) async fn open(
     tx: &mut Tx<'_>,
     chain: ChainId,
     account: AccountId,
-    stand_in: Option<&StoreState>,
+    shown: &Shown<'_>,
     opened_seq: i64,
     now: Instant,
 ) -> Result<ClaimId, StorageError> {
     let id = sqlx::query_scalar!(
         r#"insert into ownership_claims
-               (id, chain_id, account_id, stand_in, opened_at, opened_seq)
-           values ($1, $2, $3, $4, $5, $6)
+               (id, chain_id, account_id, stand_in, opened_at, opened_seq, possession, also_named)
+           values ($1, $2, $3, $4, $5, $6, $7, $8)
            on conflict (chain_id, account_id) where verdict is null
            do update set stand_in = coalesce(excluded.stand_in, ownership_claims.stand_in),
-               opened_seq = excluded.opened_seq
+               opened_seq = excluded.opened_seq, possession = excluded.possession,
+               also_named = excluded.also_named
            returning id"#,
         Uuid::now_v7(),
         chain.0,
         account.0,
-        stand_in.map(Json) as _,
+        shown.stand_in.map(Json) as _,
         now,
-        opened_seq
+        opened_seq,
+        Json(shown.possession) as _,
+        shown.also_named.map(Json) as _
     )
     .fetch_one(&mut **tx)
     .await?;
@@ -50,7 +67,9 @@ pub(crate) async fn open(
 /// The open claims on a chain, oldest first.
 pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>, StorageError> {
     let rows = sqlx::query!(
-        r#"select id, account_id, opened_seq, stand_in as "stand_in: Json<StoreState>"
+        r#"select id, account_id, opened_seq, stand_in as "stand_in: Json<StoreState>",
+                  possession as "possession: Json<Possession>",
+                  also_named as "also_named: Json<Alias>"
            from ownership_claims where chain_id = $1 and verdict is null
            order by opened_at, id"#,
         chain.0
@@ -61,7 +80,10 @@ pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>
         claim: OpenClaim {
             id: row.id.into(),
             account: row.account_id.into(),
+            possession: row.possession.map(|json| json.0).unwrap_or_default(),
+            misnamed: false,
         },
+        also_named: row.also_named.map(|json| json.0),
         opened_seq: row.opened_seq,
         stand_in: row.stand_in.map(|json| json.0),
     });

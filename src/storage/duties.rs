@@ -22,7 +22,8 @@ pub(crate) struct Due {
     pub(crate) attempts: i32,
 }
 
-/// Writes a duty; the same effect again is the same duty.
+/// Writes a duty; the same effect again is the same duty. An open one says what was decided last:
+/// the owner may have changed.
 pub(crate) async fn add(
     tx: &mut Tx<'_>,
     chain: ChainId,
@@ -30,7 +31,9 @@ pub(crate) async fn add(
 ) -> Result<(), StorageError> {
     sqlx::query!(
         r#"insert into duties (chain_id, transaction_id, kind, detail, deadline)
-           values ($1, $2, $3, $4, $5) on conflict do nothing"#,
+           values ($1, $2, $3, $4, $5)
+           on conflict (chain_id, transaction_id, kind) do update set detail = excluded.detail
+           where duties.done_at is null and duties.detail <> excluded.detail"#,
         chain.0,
         new.transaction_id,
         new.duty.kind(),

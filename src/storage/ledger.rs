@@ -177,6 +177,8 @@ pub(crate) async fn holdings(
             store_away: row.store_away,
             unconfirmed_since,
             away_since: row.away_since,
+            // Who is one, the catalog says.
+            tester: false,
         }));
     }
     Ok(holdings)

@@ -232,7 +232,8 @@ pub(super) fn in_words(snapshot: &EntitlementSnapshot) -> String {
         | InactiveReason::Paused
         | InactiveReason::Pending
         | InactiveReason::Transferred
-        | InactiveReason::EnvironmentNotAccepted) => other.as_str_name().to_owned(),
+        | InactiveReason::EnvironmentNotAccepted
+        | InactiveReason::FamilySharingRefused) => other.as_str_name().to_owned(),
     };
     format!("{ENTITLEMENT} is off: {why} (revision {revision})")
 }

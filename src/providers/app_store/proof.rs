@@ -10,6 +10,7 @@ use super::verify::ocsp::OcspError;
 use super::verify::{Verified, VerifyError};
 use super::wire::{ProductType, Transaction, TransactionInfoResponse};
 use crate::domain::catalog::{App, Catalog};
+use crate::domain::ownership::Possession;
 use crate::domain::subscription::state::ItemState;
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
@@ -61,6 +62,10 @@ impl AppStore {
         self.check_revocation(document.chain()).await?;
         let alias = binding::alias(app.id.clone(), payload.original_transaction_id.clone());
         let account_token = payload.app_account_token.clone();
+        let possession = Possession::Signed {
+            at: document.signed_at(),
+            shown_at: now,
+        };
         let fresh = now - document.signed_at() <= STAND_IN_AGE_MAX;
         // What is used up at once cannot be taken back if the store disagrees later.
         let lasts = payload.product_type != ProductType::Consumable;
@@ -70,6 +75,7 @@ impl AppStore {
             alias,
             stand_in,
             account_token,
+            possession,
         })
     }
 
@@ -97,6 +103,7 @@ impl AppStore {
                     alias: binding::alias(app.id.clone(), id),
                     stand_in: None,
                     account_token: payload.app_account_token.clone(),
+                    possession: Possession::Named,
                 });
             }
         }

@@ -20,6 +20,7 @@ use crate::config::google_play::GooglePlayConfig;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
 use crate::domain::duty::Duty;
+use crate::domain::ownership::Possession;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::{ItemKind, StoreState};
 use crate::domain::time::Instant;
@@ -162,6 +163,9 @@ impl Store for GooglePlay {
             .ok_or(ProofError::UnknownApp)?;
         let alias = read::token_alias(app.id.clone(), value.clone());
         Ok(Proven {
+            possession: Possession::Token {
+                token: alias.clone(),
+            },
             alias,
             stand_in: None,
             account_token: None,

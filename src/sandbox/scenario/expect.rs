@@ -73,6 +73,8 @@ pub enum Status {
     Transferred,
     /// Off: purchases of that environment give nothing.
     EnvironmentNotAccepted,
+    /// Shared by a family member, and the product is for its purchaser alone.
+    FamilySharingRefused,
 }
 
 impl Status {
@@ -94,7 +96,8 @@ impl Status {
             | Self::Paused
             | Self::Pending
             | Self::Transferred
-            | Self::EnvironmentNotAccepted => false,
+            | Self::EnvironmentNotAccepted
+            | Self::FamilySharingRefused => false,
         }
     }
 
@@ -125,6 +128,7 @@ impl Status {
             Self::Pending => "pending",
             Self::Transferred => "transferred",
             Self::EnvironmentNotAccepted => "environment_not_accepted",
+            Self::FamilySharingRefused => "family_sharing_refused",
         }
     }
 }

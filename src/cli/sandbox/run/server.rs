@@ -176,6 +176,7 @@ fn access(entitlement: &proto::Entitlement) -> anyhow::Result<Access> {
             InactiveReason::Pending => Status::Pending,
             InactiveReason::Transferred => Status::Transferred,
             InactiveReason::EnvironmentNotAccepted => Status::EnvironmentNotAccepted,
+            InactiveReason::FamilySharingRefused => Status::FamilySharingRefused,
             InactiveReason::Unspecified => bail!("no access for no reason"),
         },
     };
