@@ -152,6 +152,29 @@ create index transactions_refunds on transactions (of_transaction_id)
     where of_transaction_id is not null;
 create index chain_aliases_value on chain_aliases (value);
 
+-- A gift that was taken back stays in the books.
+alter table grants
+    add column revoked_at timestamptz,             -- business
+    add column revoked_by text,
+    add column revoke_reason text;
+
+-- What an operator asked of a store. The row is committed before the store is called and is never
+-- called for twice: money does not move again because an answer was lost.
+create table operator_actions (
+    operation_id text primary key,                 -- the operator's own; a repeat gets the outcome
+    chain_id uuid not null references purchase_chains,
+    account_id uuid,                               -- the owner when it was asked
+    action text not null,                          -- for people: 'refund GPA.1234', 'extend 7 days'
+    actor text not null,
+    reason text not null,
+    started_at timestamptz not null,               -- business
+    finished_at timestamptz,                       -- null: asked, and the answer was never written
+    done boolean,                                  -- whether the store did it
+    outcome text,                                  -- the store's own words
+    check ((finished_at is null) = (done is null))
+);
+create index operator_actions_chain on operator_actions (chain_id);
+
 -- Retention ---------------------------------------------------------------------------------------
 
 -- Append-only tables lose rows only to the retention job, which says so in its transaction.

@@ -9,7 +9,9 @@ use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 use crate::storage::accounts::Account;
 use crate::storage::snapshots::Stored;
-use crate::storage::{StorageError, Tx, accounts, credits, grants, ledger, snapshots};
+use crate::storage::{
+    StorageError, Tx, accounts, credits, grants, history, ledger, snapshots,
+};
 
 /// An account whose snapshot changed in the transaction, to be published after its commit.
 pub(super) struct Changed {
@@ -65,6 +67,7 @@ pub(super) async fn account(
         snapshot,
     };
     snapshots::write(tx, &stored, catalog.version()).await?;
+    history::keep(tx, &stored, catalog.version(), now).await?;
     Ok(Some(Changed { account, stored }))
 }
 

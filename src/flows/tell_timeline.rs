@@ -3,7 +3,7 @@
 use super::Core;
 use crate::domain::ids::AccountId;
 use crate::storage::StorageError;
-use crate::storage::timeline::{self, Entry};
+use crate::storage::timeline::{self, Entry, Page};
 
 /// Everything that happened to the account and to the purchases it owns, owned or asked for.
 pub(crate) async fn tell_timeline(
@@ -11,5 +11,10 @@ pub(crate) async fn tell_timeline(
     account: AccountId,
 ) -> Result<Vec<Entry>, StorageError> {
     let chains = timeline::chains_of(&core.db, account).await?;
-    timeline::entries(&core.db, Some(account), &chains).await
+    let page = Page {
+        account: Some(account),
+        chains: &chains,
+        ..Page::default()
+    };
+    timeline::entries(&core.db, &page).await
 }

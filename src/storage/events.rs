@@ -83,6 +83,8 @@ pub(crate) async fn append(tx: &mut Tx<'_>, event: NewEvent<'_>) -> Result<(), S
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) id: i64,
+    /// Business time.
+    pub(crate) at: Instant,
     pub(crate) decision: String,
     pub(crate) reason: String,
     pub(crate) catalog: Option<CatalogVersion>,
@@ -92,7 +94,7 @@ pub(crate) struct Recorded {
 
 pub(crate) async fn of_chain(db: &Db, chain: ChainId) -> Result<Vec<Recorded>, StorageError> {
     let rows = sqlx::query!(
-        r#"select id, decision, reason, catalog_version, answer_id,
+        r#"select id, at, decision, reason, catalog_version, answer_id,
                   inputs as "inputs!: Json<Inputs>"
            from subscription_events where chain_id = $1 and inputs is not null order by id"#,
         chain.0
@@ -101,6 +103,7 @@ pub(crate) async fn of_chain(db: &Db, chain: ChainId) -> Result<Vec<Recorded>, S
     .await?;
     let recorded = rows.into_iter().map(|row| Recorded {
         id: row.id,
+        at: row.at,
         decision: row.decision,
         reason: row.reason,
         catalog: row.catalog_version.map(CatalogVersion),

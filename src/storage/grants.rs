@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{StorageError, Tx};
+use super::{Db, StorageError, Tx};
 use crate::domain::entitlement::Grant;
 use crate::domain::ids::{AccountId, GrantId};
 use crate::domain::time::Instant;
@@ -43,7 +43,8 @@ pub(crate) async fn of_account(
     account: AccountId,
 ) -> Result<Vec<Grant>, StorageError> {
     let rows = sqlx::query!(
-        "select entitlement, expires_at from grants where account_id = $1 order by created_at, id",
+        r#"select entitlement, expires_at from grants
+           where account_id = $1 and revoked_at is null order by created_at, id"#,
         account.0
     )
     .fetch_all(&mut **tx)
@@ -53,4 +54,67 @@ pub(crate) async fn of_account(
         expires_at: row.expires_at,
     });
     Ok(grants.collect())
+}
+
+/// A gift with its story.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) id: GrantId,
+    pub(crate) grant: Grant,
+    pub(crate) reason: String,
+    pub(crate) actor: String,
+    pub(crate) given_at: Instant,
+    pub(crate) revoked_at: Option<Instant>,
+}
+
+/// Every gift that an account ever got, oldest first.
+pub(crate) async fn all_of_account(
+    db: &Db,
+    account: AccountId,
+) -> Result<Vec<Given>, StorageError> {
+    let rows = sqlx::query!(
+        r#"select id, entitlement, expires_at, reason, actor, created_at, revoked_at
+           from grants where account_id = $1 order by created_at, id"#,
+        account.0
+    )
+    .fetch_all(db.pool())
+    .await?;
+    let given = rows.into_iter().map(|row| Given {
+        id: row.id.into(),
+        grant: Grant {
+            entitlement: row.entitlement,
+            expires_at: row.expires_at,
+        },
+        reason: row.reason,
+        actor: row.actor,
+        given_at: row.created_at,
+        revoked_at: row.revoked_at,
+    });
+    Ok(given.collect())
+}
+
+/// Takes back the gifts of an entitlement, or one of them by its id; tells which. Those that were
+/// taken back stay as they are.
+pub(crate) async fn revoke(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    entitlement: &str,
+    id: Option<GrantId>,
+    audit: Audit<'_>,
+) -> Result<Vec<GrantId>, StorageError> {
+    let ids = sqlx::query_scalar!(
+        r#"update grants set revoked_at = $4, revoked_by = $5, revoke_reason = $6
+           where account_id = $1 and entitlement = $2 and ($3::uuid is null or id = $3)
+             and revoked_at is null
+           returning id"#,
+        account.0,
+        entitlement,
+        id.map(|id| id.0),
+        audit.at,
+        audit.actor,
+        audit.reason
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(ids.into_iter().map(GrantId).collect())
 }
