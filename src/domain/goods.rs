@@ -128,8 +128,7 @@ pub(crate) fn lines(state: &StoreState) -> Vec<Line<'_>> {
         let transaction = item.transaction_id.as_ref().unwrap_or(&item.key);
         let first = lines.iter().all(|line| line.id != *transaction);
         let row = state.transactions.iter().find(|row| {
-            row.transaction_id == *transaction
-                && row.product.product_id == item.product.product_id
+            row.transaction_id == *transaction && row.product.product_id == item.product.product_id
         });
         lines.push(Line {
             id: if first {

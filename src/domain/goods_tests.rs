@@ -141,7 +141,15 @@ impl Books {
             entries: &self.entries,
             deliveries: &self.deliveries,
         };
-        hand_over(provider, state, owner, served, &catalog(worth), booked, now())
+        hand_over(
+            provider,
+            state,
+            owner,
+            served,
+            &catalog(worth),
+            booked,
+            now(),
+        )
     }
 
     fn balance(&self, account: AccountId, credit: &str) -> i64 {
@@ -275,7 +283,11 @@ fn a_delivery_moves_until_it_is_claimed_and_is_revoked_with_its_purchase() {
     assert_eq!(books.deliveries[0].revoked_at, None);
     books.deliveries[0].claimed_at = Some(now());
     books.settle(&state(SWORD, 2), ann(), 100);
-    assert_eq!(books.deliveries[0].account, ben(), "handed out is handed out");
+    assert_eq!(
+        books.deliveries[0].account,
+        ben(),
+        "handed out is handed out"
+    );
     books.settle(&returned(state(SWORD, 2), Some(1)), ann(), 100);
     assert_eq!(books.deliveries[0].revoked_at, Some(now()));
     assert_eq!(books.deliveries[0].units, 2);

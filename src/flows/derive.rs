@@ -9,9 +9,7 @@ use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 use crate::storage::accounts::Account;
 use crate::storage::snapshots::Stored;
-use crate::storage::{
-    StorageError, Tx, accounts, credits, grants, history, ledger, snapshots,
-};
+use crate::storage::{StorageError, Tx, accounts, credits, grants, history, ledger, snapshots};
 
 /// An account whose snapshot changed in the transaction, to be published after its commit.
 pub(super) struct Changed {

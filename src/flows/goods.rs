@@ -11,7 +11,10 @@ use crate::storage::{StorageError, Tx, credits, deliveries, duties};
 
 /// Whether a chain can have anything to book: subscriptions cost no query.
 fn concerns(state: &StoreState) -> bool {
-    state.items.iter().any(|item| item.kind == ItemKind::OneTime)
+    state
+        .items
+        .iter()
+        .any(|item| item.kind == ItemKind::OneTime)
 }
 
 /// Accounts that `hand_over` may take from: to be locked and derived with the owner.

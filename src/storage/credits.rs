@@ -7,10 +7,7 @@ use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 
 /// Everything booked for a chain and for those that became part of it.
-pub(crate) async fn of_chain(
-    tx: &mut Tx<'_>,
-    chain: ChainId,
-) -> Result<Vec<Entry>, StorageError> {
+pub(crate) async fn of_chain(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Entry>, StorageError> {
     let rows = sqlx::query!(
         r#"select account_id, transaction_id, credit, seq, units, per_unit, reason
            from credit_entries
