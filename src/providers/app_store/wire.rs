@@ -192,6 +192,8 @@ pub(super) struct NotificationData {
     pub(super) app_apple_id: Option<i64>,
     pub(super) signed_transaction_info: Option<String>,
     pub(super) signed_renewal_info: Option<String>,
+    /// Why the customer wants a refund, in Apple's word.
+    pub(super) consumption_request_reason: Option<String>,
 }
 
 /// Whether an object is there; what it says is of no consequence here.

@@ -7,8 +7,10 @@ use super::support::{
     APP_APPLE_ID, BUNDLE, NOW_MS, Signer, at, catalog, now, renewal, transaction, with,
 };
 use crate::config::app_store::AppStoreEnvironment;
+use crate::domain::subscription::store_state::Evidence;
 use crate::providers::app_store::AppStore;
-use crate::providers::contract::{Authentic, Delivery, Reading, Rejection, Store};
+use crate::providers::app_store::notification::meaning::ROWS;
+use crate::providers::contract::{Authentic, Delivery, Meaning, Reading, Rejection, Store};
 
 fn notification(signer: &Signer, transaction: &Value, renewal: &Value) -> Value {
     json!({
@@ -132,37 +134,107 @@ fn what_is_about_no_purchase_is_ignored() {
     assert!(matches!(reading, Reading::Ignored { .. }));
 }
 
+/// What Apple puts into a notification of a type, beside the envelope.
+fn as_apple_sends(signer: &Signer, kind: &str, subtype: Option<&str>) -> Value {
+    let changes = json!({"notificationType": kind, "subtype": subtype});
+    let payload = with(genuine(signer), changes);
+    let part = match (kind, subtype) {
+        ("TEST", _) => json!({"data": {"bundleId": BUNDLE, "environment": "Sandbox"}}),
+        ("RENEWAL_EXTENSION", Some("SUMMARY")) => json!({"data": null, "summary": {"a": 1}}),
+        ("EXTERNAL_PURCHASE_TOKEN", _) => json!({"data": null, "externalPurchaseToken": {}}),
+        ("RESCIND_CONSENT", _) => json!({"data": null, "appData": {"bundleId": BUNDLE}}),
+        _ => return payload,
+    };
+    with(payload, part)
+}
+
 #[test]
-fn every_type_with_a_transaction_points_to_its_chain() {
+fn every_type_and_subtype_is_read_by_its_row() {
     let signer = Signer::genuine();
-    for kind in [
-        "SUBSCRIBED",
-        "DID_CHANGE_RENEWAL_PREF",
-        "DID_CHANGE_RENEWAL_STATUS",
-        "OFFER_REDEEMED",
-        "DID_FAIL_TO_RENEW",
-        "GRACE_PERIOD_EXPIRED",
-        "EXPIRED",
-        "PRICE_INCREASE",
-        "REFUND",
-        "REFUND_DECLINED",
-        "REFUND_REVERSED",
-        "REVOKE",
-        "CONSUMPTION_REQUEST",
-        "RENEWAL_EXTENDED",
-        "ONE_TIME_CHARGE",
-        "A_TYPE_OF_TOMORROW",
+    for row in ROWS {
+        let name = match row.subtype {
+            Some(subtype) => format!("{}/{subtype}", row.kind),
+            None => row.kind.to_owned(),
+        };
+        let payload = as_apple_sends(&signer, row.kind, row.subtype);
+        match reading(&signer, &payload) {
+            Reading::Chain(signal) => {
+                assert_eq!((&signal.kind, signal.meaning), (&name, row.meaning));
+                let asks = row.meaning == Meaning::Asks;
+                assert_eq!(signal.evidence.len(), usize::from(asks), "{name}");
+                assert_eq!(signal.alias.value, "2000000000000001");
+            }
+            Reading::Ignored { kind, reason } => {
+                assert_eq!((kind.as_str(), reason), (name.as_str(), row.told));
+                assert!(payload["data"]["signedTransactionInfo"].is_null(), "{name}");
+            }
+            other @ Reading::Unreadable { .. } => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_this_version_does_not_know_is_kept_and_decides_nothing() {
+    let signer = Signer::genuine();
+    for (kind, subtype) in [
+        ("A_TYPE_OF_TOMORROW", None),
+        ("DID_RENEW", Some("EARLY")),
+        ("SUBSCRIBED", None),
     ] {
-        let payload = with(
-            genuine(&signer),
-            json!({"notificationType": kind, "subtype": null}),
-        );
-        let reading = reading(&signer, &payload);
-        assert!(
-            matches!(reading, Reading::Chain(signal) if signal.kind == kind),
-            "{kind}"
+        let payload = as_apple_sends(&signer, kind, subtype);
+        let payload = with(payload, json!({"somethingNew": {"a": [1]}}));
+        let Reading::Chain(signal) = reading(&signer, &payload) else {
+            panic!("{kind} names a purchase: the store is asked")
+        };
+        assert_eq!(
+            (signal.meaning, signal.evidence),
+            (Meaning::Unknown, Vec::new())
         );
     }
+    // About no purchase, in a known or an unknown frame.
+    let about = |changes: Value| {
+        let base = json!({"notificationType": "NEW", "subtype": null, "data": null});
+        reading(&signer, &with(with(genuine(&signer), base), changes))
+    };
+    let known_frame = about(json!({"appData": {"bundleId": BUNDLE}}));
+    assert!(matches!(known_frame, Reading::Ignored { .. }));
+    let unknown_frame = about(json!({"suiteData": {"bundleId": BUNDLE}}));
+    assert!(matches!(unknown_frame, Reading::Unreadable { .. }));
+    // An environment of tomorrow, and those that nobody signs for.
+    for environment in ["Xcode", "LocalTesting", "Preview"] {
+        let there = json!({"environment": environment});
+        let payload = notification(
+            &signer,
+            &with(transaction(), there.clone()),
+            &with(renewal(), there),
+        );
+        let read = reading(&signer, &payload);
+        assert!(matches!(read, Reading::Ignored { .. }), "{environment}");
+    }
+}
+
+#[test]
+fn a_question_about_consumption_is_evidence_of_its_transaction() {
+    let signer = Signer::genuine();
+    let older = with(transaction(), json!({"transactionId": "2000000000000000"}));
+    let payload = notification(&signer, &older, &renewal());
+    let data = with(
+        payload["data"].clone(),
+        json!({"consumptionRequestReason": "UNINTENDED_PURCHASE"}),
+    );
+    let asks = json!({"notificationType": "CONSUMPTION_REQUEST", "subtype": null, "data": data});
+    let Reading::Chain(signal) = reading(&signer, &with(payload, asks)) else {
+        panic!("a chain")
+    };
+    assert_eq!(
+        signal.evidence,
+        [Evidence::RefundRequest {
+            transaction_id: "2000000000000000".into(),
+            at: at(NOW_MS),
+            reason: "UNINTENDED_PURCHASE".into(),
+            token: None,
+        }]
+    );
 }
 
 #[test]

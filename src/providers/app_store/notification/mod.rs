@@ -1,11 +1,14 @@
 //! App Store Server Notifications V2: authentic ones point to a chain; state is read from the store.
 
+pub(super) mod meaning;
+
 use super::AppStore;
 use super::binding::{self, BindingError};
 use super::verify::ocsp::OcspError;
 use super::verify::{Verified, VerifyError};
 use super::wire::{Notification, NotificationBody, NotificationData, RenewalInfo, Transaction};
 use crate::domain::catalog::Catalog;
+use crate::domain::subscription::store_state::Evidence;
 use crate::domain::time::Instant;
 use crate::providers::contract::{Authentic, Delivery, Meaning, Reading, Rejection, Signal};
 
@@ -73,7 +76,9 @@ impl AppStore {
             .map_err(NotReadable::Outer)?;
         let notification = outer.payload();
         let kind = kind(notification);
-        if let Some(reason) = of_no_consequence(notification) {
+        let subtype = notification.subtype.as_deref();
+        let meaning = meaning::meaning(&notification.notification_type, subtype);
+        if let Some(reason) = about_no_purchase(notification) {
             return Ok(Reading::Ignored { kind, reason });
         }
         let data = notification
@@ -84,9 +89,9 @@ impl AppStore {
             Ok((app, transaction)) => Ok(Reading::Chain(Signal {
                 kind,
                 alias: binding::alias(app, transaction.payload().original_transaction_id.clone()),
-                evidence: Vec::new(),
+                evidence: asked(notification, transaction.payload(), outer.signed_at()),
                 occurred_at: Some(outer.signed_at()),
-                meaning: Meaning::Informs,
+                meaning,
             })),
             Err(NotReadable::Binding(BindingError::EnvironmentNotAccepted)) => {
                 Ok(Reading::Ignored {
@@ -151,18 +156,45 @@ fn kind(notification: &Notification) -> String {
     }
 }
 
-/// Notifications that are about no one purchase. Every other type only says where to look, so a
-/// type of tomorrow is as good as those of today.
-fn of_no_consequence(notification: &Notification) -> Option<&'static str> {
-    if notification.notification_type == "TEST" {
-        Some("a test")
-    } else if notification.summary.0 {
-        Some("the summary of an extension for many subscribers")
-    } else if notification.external_purchase_token.0 {
-        Some("a token of a purchase outside the App Store")
-    } else if notification.app_data.0 {
-        Some("about the app as a whole, not a purchase")
-    } else {
-        None
+/// Why a notification points to no purchase, if it does not. Every other one says where to look,
+/// so a type of tomorrow is as good as those of today.
+fn about_no_purchase(notification: &Notification) -> Option<&'static str> {
+    let (kind, subtype) = (
+        notification.notification_type.as_str(),
+        notification.subtype.as_deref(),
+    );
+    let of_the_app = notification.summary.0
+        || notification.external_purchase_token.0
+        || notification.app_data.0
+        || kind == "TEST";
+    let names_one = notification
+        .data
+        .as_ref()
+        .is_some_and(|data| data.signed_transaction_info.is_some());
+    match meaning::of(kind, subtype) {
+        Some(row) if of_the_app => Some(row.told),
+        Some(row) if row.meaning == Meaning::Elsewhere && !names_one => Some(row.told),
+        Some(_) => None,
+        None => {
+            of_the_app.then_some("of a type that this version does not know, about no purchase")
+        }
     }
+}
+
+/// The question that only the notification carries: Apple waits 12 hours for the answer.
+fn asked(notification: &Notification, about: &Transaction, at: Instant) -> Vec<Evidence> {
+    let data = notification.data.as_ref();
+    if notification.notification_type != "CONSUMPTION_REQUEST"
+        || !binding::is_transaction_id(&about.transaction_id)
+    {
+        return Vec::new();
+    }
+    vec![Evidence::RefundRequest {
+        transaction_id: about.transaction_id.clone(),
+        at,
+        reason: data
+            .and_then(|data| data.consumption_request_reason.clone())
+            .unwrap_or_default(),
+        token: None,
+    }]
 }
