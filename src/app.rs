@@ -23,6 +23,7 @@ use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
 use crate::providers::google_play::GooglePlay;
 use crate::providers::registry::Stores;
+use crate::providers::superwall::Superwall;
 use crate::storage::{Db, deployment, snapshots, work};
 use crate::watch::{Hub, HubOptions};
 use crate::{grpc, jobs, telemetry, watch, webhooks};
@@ -290,9 +291,11 @@ fn build_stores(config: &Config) -> anyhow::Result<Stores> {
         .as_ref()
         .map(|c| GooglePlay::new(c, &http))
         .transpose()?;
+    let superwall = config.superwall.as_ref().map(Superwall::new).transpose()?;
     Ok(Stores {
         app_store,
         google_play,
+        superwall,
     })
 }
 

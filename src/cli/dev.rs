@@ -71,6 +71,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         catalog,
         keep: !args.ephemeral,
         port: args.port,
+        superwall: true,
         ..StackOptions::new(dir.clone(), database.url.clone(), Clock::System.now())
     };
     let stack = Stack::start(options).await?;

@@ -63,6 +63,8 @@ pub struct StackOptions {
     pub seed: u64,
     /// What the server in this process does; other roles may run in other processes.
     pub roles: Roles,
+    /// Whether Superwall listens to the stores and tells the server, too.
+    pub superwall: bool,
 }
 
 impl StackOptions {
@@ -79,6 +81,7 @@ impl StackOptions {
             port: 0,
             seed: 0,
             roles: Roles::ALL,
+            superwall: false,
         }
     }
 }
@@ -155,7 +158,9 @@ impl Stack {
             sandbox.set_webhooks(Webhooks {
                 app_store: Some(format!("{url}/webhooks/app-store")),
                 google_play: Some(format!("{url}/webhooks/google-play")),
-                ..Default::default()
+                superwall: options
+                    .superwall
+                    .then(|| format!("{url}/webhooks/superwall")),
             })?;
         }
         let probe = app.idle_probe();
@@ -300,6 +305,10 @@ fn write_config(
         &dir.join("service-account.json"),
         &manifest.google_service_account_json,
     )?;
+    write_private(
+        &dir.join("superwall-webhook-secret"),
+        &manifest.superwall.secret,
+    )?;
     let text = config_text(options, manifest, secret)?;
     let file = dir.join("entitled.toml");
     write_private(&file, &text)?;
@@ -403,6 +412,10 @@ fn config_text(
                     ]),
                 ),
             ]),
+        ),
+        (
+            "superwall",
+            table([("signing_secret_file", path("superwall-webhook-secret"))]),
         ),
     ]);
     let mut text = "# Written by the stack: simulated stores, development only.\n".to_owned();

@@ -5,6 +5,7 @@
 pub mod app_store;
 pub mod google_play;
 pub mod issuers;
+pub mod superwall;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub struct Config {
     /// Google Play credentials; absent: Google Play purchases are refused.
     #[serde(default)]
     pub google_play: Option<google_play::GooglePlayConfig>,
+    /// Superwall's webhooks; absent: none are accepted.
+    #[serde(default)]
+    pub superwall: Option<superwall::SuperwallConfig>,
 }
 
 /// What a deployment is.
@@ -257,6 +261,9 @@ impl Config {
         }
         if let Some(google_play) = &self.google_play {
             problems.extend(google_play.validate(production));
+        }
+        if let Some(superwall) = &self.superwall {
+            problems.extend(superwall.validate());
         }
         if self.worker.lease_seconds == 0 || self.worker.backoff_max_seconds == 0 {
             problems.push("worker: lease_seconds and backoff_max_seconds start at 1".into());

@@ -128,6 +128,9 @@ pub(crate) enum SkipReason {
     OwnedByAnother,
     /// A notification of no consequence here: kept.
     Ignored,
+    /// An authentic notification of a kind or shape that this version does not know: kept, changes
+    /// nothing.
+    Unsupported,
     /// An authentic notification that this version cannot read: kept, grants nothing.
     Unreadable,
 }

@@ -40,6 +40,30 @@ impl std::fmt::Display for Provider {
     }
 }
 
+/// Who sends webhooks: the stores, and one that only listens to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Source {
+    Store(Provider),
+    /// Relays what the stores say: never proof of anything.
+    Superwall,
+}
+
+impl Source {
+    /// The word used in SQL, logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Store(provider) => provider.as_str(),
+            Self::Superwall => "superwall",
+        }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        let stores = Provider::ALL.into_iter().map(Self::Store);
+        let mut all = stores.chain([Self::Superwall]);
+        all.find(|source| source.as_str() == word)
+    }
+}
+
 /// Whether real money moved; a fact told by the store, never by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -265,6 +265,7 @@ fn decision_stands(decision: Decision) -> bool {
             | SkipReason::StoreUnreachable
             | SkipReason::OwnedByAnother
             | SkipReason::Ignored
+            | SkipReason::Unsupported
             | SkipReason::Unreadable,
         ) => false,
     }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, warn};
 
 use super::Core;
-use crate::domain::provider::Provider;
+use crate::domain::provider::Source;
 use crate::failpoint;
 use crate::providers::contract::{Delivery, Rejection};
 use crate::storage::ingress::{self, NewRow};
@@ -105,7 +105,7 @@ async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> 
 pub(crate) async fn receive(
     core: &Arc<Core>,
     ingress: &Ingress,
-    provider: Provider,
+    source: Source,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(), ReceiveError> {
@@ -117,28 +117,28 @@ pub(crate) async fn receive(
     };
     let authentic = core
         .stores
-        .authenticate(provider, delivery)
+        .authenticate(source, delivery)
         .await
         .map_err(|rejection| {
             let (error, word) = match &rejection {
                 Rejection::Forged(_) => (ReceiveError::Forged, "forged"),
                 Rejection::Unavailable(_) => (ReceiveError::Unavailable, "unavailable"),
             };
-            debug!(provider = provider.as_str(), %rejection, "a notification was turned away");
+            debug!(source = source.as_str(), %rejection, "a notification was turned away");
             metrics::counter!("entitled_notifications_rejected_total",
-            "provider" => provider.as_str(), "why" => word)
+            "provider" => source.as_str(), "why" => word)
             .increment(1);
             error
         })?;
     let row = NewRow {
-        source: provider.as_str(),
+        source: source.as_str(),
         event_id: authentic.event_id,
-        body: body.to_vec(),
+        body: core.stores.redact(source, body).into_owned(),
         received_at,
     };
     ingress.keep(row).await?;
     failpoint::at("after_raw_insert");
-    metrics::counter!("entitled_notifications_total", "provider" => provider.as_str()).increment(1);
+    metrics::counter!("entitled_notifications_total", "provider" => source.as_str()).increment(1);
     core.received.notify_one();
     Ok(())
 }

@@ -3,12 +3,13 @@
 use tracing::{debug, error, warn};
 
 use super::Core;
+use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, SignalSource, SkipReason};
 use crate::domain::ids::ChainId;
-use crate::domain::provider::Provider;
+use crate::domain::provider::Source;
 use crate::domain::time::Instant;
 use crate::failpoint;
-use crate::providers::contract::{Meaning, Reading, Signal};
+use crate::providers::contract::{Hint, Meaning, Reading, Signal};
 use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::{self, Resolution, Unresolved};
 use crate::storage::{StorageError, Tx, chains, evidence};
@@ -67,14 +68,32 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
         tx.rollback().await?;
         return Ok(0);
     }
-    let mut signals = Vec::new();
+    let (mut signals, mut awaited) = (Vec::new(), Vec::new());
     for row in &rows {
         match read(core, row) {
             Reading::Chain(signal) => {
                 let chain = chains::find_or_create(&mut tx, &signal.alias, now).await?;
                 signals.push((chain, row, signal));
             }
-            aside @ (Reading::Ignored { .. } | Reading::Unreadable { .. }) => {
+            Reading::Hint(hint) => match chain_of(&mut tx, &hint).await? {
+                Some((chain, name)) => {
+                    let signal = Signal {
+                        kind: hint.kind,
+                        alias: name,
+                        evidence: Vec::new(),
+                        occurred_at: hint.occurred_at,
+                        meaning: hint.meaning,
+                    };
+                    signals.push((chain, row, signal));
+                }
+                None => {
+                    wait(&mut tx, row, &hint).await?;
+                    awaited.extend(hint.names.into_iter().take(1));
+                }
+            },
+            aside @ (Reading::Ignored { .. }
+            | Reading::Unsupported { .. }
+            | Reading::Unreadable { .. }) => {
                 set_aside(&mut tx, row, &aside, now).await?;
             }
         }
@@ -86,15 +105,50 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
     }
     failpoint::at("before_resolve_commit");
     tx.commit().await?;
+    if !awaited.is_empty() {
+        // A settle may have made a name known meanwhile, before it could see the row that waits.
+        let mut tx = core.db.begin().await?;
+        ingress::wake(&mut tx, &awaited).await?;
+        tx.commit().await?;
+    }
     Ok(rows.len())
 }
 
 fn read(core: &Core, row: &Unresolved) -> Reading {
-    match Provider::parse(&row.source) {
-        Some(provider) => core.stores.read(provider, &row.body, &core.catalog.load()),
+    match Source::parse(&row.source) {
+        Some(source) => core.stores.read(source, &row.body, &core.catalog.load()),
         None => Reading::Unreadable {
             reason: "unknown source".into(),
         },
+    }
+}
+
+/// The chain that a hint names, if the store or a proof has made it known.
+async fn chain_of(tx: &mut Tx<'_>, hint: &Hint) -> Result<Option<(ChainId, Alias)>, StorageError> {
+    for name in &hint.names {
+        if let Some(chain) = chains::find(tx, name).await? {
+            return Ok(Some((chain, name.clone())));
+        }
+    }
+    Ok(None)
+}
+
+/// Nobody has shown the purchase yet: the row waits until its name is known.
+async fn wait(tx: &mut Tx<'_>, row: &Unresolved, hint: &Hint) -> Result<(), StorageError> {
+    match hint.names.first() {
+        Some(awaited) => {
+            ingress::resolve(tx, row, Some(&hint.kind), Resolution::Pending { awaited }).await
+        }
+        None => {
+            let detail = "it names no purchase";
+            ingress::resolve(
+                tx,
+                row,
+                Some(&hint.kind),
+                Resolution::Unsupported { detail },
+            )
+            .await
+        }
     }
 }
 
@@ -106,7 +160,15 @@ async fn set_aside(
     now: Instant,
 ) -> Result<(), StorageError> {
     let (kind, reason, detail) = match reading {
-        Reading::Chain(_) => return Ok(()),
+        Reading::Chain(_) | Reading::Hint(_) => return Ok(()),
+        Reading::Unsupported { kind, reason } => {
+            metrics::counter!("entitled_notifications_unsupported_total",
+                "provider" => row.source.clone())
+            .increment(1);
+            let resolution = Resolution::Unsupported { detail: reason };
+            ingress::resolve(tx, row, Some(kind), resolution).await?;
+            (kind.as_str(), SkipReason::Unsupported, (*reason).to_owned())
+        }
         Reading::Ignored { kind, reason } => {
             let resolution = Resolution::Ignored { detail: reason };
             ingress::resolve(tx, row, Some(kind), resolution).await?;

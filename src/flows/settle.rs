@@ -122,7 +122,7 @@ async fn attempt_settle(
     let locked: Vec<AccountId> = touched.into_iter().collect();
     let accounts = accounts::lock(&mut tx, &locked).await?;
 
-    write_books(&mut tx, &set, work, &outcome, now).await?;
+    let woken = write_books(&mut tx, &set, work, &book, &outcome, now).await?;
     write_owner(&mut tx, chain, &book, &outcome, now).await?;
     write_chain(&mut tx, &set, work, &outcome).await?;
     let mut told = !outcome.duties.is_empty();
@@ -153,6 +153,9 @@ async fn attempt_settle(
     tx.commit().await?;
     if told {
         core.duties.notify_one();
+    }
+    if woken {
+        core.received.notify_one();
     }
     log(&set, &outcome, work);
     Ok((Settlement::Written, changed))
@@ -402,31 +405,39 @@ async fn is_name_of(
     Ok(told || chains::find(tx, name).await? == Some(chain))
 }
 
-/// The ledger: what is known now, each transaction, what the store must be told.
+/// The ledger: what is known now, each transaction, what the store must be told. Tells whether
+/// messages that waited for one of the chain's names are read now.
 async fn write_books(
     tx: &mut Tx<'_>,
     set: &LockedSet,
     work: &Work,
+    before: &Book,
     outcome: &Outcome,
     now: Instant,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     let chain = set.whole.id;
     let Some(known) = &outcome.book.known else {
-        return Ok(());
+        return Ok(false);
     };
     ledger::write_known(tx, chain, known, known.state.acknowledge_by, now).await?;
     let taken = !matches!(outcome.decision, Decision::Skip(_));
+    let mut woken = false;
     if let Some(state) = work.state().filter(|_| taken) {
         let environment = known.state.environment;
         ledger::write_transactions(tx, chain, environment, &known.state.transactions).await?;
-        for name in all_names(state) {
-            chains::own_alias(tx, chain, &name).await?;
+        let names = all_names(state);
+        for name in &names {
+            chains::own_alias(tx, chain, name).await?;
+        }
+        let before = before.known.as_ref().map(|known| all_names(&known.state));
+        if before.is_none_or(|before| before != names) {
+            woken = ingress::wake(tx, &names).await? > 0;
         }
     }
     for duty in &outcome.duties {
         duties::add(tx, chain, duty).await?;
     }
-    Ok(())
+    Ok(woken)
 }
 
 async fn write_owner(

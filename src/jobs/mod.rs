@@ -166,6 +166,9 @@ async fn housekeeping(core: &Arc<Core>) {
 async fn keep_house(core: &Arc<Core>) -> Result<(), StorageError> {
     apply_catalog::spread(core).await?;
     alarm_unacknowledged(core).await?;
+    if ingress::wake_all(&core.db).await? > 0 {
+        core.received.notify_one();
+    }
     let rows = ingress::backlog(&core.db).await?;
     let chains = chains::backlog(&core.db, core.clock.now()).await?;
     metrics::gauge!("entitled_ingress_backlog").set(rows as f64);

@@ -50,8 +50,14 @@ pub(crate) enum Rejection {
 pub(crate) enum Reading {
     /// It says that a chain may have changed.
     Chain(Signal),
+    /// It says the same, of a chain that may not be known here yet, and is not enough to make it
+    /// known: a source that is no store.
+    Hint(Hint),
     /// Understood, and of no consequence here (a test, a report): kept and marked.
     Ignored { kind: String, reason: &'static str },
+    /// Authentic, and of a kind or shape that this version does not know: kept, counted, changes
+    /// nothing.
+    Unsupported { kind: String, reason: &'static str },
     /// Authentic but not understood: kept, counted, grants nothing.
     Unreadable { reason: String },
 }
@@ -113,6 +119,19 @@ impl Meaning {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// A pointer to a chain by names that prove nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hint {
+    /// The sender's own word, for people: `renewal`.
+    pub(crate) kind: String,
+    /// Names of one chain, the one to wait for first; at least one.
+    pub(crate) names: Vec<Alias>,
+    /// When the sender says that it happened.
+    pub(crate) occurred_at: Option<Instant>,
+    /// What such a message means, for people.
+    pub(crate) meaning: Meaning,
 }
 
 /// What a caller hands over as proof of purchase.

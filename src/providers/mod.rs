@@ -4,3 +4,4 @@ pub(crate) mod app_store;
 pub(crate) mod contract;
 pub(crate) mod google_play;
 pub(crate) mod registry;
+pub(crate) mod superwall;

@@ -1,14 +1,17 @@
 //! Which stores this deployment talks to. A new provider adds one field and one arm per call.
 
+use std::borrow::Cow;
+
 use super::app_store::AppStore;
 use super::contract::{
     Authentic, Command, CommandError, Delivery, Effect, FetchError, FetchRequest, Proof,
     ProofError, Proven, Reading, Rejection, Store, StoreAnswer, SweepPage, SweepRequest,
 };
 use super::google_play::GooglePlay;
+use super::superwall::Superwall;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Provider, Source};
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
@@ -17,6 +20,7 @@ use crate::domain::time::Instant;
 pub(crate) struct Stores {
     pub(crate) app_store: Option<AppStore>,
     pub(crate) google_play: Option<GooglePlay>,
+    pub(crate) superwall: Option<Superwall>,
 }
 
 const NOT_CONFIGURED: &str = "this store is not configured";
@@ -40,16 +44,42 @@ macro_rules! on_store {
 impl Stores {
     pub(crate) async fn authenticate(
         &self,
-        provider: Provider,
+        source: Source,
         delivery: Delivery<'_>,
     ) -> Result<Authentic, Rejection> {
-        on_store!(self, provider, store => store.authenticate(delivery).await,
-            Err(Rejection::Unavailable(NOT_CONFIGURED.into())))
+        let absent = || Rejection::Unavailable(NOT_CONFIGURED.into());
+        match source {
+            Source::Store(provider) => {
+                on_store!(self, provider, store => store.authenticate(delivery).await, Err(absent()))
+            }
+            Source::Superwall => {
+                let superwall = self.superwall.as_ref().ok_or_else(absent)?;
+                superwall.authenticate(&delivery)
+            }
+        }
     }
 
-    pub(crate) fn read(&self, provider: Provider, body: &[u8], catalog: &Catalog) -> Reading {
-        on_store!(self, provider, store => store.read(body, catalog),
-            Reading::Unreadable { reason: NOT_CONFIGURED.into() })
+    pub(crate) fn read(&self, source: Source, body: &[u8], catalog: &Catalog) -> Reading {
+        let absent = || Reading::Unreadable {
+            reason: NOT_CONFIGURED.into(),
+        };
+        match source {
+            Source::Store(provider) => {
+                on_store!(self, provider, store => store.read(body, catalog), absent())
+            }
+            Source::Superwall => match &self.superwall {
+                Some(superwall) => superwall.read(body, catalog),
+                None => absent(),
+            },
+        }
+    }
+
+    /// An authentic body as it may be kept: without what nobody here needs of people.
+    pub(crate) fn redact<'a>(&self, source: Source, body: &'a [u8]) -> Cow<'a, [u8]> {
+        match (source, &self.superwall) {
+            (Source::Superwall, Some(superwall)) => superwall.redact(body),
+            (Source::Superwall, None) | (Source::Store(_), _) => Cow::Borrowed(body),
+        }
     }
 
     pub(crate) async fn verify_proof(

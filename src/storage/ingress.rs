@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
+use crate::domain::chain::Alias;
 use crate::domain::ids::ChainId;
 use crate::domain::time::Instant;
 
@@ -86,7 +87,14 @@ pub(crate) enum Resolution<'a> {
         seq: i64,
         detail: &'a str,
     },
+    /// No chain has that name yet.
+    Pending {
+        awaited: &'a Alias,
+    },
     Ignored {
+        detail: &'a str,
+    },
+    Unsupported {
         detail: &'a str,
     },
     Failed {
@@ -100,16 +108,26 @@ pub(crate) async fn resolve(
     kind: Option<&str>,
     resolution: Resolution<'_>,
 ) -> Result<(), StorageError> {
+    let awaited = match &resolution {
+        Resolution::Pending { awaited } => Some(*awaited),
+        Resolution::Chain { .. }
+        | Resolution::Ignored { .. }
+        | Resolution::Unsupported { .. }
+        | Resolution::Failed { .. } => None,
+    };
     let (status, chain, seq, detail) = match resolution {
         Resolution::Chain { chain, seq, detail } => {
             ("resolved", Some(chain.0), Some(seq), Some(detail))
         }
+        Resolution::Pending { .. } => ("pending", None, None, None),
         Resolution::Ignored { detail } => ("ignored", None, None, Some(detail)),
+        Resolution::Unsupported { detail } => ("unsupported", None, None, Some(detail)),
         Resolution::Failed { detail } => ("failed", None, None, Some(detail)),
     };
     sqlx::query!(
         r#"update raw_notifications
-           set status = $3, kind = $4, chain_id = $5, resolved_seq = $6, detail = $7
+           set status = $3, kind = $4, chain_id = $5, resolved_seq = $6, detail = $7,
+               awaits_provider = $8, awaits_app = $9, awaits_kind = $10, awaits_value = $11
            where source = $1 and id = $2"#,
         row.source,
         row.id,
@@ -117,11 +135,47 @@ pub(crate) async fn resolve(
         kind,
         chain,
         seq,
-        detail
+        detail,
+        awaited.map(|name| name.provider.as_str()),
+        awaited.map(|name| name.app.0.as_str()),
+        awaited.map(|name| name.kind.as_str()),
+        awaited.map(|name| name.value.as_str())
     )
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Pending rows that one of these names resolves are read again; tells how many.
+pub(crate) async fn wake(tx: &mut Tx<'_>, names: &[Alias]) -> Result<u64, StorageError> {
+    let values: Vec<String> = names.iter().map(|name| name.value.clone()).collect();
+    let rows = sqlx::query!(
+        r#"update raw_notifications r set status = 'received'
+           from chain_aliases a
+           where r.status = 'pending' and r.awaits_value = any($1)
+             and a.provider = r.awaits_provider and a.app = r.awaits_app
+             and a.kind = r.awaits_kind and a.value = r.awaits_value"#,
+        &values
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(rows)
+}
+
+/// The same for all names: a name may have become known while its row was being set aside.
+pub(crate) async fn wake_all(db: &Db) -> Result<u64, StorageError> {
+    let rows = sqlx::query!(
+        r#"update raw_notifications r set status = 'received'
+           from chain_aliases a
+           where r.status = 'pending'
+             and a.provider = r.awaits_provider and a.app = r.awaits_app
+             and a.kind = r.awaits_kind and a.value = r.awaits_value"#
+    )
+    .execute(db.pool())
+    .await?
+    .rows_affected();
+    Ok(rows)
 }
 
 /// Rows whose signal is covered by a settle at `synced_seq` are done.

@@ -7,6 +7,10 @@ use crate::domain::time::Instant;
 pub(crate) async fn is_waiting(db: &Db, now: Instant) -> Result<bool, StorageError> {
     let waiting = sqlx::query_scalar!(
         r#"select exists (select 1 from raw_notifications where status = 'received')
+               or exists (select 1 from raw_notifications r join chain_aliases a
+                      on a.provider = r.awaits_provider and a.app = r.awaits_app
+                      and a.kind = r.awaits_kind and a.value = r.awaits_value
+                    where r.status = 'pending')
                or exists (select 1 from purchase_chains where merged_into is null
                     and dirty_seq > synced_seq and not_before <= clock_timestamp())
                or exists (select 1 from purchase_chains where merged_into is null

@@ -21,7 +21,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::debug;
 
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Provider, Source};
 use crate::flows::Core;
 use crate::flows::receive_notification::{Ingress, ReceiveError, receive};
 
@@ -49,6 +49,7 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/webhooks/app-store", post(app_store))
         .route("/webhooks/google-play", post(google_play))
+        .route("/webhooks/superwall", post(superwall))
         .route("/healthz", get(|| async { StatusCode::OK }))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .layer(TimeoutLayer::with_status_code(
@@ -105,14 +106,18 @@ async fn accept(
 }
 
 async fn app_store(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
-    answer(&door, Provider::AppStore, &headers, &body).await
+    answer(&door, Source::Store(Provider::AppStore), &headers, &body).await
 }
 
 async fn google_play(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
-    answer(&door, Provider::GooglePlay, &headers, &body).await
+    answer(&door, Source::Store(Provider::GooglePlay), &headers, &body).await
 }
 
-async fn answer(door: &Door, provider: Provider, headers: &HeaderMap, body: &[u8]) -> Response {
+async fn superwall(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
+    answer(&door, Source::Superwall, &headers, &body).await
+}
+
+async fn answer(door: &Door, source: Source, headers: &HeaderMap, body: &[u8]) -> Response {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return problem(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -120,7 +125,7 @@ async fn answer(door: &Door, provider: Provider, headers: &HeaderMap, body: &[u8
             "send the body as it is",
         );
     }
-    match receive(&door.core, &door.ingress, provider, headers, body).await {
+    match receive(&door.core, &door.ingress, source, headers, body).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(ReceiveError::Forged) => problem(
             StatusCode::UNAUTHORIZED,

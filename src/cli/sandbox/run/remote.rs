@@ -80,7 +80,7 @@ impl RemoteArgs {
         sandbox.set_webhooks(Webhooks {
             app_store: self.app_store_webhook.clone(),
             google_play: self.google_play_webhook.clone(),
-            ..Webhooks::default()
+            superwall: self.superwall_webhook.clone(),
         })?;
         sandbox.set_idle_url(self.idle_url.clone());
         if self.idle_url.is_none() {
