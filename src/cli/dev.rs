@@ -33,7 +33,7 @@ pub(crate) struct DevArgs {
 /// The stack's database in its private cluster.
 const DATABASE: &str = "entitled";
 /// What a stack keeps in its directory besides the cluster.
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 8] = [
     "stack.json",
     "stores",
     "entitled.toml",
@@ -41,6 +41,7 @@ const KEPT: [&str; 7] = [
     "token-secret",
     "apple-root.der",
     "apple-key.p8",
+    "superwall-webhook-secret",
 ];
 
 /// Postgres as found: the named database, or a private cluster.

@@ -31,6 +31,9 @@ pub(super) struct RemoteArgs {
     /// Where this server takes Google's pushes
     #[arg(long, value_name = "URL", requires = "server")]
     google_play_webhook: Option<String>,
+    /// Where this server takes Superwall's webhooks
+    #[arg(long, value_name = "URL", requires = "server")]
+    superwall_webhook: Option<String>,
     /// Where this server answers 200 once it has nothing left to do
     #[arg(long, value_name = "URL", requires = "server")]
     idle_url: Option<String>,
