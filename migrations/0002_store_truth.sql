@@ -10,6 +10,9 @@ alter table duties add column detail jsonb not null default '{"duty": "acknowled
 alter table duties add column alarmed_at timestamptz;
 -- Why it was let go without being carried out (no consent, replaced…); null unless it was.
 alter table duties add column waived text;
+-- Business time before which nobody looks at it, and what it waits for ('consent', 'consumption').
+alter table duties add column due_at timestamptz not null default '-infinity';
+alter table duties add column waits_for text;
 
 -- Money -------------------------------------------------------------------------------------------
 
@@ -85,7 +88,6 @@ create table consumption (
     consented boolean not null,
     delivery text,
     used_millipercent integer check (used_millipercent between 0 and 100000),
-    sample_content_provided boolean,
     updated_at timestamptz not null,
     primary key (account_id, transaction_id)
 );
@@ -119,11 +121,18 @@ create table job_cursors (
     job text not null,
     subject text not null default '',
     cursor jsonb not null,
+    -- What an operator, an outage or a restore asked for, until a run has taken it up.
+    asked jsonb,
+    lease_until timestamptz not null default '-infinity',  -- machine: one replica at a time
     updated_at timestamptz not null,               -- business
     primary key (job, subject)
 );
 
--- How much came from each source, by the hour of business time: for the silence watchdog.
+-- Found by looking at the store instead of being delivered.
+alter table raw_notifications add column swept boolean not null default false;
+create index raw_notifications_received on raw_notifications (received_at);
+
+-- How much was delivered by each source, by the hour of business time: for the silence watchdog.
 create table source_activity (
     source text not null,
     hour timestamptz not null,
@@ -185,3 +194,7 @@ create or replace function refuse_change() returns trigger language plpgsql as
         end if;
         raise exception '% is append-only', tg_table_name;
     end $$;
+
+-- Trimmed answers leave the events that name them: what decided is kept in the event itself.
+alter table subscription_events drop constraint subscription_events_answer_id_fkey;
+create index store_answers_fetched on store_answers (fetched_at);

@@ -1,11 +1,12 @@
 //! The one place that builds the world: configuration in, running roles out, two-stage shutdown.
 
+mod settings;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -13,11 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Identity;
 use tracing::{error, info, warn};
 
+use self::settings::settings;
 use crate::clock::{Clock, ClockReading, VirtualClock};
-use crate::config::{AccessConfig, Config, GrpcConfig, Mode, WorkerConfig};
-use crate::domain::reconcile::Policy;
-use crate::domain::subscription::state::Leniency;
-use crate::flows::{Core, Tuning, apply_catalog};
+use crate::config::{Config, GrpcConfig, Mode};
+use crate::flows::{Core, apply_catalog};
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
@@ -99,6 +99,9 @@ impl App {
             true => Some(start_webhooks(&config, &core, &mut tasks, &stop).await?),
             false => None,
         };
+        if roles.webhooks {
+            tasks.spawn(jobs::keep_beating(Arc::clone(&core), stop.clone()));
+        }
         if roles.worker {
             tasks.spawn(jobs::run(Arc::clone(&core), stop.clone()));
         }
@@ -274,8 +277,7 @@ pub(crate) async fn build_core(
         grpc::encode_snapshot,
         HubOptions::default(),
     );
-    let (policy, tuning) = (policy(config.access), tuning(config.worker));
-    let core = Core::new(db, stores, clock, hub, catalog, policy, tuning, queue);
+    let core = Core::new(db, stores, clock, hub, catalog, settings(config), queue);
     Ok(Arc::new(core))
 }
 
@@ -297,27 +299,6 @@ fn build_stores(config: &Config) -> anyhow::Result<Stores> {
         google_play,
         superwall,
     })
-}
-
-fn policy(access: AccessConfig) -> Policy {
-    Policy {
-        leniency: Leniency {
-            renewal: TimeDelta::minutes(access.renewal_leniency_minutes.into()),
-            outage: TimeDelta::hours(access.outage_leniency_hours.into()),
-            ..Leniency::default()
-        },
-        recheck_max: TimeDelta::hours(access.recheck_max_hours.into()),
-    }
-}
-
-fn tuning(worker: WorkerConfig) -> Tuning {
-    Tuning {
-        lease: Duration::from_secs(worker.lease_seconds.into()),
-        backoff_max: Duration::from_secs(worker.backoff_max_seconds.into()),
-        app_store_calls_per_second: worker.app_store_calls_per_second.into(),
-        google_play_calls_per_second: worker.google_play_calls_per_second.into(),
-        ..Tuning::default()
-    }
 }
 
 /// The configured business time.

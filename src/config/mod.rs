@@ -4,8 +4,11 @@
 
 pub mod app_store;
 pub mod google_play;
+pub mod healing;
 pub mod issuers;
 pub mod superwall;
+pub mod refund_defence;
+pub mod retention;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,6 +46,15 @@ pub struct Config {
     /// The reconciler's patience.
     #[serde(default)]
     pub worker: WorkerConfig,
+    /// What stores are told about refunds.
+    #[serde(default)]
+    pub refund_defence: refund_defence::RefundDefenceConfig,
+    /// What is looked at without a signal.
+    #[serde(default)]
+    pub healing: healing::HealingConfig,
+    /// How long what is no longer needed is kept.
+    #[serde(default)]
+    pub retention: retention::RetentionConfig,
     /// Business time.
     #[serde(default)]
     pub clock: ClockConfig,
@@ -277,6 +289,9 @@ impl Config {
             problems.push("clock.follow: production time comes from the system".into());
         }
         problems.extend(self.access.validate(production));
+        problems.extend(self.refund_defence.validate());
+        problems.extend(self.healing.validate());
+        problems.extend(self.retention.validate());
         if self.worker.app_store_calls_per_second == 0
             || self.worker.google_play_calls_per_second == 0
         {

@@ -52,6 +52,19 @@ impl Duty {
             Self::ReviewRefund { .. } => "review_refund",
         }
     }
+
+    /// When a store's question was asked that must be answered by `deadline`; for duties that
+    /// answer none, the deadline.
+    pub(crate) fn asked_at(&self, deadline: Instant) -> Instant {
+        match self {
+            Self::AnswerConsumptionRequest => deadline - CONSUMPTION_ANSWER_WITHIN,
+            Self::ReviewRefund { .. } => deadline - REFUND_REVIEW_WITHIN,
+            Self::Acknowledge { .. }
+            | Self::Consume
+            | Self::Finish
+            | Self::SetAccountToken { .. } => deadline,
+        }
+    }
 }
 
 /// A duty as a settle decides it.

@@ -16,5 +16,8 @@ pub(crate) mod ownership;
 pub(crate) mod provider;
 pub(crate) mod reconcile;
 pub(crate) mod refund_defence;
+pub(crate) mod silence;
 pub(crate) mod subscription;
+pub(crate) mod sweep;
 pub(crate) mod time;
+pub(crate) mod waiver;

@@ -4,17 +4,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use chrono::TimeDelta;
 use moka::sync::Cache;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breakers;
 use super::limits::Limits;
+use super::retain::Retention;
 use crate::clock::Clock;
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{AccountId, Revision};
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Environment, Provider};
 use crate::domain::reconcile::Policy;
+use crate::domain::refund_defence::DefencePolicy;
 use crate::providers::registry::Stores;
 use crate::storage::Db;
 use crate::storage::accounts::Account;
@@ -68,6 +71,36 @@ impl Default for Tuning {
     }
 }
 
+/// What the configuration says to flows.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) policy: Policy,
+    pub(crate) tuning: Tuning,
+    pub(crate) defence: DefencePolicy,
+    pub(crate) healing: Healing,
+    pub(crate) retention: Retention,
+}
+
+/// How often stores are looked at for what was not delivered, and what counts as silence.
+#[derive(Clone, Debug)]
+pub(crate) struct Healing {
+    /// Google's voided purchases; a run looks at `overlap` more than its turn.
+    pub(crate) voided_every: TimeDelta,
+    pub(crate) voided_overlap: TimeDelta,
+    /// Apple's notification history.
+    pub(crate) history_every: TimeDelta,
+    pub(crate) history_overlap: TimeDelta,
+    /// The App Store's worlds that are looked at.
+    pub(crate) app_store_environments: Vec<Environment>,
+    /// Without a sign of life of the webhook listener for so long there was an outage (machine
+    /// time).
+    pub(crate) outage_after: Duration,
+    /// Where notifications are expected from.
+    pub(crate) sources: Vec<&'static str>,
+    /// So many must be missing before a source is called silent.
+    pub(crate) silence_expected_min: f64,
+}
+
 /// The parts that flows join.
 pub(crate) struct Core {
     pub(crate) db: Db,
@@ -77,6 +110,9 @@ pub(crate) struct Core {
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
     pub(crate) policy: Policy,
     pub(crate) tuning: Tuning,
+    pub(crate) defence: DefencePolicy,
+    pub(crate) healing: Healing,
+    pub(crate) retention: Retention,
     pub(crate) limits: Limits,
     pub(super) breakers: Breakers,
     /// (issuer, subject) → account.
@@ -101,20 +137,22 @@ pub(crate) struct Core {
 type HintQueue = mpsc::Receiver<(AccountId, Revision)>;
 
 impl Core {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once, by the composition root"
-    )]
     pub(crate) fn new(
         db: Db,
         stores: Stores,
         clock: Clock,
         hub: Hub,
         catalog: Arc<ArcSwap<Catalog>>,
-        policy: Policy,
-        tuning: Tuning,
+        settings: Settings,
         hints: HintQueue,
     ) -> Self {
+        let Settings {
+            policy,
+            tuning,
+            defence,
+            healing,
+            retention,
+        } = settings;
         Self {
             db,
             stores,
@@ -123,6 +161,9 @@ impl Core {
             catalog,
             policy,
             tuning,
+            defence,
+            healing,
+            retention,
             limits: Limits::default(),
             breakers: Breakers::default(),
             accounts: Cache::builder()

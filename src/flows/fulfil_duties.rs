@@ -1,83 +1,271 @@
 //! Duties: what the stores must be told, at least once, after the commit that made it true.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
+use rand::Rng as _;
 use tracing::{error, info, warn};
 
 use super::Core;
 use crate::domain::duty::Duty;
+use crate::domain::refund_defence::{self, Question, RefundAnswer, Ruling};
+use crate::domain::subscription::guard::Known;
+use crate::domain::time::Instant;
+use crate::domain::waiver::{ALARM_LEAD_MAX, Waiver, moot};
 use crate::failpoint;
-use crate::providers::contract::Effect;
+use crate::providers::contract::{Effect, FetchError};
 use crate::storage::duties::{self, Due};
-use crate::storage::{StorageError, ledger};
+use crate::storage::{StorageError, budget, consumption, ledger};
 
-const BATCH: i64 = 4;
-/// Past its deadline by this, a duty is moot.
-const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
-/// Late enough to be worth waking somebody.
-const ALARM_BEFORE: TimeDelta = TimeDelta::hours(24);
+/// How long a duty waits for the shared budget.
+const BUDGET_PAUSE: Duration = Duration::from_millis(500);
+/// A duty that waits for somebody's word is looked at at least this often: a wake-up may be lost.
+const LOOK_AGAIN: TimeDelta = TimeDelta::minutes(15);
+/// So many near or late duties are named; the rest is counted.
+const NAMED_MAX: i64 = 200;
 
-/// Executes open duties; tells how many were taken.
-pub(crate) async fn fulfil_duties(core: &Core) -> Result<usize, StorageError> {
-    // A duty that failed, or whose worker died, is tried again after this, then after twice this…
+/// Takes open duties that are due, up to `limit`.
+pub(crate) async fn take_due(core: &Core, limit: usize) -> Result<Vec<Due>, StorageError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // Whoever dies with a duty keeps it from the others for so long.
     let lease = core.tuning.lease + core.tuning.fetch_timeout;
-    let due = duties::take(&core.db, BATCH, lease).await?;
-    for duty in &due {
-        fulfil(core, duty).await?;
-    }
-    Ok(due.len())
+    duties::take(&core.db, limit, core.clock.now(), lease).await
 }
 
-async fn fulfil(core: &Core, duty: &Due) -> Result<(), StorageError> {
+/// Carries one duty out, or says why not; a failure of ours is logged and the duty tried again.
+pub(crate) async fn fulfil(core: &Core, duty: Due) {
+    if let Err(error) = attempt(core, &duty).await {
+        warn!(chain = %duty.chain, kind = duty.duty.kind(), %error, "a duty pauses");
+    }
+}
+
+/// What is to be done about a duty now.
+enum Step {
+    Perform(Option<RefundAnswer>),
+    Waive(Waiver),
+    Wait(Instant, &'static str),
+}
+
+async fn attempt(core: &Core, due: &Due) -> Result<(), StorageError> {
+    let Some(known) = ledger::peek(&core.db, due.chain).await? else {
+        let pause = backoff(core, due.attempts);
+        return duties::failed(&core.db, due.id, "the chain has no known state", pause).await;
+    };
     let now = core.clock.now();
-    let Some(known) = ledger::peek(&core.db, duty.chain).await? else {
-        return duties::failed(&core.db, duty.id, "the chain has no known state").await;
-    };
-    let moot = match duty.duty {
-        Duty::Acknowledge { .. } | Duty::Consume => {
-            known.state.head.value != duty.transaction_id || known.state.acknowledge_by.is_none()
+    match next_step(core, due, &known, now).await? {
+        Step::Waive(waiver) => waive(core, due, waiver, now).await,
+        Step::Wait(until, what) => {
+            let until = until.min(now + LOOK_AGAIN);
+            duties::wait(&core.db, due.id, until, Some(what), Duration::ZERO).await
         }
-        // Named by the app meanwhile.
-        Duty::SetAccountToken { .. } => known.state.account_token.is_some(),
-        Duty::Finish | Duty::AnswerConsumptionRequest | Duty::ReviewRefund { .. } => false,
+        Step::Perform(answer) => perform(core, due, &known, answer.as_ref(), now).await,
+    }
+}
+
+async fn next_step(
+    core: &Core,
+    due: &Due,
+    known: &Known,
+    now: Instant,
+) -> Result<Step, StorageError> {
+    let state = &known.state;
+    if let Some(waiver) = moot(&due.duty, &due.transaction_id, due.deadline, state, now) {
+        return Ok(Step::Waive(match waiver {
+            // The store was never told because nobody agreed: no fault of anybody's.
+            Waiver::TooLate if unconsented(core, due, known, now).await? => Waiver::NoConsent,
+            other => other,
+        }));
+    }
+    match &due.duty {
+        Duty::AnswerConsumptionRequest | Duty::ReviewRefund { .. } => {
+            Ok(match rule(core, due, known, now).await? {
+                Ruling::Answer(answer) => Step::Perform(Some(answer)),
+                Ruling::Wait { until, waits_for } => Step::Wait(until, waits_for.as_str()),
+                Ruling::Waive(waiver) => Step::Waive(waiver),
+            })
+        }
+        Duty::Acknowledge { .. } | Duty::Consume | Duty::Finish | Duty::SetAccountToken { .. } => {
+            Ok(Step::Perform(None))
+        }
+    }
+}
+
+async fn unconsented(
+    core: &Core,
+    due: &Due,
+    known: &Known,
+    now: Instant,
+) -> Result<bool, StorageError> {
+    Ok(match due.duty {
+        Duty::AnswerConsumptionRequest => matches!(
+            rule(core, due, known, now).await?,
+            Ruling::Waive(_) | Ruling::Wait { .. }
+        ),
+        Duty::ReviewRefund { .. }
+        | Duty::Acknowledge { .. }
+        | Duty::Consume
+        | Duty::Finish
+        | Duty::SetAccountToken { .. } => false,
+    })
+}
+
+async fn rule(core: &Core, due: &Due, known: &Known, now: Instant) -> Result<Ruling, StorageError> {
+    let state = &known.state;
+    let provider = state.head.provider;
+    let catalog = core.catalog.load();
+    let bought = state
+        .transactions
+        .iter()
+        .find(|charge| charge.transaction_id == due.transaction_id)
+        .map(|charge| &charge.product)
+        .or_else(|| state.items.first().map(|item| &item.product));
+    let question = Question {
+        provider,
+        asked_at: due.duty.asked_at(due.deadline),
+        deadline: due.deadline,
+        product: bought
+            .and_then(|product| catalog.plan(provider, product))
+            .map(|(id, plan)| (id, plan.kind)),
     };
-    if moot || now - duty.deadline > GIVE_UP_AFTER {
-        // Replaced, refunded or acknowledged elsewhere; or the store has long refunded it.
-        return duties::done(&core.db, duty.id, now).await;
+    let told = consumption::about(&core.db, due.chain, &due.transaction_id).await?;
+    Ok(refund_defence::rule(
+        &question,
+        told.as_ref(),
+        &core.defence,
+        now,
+    ))
+}
+
+async fn perform(
+    core: &Core,
+    due: &Due,
+    known: &Known,
+    answer: Option<&RefundAnswer>,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let provider = known.state.head.provider;
+    let per_second = core.tuning.calls_per_second(provider);
+    if !budget::take(&core.db, provider, 1.0, per_second, per_second).await? {
+        return duties::wait(&core.db, due.id, now, None, BUDGET_PAUSE).await;
+    }
+    let breaker = core.breakers.of(provider);
+    if !breaker.allows() {
+        // Not a failure of this call: none was made.
+        return failed(
+            core,
+            due,
+            &FetchError::away("too many failures lately"),
+            now,
+        )
+        .await;
     }
     failpoint::at("before_acknowledge");
     let effect = Effect {
         state: &known.state,
-        transaction_id: &duty.transaction_id,
-        duty: &duty.duty,
-        answer: None,
+        transaction_id: &due.transaction_id,
+        duty: &due.duty,
+        answer,
     };
-    let told = core.stores.perform(effect, &core.catalog.load()).await;
+    let catalog = core.catalog.load_full();
+    let call = core.stores.perform(effect, &catalog);
+    let told = tokio::time::timeout(core.tuning.fetch_timeout, call)
+        .await
+        .unwrap_or_else(|_| Err(FetchError::away("the store took too long")));
     failpoint::at("after_acknowledge");
     match told {
         Ok(()) => {
-            info!(chain = %duty.chain, "purchase acknowledged at the store");
-            duties::done(&core.db, duty.id, now).await
+            breaker.succeeded();
+            let kind = due.duty.kind();
+            info!(chain = %due.chain, kind, "the store has been told");
+            metrics::counter!("entitled_duties_done_total", "kind" => kind).increment(1);
+            duties::close(&core.db, due.id, None, now).await
         }
         Err(cause) => {
-            if duty.deadline - now < ALARM_BEFORE {
-                error!(chain = %duty.chain, deadline = %duty.deadline, attempts = duty.attempts, %cause,
-                    "a purchase is about to be refunded: it is not acknowledged");
-            } else {
-                warn!(chain = %duty.chain, attempts = duty.attempts, %cause, "acknowledgement failed");
+            if matches!(cause, FetchError::Away { .. }) {
+                breaker.failed();
             }
-            duties::failed(&core.db, duty.id, &cause.to_string()).await
+            failed(core, due, &cause, now).await
         }
     }
 }
 
-/// Alarms a day before the store refunds purchases that nobody owns or no product maps.
-pub(crate) async fn alarm_unacknowledged(core: &Core) -> Result<(), StorageError> {
-    let horizon = core.clock.now() + ALARM_BEFORE;
-    let count = duties::unacknowledged(&core.db, horizon).await?;
-    metrics::gauge!("entitled_purchases_about_to_be_refunded").set(count as f64);
-    if count > 0 {
+async fn waive(core: &Core, due: &Due, waiver: Waiver, now: Instant) -> Result<(), StorageError> {
+    let (kind, reason) = (due.duty.kind(), waiver.as_str());
+    metrics::counter!("entitled_duties_waived_total", "kind" => kind, "reason" => reason)
+        .increment(1);
+    if waiver.is_failure() {
+        error!(chain = %due.chain, kind, deadline = %due.deadline, attempts = due.attempts,
+            "a store was not told in time");
+    } else {
+        info!(chain = %due.chain, kind, reason, "a duty was let go");
+    }
+    duties::close(&core.db, due.id, Some(reason), now).await
+}
+
+async fn failed(
+    core: &Core,
+    due: &Due,
+    cause: &FetchError,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let kind = due.duty.kind();
+    metrics::counter!("entitled_duties_failed_total", "kind" => kind).increment(1);
+    warn!(chain = %due.chain, kind, attempts = due.attempts, %cause, "a store could not be told");
+    // Never so long a pause that the last tries are missed.
+    let left = (due.deadline - now).to_std().unwrap_or_default() / 4;
+    let pause = match cause {
+        FetchError::Away { retry_after, .. } => retry_after
+            .unwrap_or_default()
+            .max(backoff(core, due.attempts)),
+        FetchError::Refused(_) | FetchError::Unreadable(_) => core.tuning.backoff_max,
+    };
+    let pause = pause.min(left.max(Duration::from_secs(1)));
+    duties::failed(&core.db, due.id, &cause.to_string(), pause).await
+}
+
+/// Doubles with every attempt, with jitter.
+fn backoff(core: &Core, attempts: i32) -> Duration {
+    let exponent = u32::try_from((attempts - 1).clamp(0, 16)).unwrap_or(16);
+    let full = Duration::from_millis(500)
+        .saturating_mul(1 << exponent)
+        .min(core.tuning.backoff_max);
+    full.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+/// Wakes somebody for every duty that comes near its deadline without having been carried out, and
+/// a day before a store refunds purchases that nobody owns or no product maps.
+pub(crate) async fn watch_deadlines(core: &Core) -> Result<(), StorageError> {
+    let now = core.clock.now();
+    let open = duties::open_until(&core.db, now + ALARM_LEAD_MAX, NAMED_MAX).await?;
+    // A question that only the customer can let us answer wakes nobody.
+    let near: Vec<_> = open
+        .iter()
+        .filter(|duty| duty.deadline - duty.duty.alarm_lead() <= now)
+        .filter(|duty| duty.waits_for.is_none())
+        .collect();
+    let unsaid: Vec<i64> = near
+        .iter()
+        .filter(|duty| duty.alarmed_at.is_none())
+        .map(|duty| duty.id)
+        .collect();
+    if !unsaid.is_empty() {
+        let first = duties::alarm(&core.db, &unsaid, now).await?;
+        for duty in near.iter().filter(|duty| first.contains(&duty.id)) {
+            error!(chain = %duty.chain, kind = duty.duty.kind(), deadline = %duty.deadline,
+                attempts = duty.attempts, cause = duty.last_error.as_deref().unwrap_or("not tried"),
+                "a store waits for us, and not for long");
+        }
+    }
+    metrics::gauge!("entitled_duties_near_deadline").set(near.len() as f64);
+    for (kind, open, failing) in duties::open_by_kind(&core.db).await? {
+        metrics::gauge!("entitled_duties_open", "kind" => kind.clone()).set(open as f64);
+        metrics::gauge!("entitled_duties_failing", "kind" => kind).set(failing as f64);
+    }
+    let forsaken = duties::unacknowledged(&core.db, now + ALARM_LEAD_MAX).await?;
+    metrics::gauge!("entitled_purchases_about_to_be_refunded").set(forsaken.len() as f64);
+    if let Some(first) = forsaken.first() {
         warn!(
-            count,
+            count = forsaken.len(), chain = %first.chain, deadline = %first.deadline,
             "purchases without owner or product will be refunded by their store"
         );
     }

@@ -18,11 +18,15 @@ pub(crate) mod refresh;
 pub(crate) mod replay;
 pub(crate) mod resolve;
 pub(crate) mod resync;
+pub(crate) mod retain;
+pub(crate) mod set_consumption;
 mod settle;
+pub(crate) mod sweep;
 pub(crate) mod tell_timeline;
 pub(crate) mod transfer;
+pub(crate) mod watch_sources;
 
-pub(crate) use self::core::{Core, Tuning};
+pub(crate) use self::core::{Core, Healing, Settings, Tuning};
 // What the doors need to name: they speak to flows alone.
 pub(crate) use crate::providers::contract::{Proof, ProofError};
 pub(crate) use crate::storage::StorageError;

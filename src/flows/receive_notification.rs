@@ -73,7 +73,8 @@ async fn write_groups(db: Db, mut queue: mpsc::Receiver<Waiting>) {
 async fn insert(db: &Db, rows: &[NewRow]) -> Result<(), StorageError> {
     tokio::time::timeout(COMMIT_TIMEOUT, ingress::insert(db, rows))
         .await
-        .map_err(|_| StorageError::Unavailable("no commit in time".into()))?
+        .map_err(|_| StorageError::Unavailable("no commit in time".into()))??;
+    Ok(())
 }
 
 async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> {
@@ -135,6 +136,7 @@ pub(crate) async fn receive(
         event_id: authentic.event_id,
         body: core.stores.redact(source, body).into_owned(),
         received_at,
+        swept: false,
     };
     ingress.keep(row).await?;
     failpoint::at("after_raw_insert");

@@ -1,5 +1,7 @@
 //! The worker: what must happen by itself, on any number of replicas at once.
 
+mod healing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::flows::fulfil_duties::{alarm_unacknowledged, fulfil_duties};
+pub(crate) use self::healing::keep_beating;
+use crate::flows::fulfil_duties::{fulfil, take_due, watch_deadlines};
 use crate::flows::pass_time::pass_time;
 use crate::flows::reconcile::{claim_due, reconcile_claimed};
 use crate::flows::resolve::resolve_batch;
@@ -18,6 +21,8 @@ use crate::storage::{StorageError, chains, ingress, snapshots};
 const POLL: Duration = Duration::from_millis(300);
 const TIME_POLL: Duration = Duration::from_secs(1);
 const DUTIES_POLL: Duration = Duration::from_secs(2);
+/// Calls to stores for duties, under way at once.
+const DUTIES_AT_ONCE: usize = 16;
 const CATALOG_POLL: Duration = Duration::from_secs(2);
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
 /// After a failure (the database away) nobody hammers it.
@@ -28,9 +33,10 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let resolve = stop.run_until_cancelled(resolve(&core));
     let reconcile = reconcile(&core, &stop);
     let time = stop.run_until_cancelled(time(&core));
-    let duties = stop.run_until_cancelled(duties(&core));
+    let duties = duties(&core, &stop);
     let housekeeping = stop.run_until_cancelled(housekeeping(&core));
-    let _ = tokio::join!(resolve, reconcile, time, duties, housekeeping);
+    let healing = stop.run_until_cancelled(healing::run(&core));
+    let _ = tokio::join!(resolve, reconcile, time, duties, housekeeping, healing);
 }
 
 /// Reads raw rows and marks their chains dirty.
@@ -135,23 +141,39 @@ async fn time(core: &Arc<Core>) {
     }
 }
 
-async fn duties(core: &Arc<Core>) {
-    loop {
+/// Carries duties out. One whose store hangs takes one place, and holds up no other.
+async fn duties(core: &Arc<Core>, stop: &CancellationToken) {
+    let mut running = JoinSet::new();
+    while !stop.is_cancelled() {
         let rung = core.duties.notified();
-        match fulfil_duties(core).await {
-            Ok(0) => {
-                tokio::select! {
-                    () = rung => {}
-                    () = tokio::time::sleep(DUTIES_POLL) => {}
+        let taken = match DUTIES_AT_ONCE - running.len() {
+            0 => Ok(Vec::new()),
+            free => take_due(core, free).await,
+        };
+        let pause = match taken {
+            Ok(taken) => {
+                for duty in taken {
+                    let core = Arc::clone(core);
+                    running.spawn(async move {
+                        fulfil(&core, duty).await;
+                        core.stepped.notify_waiters();
+                    });
                 }
+                DUTIES_POLL
             }
-            Ok(_) => core.stepped.notify_waiters(),
             Err(error) => {
                 warn!(%error, "duties pause");
-                tokio::time::sleep(PAUSE).await;
+                PAUSE
             }
+        };
+        tokio::select! {
+            () = rung => {}
+            () = tokio::time::sleep(pause) => {}
+            Some(_) = running.join_next() => {}
+            () = stop.cancelled() => {}
         }
     }
+    running.join_all().await;
 }
 
 async fn housekeeping(core: &Arc<Core>) {
@@ -169,6 +191,7 @@ async fn keep_house(core: &Arc<Core>) -> Result<(), StorageError> {
     if ingress::wake_all(&core.db).await? > 0 {
         core.received.notify_one();
     }
+    watch_deadlines(core).await?;
     let rows = ingress::backlog(&core.db).await?;
     let chains = chains::backlog(&core.db, core.clock.now()).await?;
     metrics::gauge!("entitled_ingress_backlog").set(rows as f64);

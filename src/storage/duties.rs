@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
 use crate::domain::duty::{Duty, NewDuty};
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::time::Instant;
 
 /// A duty that a worker may execute until its pause ends.
@@ -45,23 +46,33 @@ pub(crate) async fn add(
     Ok(())
 }
 
-/// Takes open duties; each is nobody else's for `lease`, and tried again after it.
-pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due>, StorageError> {
-    let lease = PgInterval {
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
         months: 0,
         days: 0,
-        microseconds: i64::try_from(lease.as_micros()).unwrap_or(i64::MAX),
-    };
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Takes open duties that are due at `now`, nearest deadline first; each is nobody else's for
+/// `lease`, and tried again after it.
+pub(crate) async fn take(
+    db: &Db,
+    limit: i64,
+    now: Instant,
+    lease: Duration,
+) -> Result<Vec<Due>, StorageError> {
     let rows = sqlx::query!(
         r#"update duties set attempts = attempts + 1,
-               not_before = clock_timestamp() + $2::interval * least(attempts + 1, 20)
+               not_before = clock_timestamp() + $2::interval
            where id in (select id from duties
-                        where done_at is null and not_before <= clock_timestamp()
+                        where done_at is null and not_before <= clock_timestamp() and due_at <= $3
                         order by deadline limit $1 for update skip locked)
            returning id, chain_id, transaction_id, detail as "detail: Json<Duty>", deadline,
                      attempts"#,
         limit,
-        lease
+        interval(lease),
+        now
     )
     .fetch_all(db.pool())
     .await?;
@@ -76,35 +87,175 @@ pub(crate) async fn take(db: &Db, limit: i64, lease: Duration) -> Result<Vec<Due
     Ok(due.collect())
 }
 
-pub(crate) async fn done(db: &Db, id: i64, now: Instant) -> Result<(), StorageError> {
+/// Carried out; or let go, with the reason.
+pub(crate) async fn close(
+    db: &Db,
+    id: i64,
+    waived: Option<&str>,
+    now: Instant,
+) -> Result<(), StorageError> {
     sqlx::query!(
-        "update duties set done_at = $2, last_error = null where id = $1",
+        r#"update duties set done_at = $2, waived = $3, waits_for = null,
+               last_error = case when $3::text is null then null else last_error end
+           where id = $1"#,
         id,
-        now
+        now,
+        waived
     )
     .execute(db.pool())
     .await?;
     Ok(())
 }
 
-pub(crate) async fn failed(db: &Db, id: i64, error: &str) -> Result<(), StorageError> {
-    sqlx::query!("update duties set last_error = $2 where id = $1", id, error)
-        .execute(db.pool())
-        .await?;
+/// Not carried out, for no fault of the duty's: tried again after `pause`.
+pub(crate) async fn failed(
+    db: &Db,
+    id: i64,
+    error: &str,
+    pause: Duration,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update duties set last_error = $2, waits_for = null,
+               not_before = clock_timestamp() + $3::interval
+           where id = $1"#,
+        id,
+        error,
+        interval(pause)
+    )
+    .execute(db.pool())
+    .await?;
     Ok(())
 }
 
-/// Purchases that the store will refund by `horizon` and that no duty covers: unowned or unmapped.
-pub(crate) async fn unacknowledged(db: &Db, horizon: Instant) -> Result<i64, StorageError> {
-    let count = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from store_subscription_state s
-           where s.acknowledge_by <= $1 and not exists
-             (select 1 from duties d join purchase_chains c on c.id = d.chain_id
-              where d.chain_id = s.chain_id and d.transaction_id = c.head_value
-                and d.done_at is not null)"#,
+/// Nothing is wrong; it is only not the time. The look does not count as an attempt.
+pub(crate) async fn wait(
+    db: &Db,
+    id: i64,
+    until: Instant,
+    waits_for: Option<&str>,
+    pause: Duration,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update duties set attempts = greatest(attempts - 1, 0), due_at = $2, waits_for = $3,
+               not_before = clock_timestamp() + $4::interval
+           where id = $1"#,
+        id,
+        until,
+        waits_for,
+        interval(pause)
+    )
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
+/// Has the duties of an account's purchases that wait for its word looked at now.
+pub(crate) async fn wake(tx: &mut Tx<'_>, account: AccountId) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update duties set due_at = '-infinity', not_before = '-infinity'
+           where done_at is null and waits_for is not null
+             and chain_id in (select id from purchase_chains where owner_account_id = $1)"#,
+        account.0
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// An open duty as alarms and people see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) id: i64,
+    pub(crate) chain: ChainId,
+    pub(crate) duty: Duty,
+    pub(crate) deadline: Instant,
+    pub(crate) attempts: i32,
+    pub(crate) alarmed_at: Option<Instant>,
+    pub(crate) waits_for: Option<String>,
+    pub(crate) last_error: Option<String>,
+}
+
+/// Open duties whose deadline is before `horizon`, nearest first.
+pub(crate) async fn open_until(
+    db: &Db,
+    horizon: Instant,
+    limit: i64,
+) -> Result<Vec<Open>, StorageError> {
+    let rows = sqlx::query!(
+        r#"select id, chain_id, detail as "detail: Json<Duty>", deadline, attempts, alarmed_at,
+                  waits_for, last_error
+           from duties where done_at is null and deadline <= $1 order by deadline limit $2"#,
+        horizon,
+        limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    let open = rows.into_iter().map(|row| Open {
+        id: row.id,
+        chain: ChainId(row.chain_id),
+        duty: row.detail.0,
+        deadline: row.deadline,
+        attempts: row.attempts,
+        alarmed_at: row.alarmed_at,
+        waits_for: row.waits_for,
+        last_error: row.last_error,
+    });
+    Ok(open.collect())
+}
+
+/// Notes that somebody has been woken; tells for which duties this was the first time.
+pub(crate) async fn alarm(db: &Db, ids: &[i64], now: Instant) -> Result<Vec<i64>, StorageError> {
+    let first = sqlx::query_scalar!(
+        r#"update duties set alarmed_at = $2
+           where id = any($1) and alarmed_at is null and done_at is null returning id"#,
+        ids,
+        now
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(first)
+}
+
+/// How many duties of each kind are open, and how many of them were tried and failed.
+pub(crate) async fn open_by_kind(db: &Db) -> Result<Vec<(String, i64, i64)>, StorageError> {
+    let rows = sqlx::query!(
+        r#"select kind, count(*) as "open!", count(last_error) as "failing!"
+           from duties where done_at is null group by kind"#
+    )
+    .fetch_all(db.pool())
+    .await?;
+    let counted = rows
+        .into_iter()
+        .map(|row| (row.kind, row.open, row.failing));
+    Ok(counted.collect())
+}
+
+/// A purchase that nobody owns or nothing maps, and that its store refunds at `deadline`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forsaken {
+    pub(crate) chain: Uuid,
+    pub(crate) deadline: Instant,
+    pub(crate) owned: bool,
+}
+
+/// Purchases that the store will refund by `horizon` and that no done duty covers: unowned,
+/// unmapped, or not acknowledged in spite of all tries.
+pub(crate) async fn unacknowledged(
+    db: &Db,
+    horizon: Instant,
+) -> Result<Vec<Forsaken>, StorageError> {
+    let rows = sqlx::query_as!(
+        Forsaken,
+        r#"select s.chain_id as chain, s.acknowledge_by as "deadline!",
+                  c.owner_account_id is not null as "owned!"
+           from store_subscription_state s join purchase_chains c on c.id = s.chain_id
+           where s.acknowledge_by <= $1 and c.merged_into is null and not exists
+             (select 1 from duties d where d.chain_id = s.chain_id
+                and d.transaction_id = c.head_value and d.done_at is not null)
+           order by s.acknowledge_by limit 10000"#,
         horizon
     )
-    .fetch_one(db.pool())
+    .fetch_all(db.pool())
     .await?;
-    Ok(count)
+    Ok(rows)
 }

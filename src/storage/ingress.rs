@@ -14,6 +14,8 @@ pub(crate) struct NewRow {
     pub(crate) event_id: String,
     pub(crate) body: Vec<u8>,
     pub(crate) received_at: Instant,
+    /// Found by looking at the store instead of being delivered.
+    pub(crate) swept: bool,
 }
 
 /// A row that waits to be read.
@@ -25,8 +27,9 @@ pub(crate) struct Unresolved {
     pub(crate) received_at: Instant,
 }
 
-/// Inserts rows in one statement and commit, in key order; repeated keys are only counted.
-pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<(), StorageError> {
+/// Inserts rows in one statement and commit, in key order; repeated keys are only counted. Tells
+/// how many were new.
+pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<u64, StorageError> {
     let mut rows: Vec<&NewRow> = rows.iter().collect();
     rows.sort_by(|a, b| (a.source, &a.event_id).cmp(&(b.source, &b.event_id)));
     let ids: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
@@ -34,33 +37,38 @@ pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<(), StorageError>
     let event_ids: Vec<String> = rows.iter().map(|row| row.event_id.clone()).collect();
     let bodies: Vec<Vec<u8>> = rows.iter().map(|row| row.body.clone()).collect();
     let received: Vec<Instant> = rows.iter().map(|row| row.received_at).collect();
-    sqlx::query!(
+    let swept: Vec<bool> = rows.iter().map(|row| row.swept).collect();
+    let inserted = sqlx::query!(
         r#"with incoming as (
-               select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::timestamptz[])
-                   as t (id, source, event_id, body, received_at)
+               select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[],
+                       $5::timestamptz[], $6::bool[])
+                   as t (id, source, event_id, body, received_at, swept)
            ), keys as (
                insert into ingress_keys as k
                    (source, event_id, deliveries, first_received_at, last_received_at)
-               select source, event_id, count(*), min(received_at), max(received_at)
+               select source, event_id, count(*) filter (where not swept), min(received_at),
+                      max(received_at)
                from incoming group by source, event_id order by source, event_id
                on conflict (source, event_id) do update
                set deliveries = k.deliveries + excluded.deliveries,
                    last_received_at = excluded.last_received_at
                returning source, event_id, (xmax = 0) as fresh
            )
-           insert into raw_notifications (source, id, event_id, received_at, body)
-           select distinct on (i.source, i.event_id) i.source, i.id, i.event_id, i.received_at, i.body
+           insert into raw_notifications (source, id, event_id, received_at, body, swept)
+           select distinct on (i.source, i.event_id) i.source, i.id, i.event_id, i.received_at,
+                  i.body, i.swept
            from incoming i join keys k using (source, event_id) where k.fresh
            order by i.source, i.event_id, i.id"#,
         &ids,
         &sources,
         &event_ids,
         &bodies,
-        &received
+        &received,
+        &swept
     )
     .execute(db.pool())
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected())
 }
 
 /// Takes rows that nobody has read yet, oldest first; they stay locked until the transaction ends.

@@ -17,7 +17,7 @@ pub(crate) async fn is_waiting(db: &Db, now: Instant) -> Result<bool, StorageErr
                     and next_check_at <= $1 and not_before <= clock_timestamp())
                or exists (select 1 from entitlement_snapshots where next_transition_at <= $1)
                or exists (select 1 from duties
-                    where done_at is null and (not_before <= clock_timestamp()
+                    where done_at is null and due_at <= $1 and (not_before <= clock_timestamp()
                       -- being carried out for the first time: neither done nor failed
                       or (attempts > 0 and last_error is null))) as "waiting!""#,
         now

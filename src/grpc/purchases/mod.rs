@@ -1,6 +1,7 @@
 //! `PurchaseService`: one file per call.
 
 mod list_transactions;
+mod set_consumption;
 
 use tonic::{Request, Response, Status};
 
@@ -21,6 +22,16 @@ impl PurchaseService for Purchases {
     ) -> Result<Response<wire::ListTransactionsResponse>, Status> {
         let caller = self.door.caller(request.metadata()).await?;
         list_transactions::list_transactions(&self.door, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn set_consumption(
+        &self,
+        request: Request<wire::SetConsumptionRequest>,
+    ) -> Result<Response<wire::SetConsumptionResponse>, Status> {
+        let caller = self.door.caller(request.metadata()).await?;
+        set_consumption::set_consumption(&self.door, &caller, &request.into_inner())
             .await
             .map(Response::new)
     }

@@ -1,0 +1,233 @@
+//! When a duty is alarmed, and when it is let go without being carried out.
+
+use chrono::TimeDelta;
+
+use super::duty::Duty;
+use super::subscription::store_state::{StoreState, Transaction};
+use super::time::Instant;
+
+/// Why a duty was let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiver {
+    /// Another purchase has taken its place.
+    Replaced,
+    /// The store waits for it no more: done elsewhere, refunded or revoked.
+    NoLongerAwaited,
+    /// The store has given the money back: there is nothing left to answer.
+    AlreadyRefunded,
+    /// The customer did not agree that the store is told.
+    NoConsent,
+    /// `[refund_defence] enabled = false`.
+    DefenceOff,
+    /// The store has stopped waiting.
+    TooLate,
+}
+
+impl Waiver {
+    /// As the timeline says it, and as the metric's label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::NoLongerAwaited => "no longer awaited",
+            Self::AlreadyRefunded => "already refunded",
+            Self::NoConsent => "no consent",
+            Self::DefenceOff => "refund defence is off",
+            Self::TooLate => "too late",
+        }
+    }
+
+    /// Whether something went wrong.
+    pub(crate) fn is_failure(self) -> bool {
+        match self {
+            Self::TooLate => true,
+            Self::Replaced
+            | Self::NoLongerAwaited
+            | Self::AlreadyRefunded
+            | Self::NoConsent
+            | Self::DefenceOff => false,
+        }
+    }
+}
+
+/// The longest lead of any alarm.
+pub(crate) const ALARM_LEAD_MAX: TimeDelta = TimeDelta::hours(24);
+
+impl Duty {
+    /// How long before its deadline somebody is woken for it: money goes back after an
+    /// acknowledgement's, and half of the time for an answer is left.
+    pub(crate) fn alarm_lead(&self) -> TimeDelta {
+        match self {
+            Self::Acknowledge { .. } | Self::Consume => ALARM_LEAD_MAX,
+            Self::AnswerConsumptionRequest => TimeDelta::hours(6),
+            Self::ReviewRefund { .. } => TimeDelta::hours(12),
+            Self::Finish | Self::SetAccountToken { .. } => TimeDelta::hours(1),
+        }
+    }
+
+    /// How long after its deadline it is still tried: a store may be late, too.
+    fn grace(&self) -> TimeDelta {
+        match self {
+            Self::Acknowledge { .. } | Self::Consume => TimeDelta::hours(24),
+            Self::AnswerConsumptionRequest | Self::ReviewRefund { .. } => TimeDelta::zero(),
+            // The store waits for these as long as it takes.
+            Self::Finish | Self::SetAccountToken { .. } => TimeDelta::days(60),
+        }
+    }
+}
+
+/// Whether the duty about `transaction_id` has become pointless by what is known of its chain.
+pub(crate) fn moot(
+    duty: &Duty,
+    transaction_id: &str,
+    deadline: Instant,
+    state: &StoreState,
+    now: Instant,
+) -> Option<Waiver> {
+    let about = state
+        .transactions
+        .iter()
+        .find(|charge| charge.transaction_id == transaction_id);
+    let moot = match duty {
+        Duty::Acknowledge { .. } if state.head.value != transaction_id => Some(Waiver::Replaced),
+        Duty::Acknowledge { .. } | Duty::Consume if state.acknowledge_by.is_none() => {
+            Some(Waiver::NoLongerAwaited)
+        }
+        Duty::Consume if state.head.value != transaction_id => Some(Waiver::Replaced),
+        // Named by the app meanwhile.
+        Duty::SetAccountToken { .. } => state
+            .account_token
+            .is_some()
+            .then_some(Waiver::NoLongerAwaited),
+        Duty::AnswerConsumptionRequest | Duty::ReviewRefund { .. } => about
+            .is_some_and(gone_back)
+            .then_some(Waiver::AlreadyRefunded),
+        Duty::Acknowledge { .. } | Duty::Consume | Duty::Finish => None,
+    };
+    moot.or_else(|| (now > deadline + duty.grace()).then_some(Waiver::TooLate))
+}
+
+fn gone_back(charge: &Transaction) -> bool {
+    charge.refund.is_some() || charge.revoked_at.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::chain::{Alias, AliasKind, AppId, StoreProduct};
+    use crate::domain::provider::{Environment, Provider};
+    use crate::domain::subscription::store_state::{Refund, RefundKind};
+
+    fn at(hours: i64) -> Instant {
+        "2027-01-10T09:00:00Z".parse::<Instant>().unwrap() + TimeDelta::hours(hours)
+    }
+
+    fn state(refunded: bool, acknowledge_by: Option<Instant>) -> StoreState {
+        let product = StoreProduct {
+            product_id: "coins".into(),
+            base_plan_id: None,
+        };
+        let mut charge = Transaction::new("order", product, at(0));
+        charge.refund = refunded.then(|| Refund {
+            at: at(1),
+            kind: RefundKind::Full,
+            amount: None,
+            quantity: None,
+        });
+        StoreState {
+            environment: Environment::Production,
+            stamp: at(0),
+            head: Alias {
+                provider: Provider::GooglePlay,
+                app: AppId("app".into()),
+                kind: AliasKind::PurchaseToken,
+                value: "token".into(),
+            },
+            aliases: Vec::new(),
+            predecessors: Vec::new(),
+            account_token: Some("account".into()),
+            purchased_at: None,
+            items: Vec::new(),
+            transactions: vec![charge],
+            acknowledge_by,
+            bookmark: None,
+        }
+    }
+
+    #[test]
+    fn a_duty_is_let_go_when_it_has_become_pointless_and_not_before() {
+        let acknowledge = Duty::Acknowledge {
+            account_token: None,
+        };
+        let review = Duty::ReviewRefund {
+            pending_refund_token: "t".into(),
+        };
+        let set = |token: &str| Duty::SetAccountToken {
+            account_token: token.into(),
+        };
+        let waits = Some(at(72));
+        let table = [
+            (&acknowledge, "token", state(false, waits), 71, None),
+            (&acknowledge, "token", state(false, waits), 95, None),
+            (
+                &acknowledge,
+                "token",
+                state(false, waits),
+                97,
+                Some(Waiver::TooLate),
+            ),
+            (
+                &acknowledge,
+                "old",
+                state(false, waits),
+                1,
+                Some(Waiver::Replaced),
+            ),
+            (
+                &acknowledge,
+                "token",
+                state(false, None),
+                1,
+                Some(Waiver::NoLongerAwaited),
+            ),
+            (&Duty::Consume, "token", state(false, waits), 1, None),
+            (
+                &Duty::Consume,
+                "old",
+                state(false, waits),
+                1,
+                Some(Waiver::Replaced),
+            ),
+            (&review, "order", state(false, None), 72, None),
+            (
+                &review,
+                "order",
+                state(true, None),
+                1,
+                Some(Waiver::AlreadyRefunded),
+            ),
+            (&review, "other", state(true, None), 1, None),
+            (
+                &review,
+                "order",
+                state(false, None),
+                73,
+                Some(Waiver::TooLate),
+            ),
+            (
+                &set("account"),
+                "tx",
+                state(false, None),
+                1,
+                Some(Waiver::NoLongerAwaited),
+            ),
+            (&Duty::Finish, "order", state(true, None), 1, None),
+        ];
+        for (duty, about, state, now, expected) in table {
+            assert_eq!(
+                moot(duty, about, at(72), &state, at(now)),
+                expected,
+                "{duty:?} about {about} at {now} h"
+            );
+        }
+    }
+}
