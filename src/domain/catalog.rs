@@ -228,6 +228,10 @@ impl Catalog {
         }
     }
 
+    pub(crate) fn sandbox_access(&self) -> SandboxAccess {
+        self.file.sandbox_access
+    }
+
     /// The accounts that sandbox purchases serve, while they serve some and not others.
     pub(crate) fn testers(&self) -> Option<&[String]> {
         match self.file.sandbox_access {

@@ -107,6 +107,10 @@ pub(crate) enum MergeReason {
     Unowned,
     /// A linked token showed that two chains are one.
     Joined,
+    /// An operator is about to ask the store to act.
+    StoreActionAsked,
+    /// The store did what an operator asked; what came of it is read like anything else.
+    StoreActionDone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,9 +137,17 @@ pub(crate) enum SkipReason {
     Unsupported,
     /// An authentic notification that this version cannot read: kept, grants nothing.
     Unreadable,
+    /// The store refused what an operator asked of it.
+    StoreActionRefused,
 }
 
 impl Decision {
+    /// Reads what `words` gave; `None` for words of another version.
+    pub(crate) fn parse(decision: &str, reason: &str) -> Option<Self> {
+        let value = serde_json::json!({ "decision": decision, "reason": reason });
+        serde_json::from_value(value).ok()
+    }
+
     /// (`apply` | `merge_only` | `skip`, reason), as kept in the event log.
     pub(crate) fn words(self) -> (String, String) {
         let value = serde_json::to_value(self).unwrap_or_default();

@@ -266,7 +266,8 @@ fn decision_stands(decision: Decision) -> bool {
             | SkipReason::OwnedByAnother
             | SkipReason::Ignored
             | SkipReason::Unsupported
-            | SkipReason::Unreadable,
+            | SkipReason::Unreadable
+            | SkipReason::StoreActionRefused,
         ) => false,
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Core, apply_catalog};
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::time::Instant;
 use crate::domain::reconcile::{Answer, Book, Step, reconcile};
 use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::store_state::Evidence;
@@ -155,6 +156,25 @@ async fn reread(
         answer,
         ..step.clone()
     })
+}
+
+/// What was known of a chain at a moment: its stored steps up to then, folded over the same pure
+/// function.
+pub(crate) async fn book_at(core: &Core, chain: ChainId, at: Instant) -> anyhow::Result<Book> {
+    let mut catalogs = HashMap::new();
+    let mut book = Book::default();
+    let recorded = events::of_chain(&core.db, chain).await?;
+    for event in recorded.iter().filter(|event| event.at <= at) {
+        match &event.inputs {
+            Inputs::Rebased(rebased) => book = rebased.clone(),
+            Inputs::Step { step, evidence } => {
+                let catalog = catalog_of(core, &mut catalogs, event).await?;
+                let provider = provider_of(core, chain).await?;
+                book = reconcile(provider, &book, step, evidence, catalog, core.policy).book;
+            }
+        }
+    }
+    Ok(book)
 }
 
 /// Steps and outcome as of one moment: under the chain's lock no settle comes between the two.

@@ -1,0 +1,638 @@
+//! Why an entitlement is on or off, in a sentence: which purchase or gift decides it, by which
+//! rule, what changes it next, and what support can do. Pure: a function of what is stored.
+
+use serde::Serialize;
+
+use super::catalog::{Catalog, SandboxAccess};
+use super::entitlement::{
+    AccessReason, Entitlement, Grant, Holding, InactiveReason, Snapshot, Source, derive,
+};
+use super::ownership::Verdict;
+use super::provider::{Environment, Provider};
+use super::subscription::state::{ExpiryReason, ItemState, Leniency, Renewal, RevocationReason};
+use super::time::{Instant, earliest};
+use super::wording::{moment, tail};
+
+/// A purchase that has something to do with the account.
+#[derive(Clone, Debug)]
+pub(crate) struct Purchase {
+    pub(crate) store: Provider,
+    /// What counts for the account: its own, or what it lost by a transfer. Empty for what it only
+    /// asked for, and until the store has answered.
+    pub(crate) holdings: Vec<Holding>,
+    pub(crate) standing: Standing,
+}
+
+/// What a purchase is to the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its own, or lost by a transfer (the holdings say since when).
+    Theirs,
+    /// It asked for it, and nothing is decided yet.
+    Asked { since: Instant },
+    /// It asked for it in vain.
+    Refused { at: Instant, verdict: Verdict },
+}
+
+/// A gift with its story.
+#[derive(Clone, Debug)]
+pub(crate) struct Gift {
+    pub(crate) grant: Grant,
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+    /// Taken back since then.
+    pub(crate) revoked_at: Option<Instant>,
+}
+
+/// Which of the account's things decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decider {
+    /// By its place among the purchases.
+    Purchase(usize),
+    /// By its place among the gifts.
+    Gift(usize),
+    Nothing,
+}
+
+/// The answer to "why?".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Explanation {
+    pub(crate) active: bool,
+    /// The whole answer, to be read out.
+    pub(crate) sentence: String,
+    /// The snapshot's word for it: `refunded`, `trial`…; `unmapped`, `unanswered`, `not_theirs` and
+    /// `unknown_at_store` say more where the snapshot says `never`.
+    pub(crate) reason: &'static str,
+    /// The rule in words.
+    pub(crate) rule: String,
+    /// Since when it is off; unset while it is on.
+    pub(crate) since: Option<Instant>,
+    /// When it changes if nobody says anything more.
+    pub(crate) next_change_at: Option<Instant>,
+    /// What changes it, or when it comes back.
+    pub(crate) next: String,
+    /// What support can do.
+    pub(crate) advice: String,
+    #[serde(skip)]
+    pub(crate) decider: Decider,
+}
+
+/// Everything that an explanation is made from.
+pub(crate) struct Facts<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) purchases: &'a [Purchase],
+    pub(crate) gifts: &'a [Gift],
+    pub(crate) leniency: Leniency,
+    pub(crate) now: Instant,
+}
+
+/// Explains one entitlement of the catalog.
+pub(crate) fn explain(id: &str, facts: &Facts<'_>) -> Option<Explanation> {
+    let all: Vec<Holding> = facts
+        .purchases
+        .iter()
+        .flat_map(|purchase| purchase.holdings.iter().cloned())
+        .collect();
+    let grants: Vec<Grant> = facts
+        .gifts
+        .iter()
+        .filter(|gift| gift.revoked_at.is_none())
+        .map(|gift| gift.grant.clone())
+        .collect();
+    let whole = facts.derive(id, &all, &grants)?;
+    Some(match whole.sources.first() {
+        Some(source) => facts.on(id, &whole, source),
+        None => facts.off(id, &whole),
+    })
+}
+
+/// How an answer is put together.
+struct Words {
+    reason: &'static str,
+    /// After "on until …: " or "off since …: ".
+    because: String,
+    next_change_at: Option<Instant>,
+    next: String,
+    advice: &'static str,
+}
+
+impl Facts<'_> {
+    fn derive(&self, id: &str, holdings: &[Holding], grants: &[Grant]) -> Option<Entitlement> {
+        let snapshot: Snapshot = derive(self.catalog, holdings, grants, self.leniency, self.now);
+        snapshot.entitlements.into_iter().find(|one| one.id == id)
+    }
+
+    /// The holding that by itself gives the same answer: so the rules are asked, not repeated.
+    fn decider(
+        &self,
+        id: &str,
+        same: impl Fn(&Entitlement) -> bool,
+    ) -> Option<(usize, &Holding)> {
+        self.purchases.iter().enumerate().find_map(|(n, purchase)| {
+            let fits = |holding: &&Holding| {
+                self.grants_it(id, holding)
+                    && self
+                        .derive(id, std::slice::from_ref(holding), &[])
+                        .is_some_and(|alone| same(&alone))
+            };
+            Some((n, purchase.holdings.iter().find(fits)?))
+        })
+    }
+
+    fn grants_it(&self, id: &str, holding: &Holding) -> bool {
+        let plan = self.catalog.plan(holding.provider, &holding.item.product);
+        plan.is_some_and(|(_, plan)| plan.grants.iter().any(|grant| grant == id))
+    }
+
+    fn gift(&self, id: &str, ends: Option<Instant>) -> Option<(usize, &Gift)> {
+        let fits = |gift: &&Gift| {
+            gift.grant.entitlement == id
+                && gift.revoked_at.is_none()
+                && gift.grant.expires_at == ends
+        };
+        self.gifts.iter().enumerate().find(|(_, gift)| fits(gift))
+    }
+
+    fn at(&self, at: Instant) -> String {
+        moment(at, self.now)
+    }
+
+    fn on(&self, id: &str, whole: &Entitlement, source: &Source) -> Explanation {
+        let until = whole.access_until();
+        let decider = match source.reason {
+            AccessReason::Grant => self
+                .gift(id, source.expires_at)
+                .map_or(Decider::Nothing, |(n, _)| Decider::Gift(n)),
+            AccessReason::Subscription
+            | AccessReason::Trial
+            | AccessReason::GracePeriod
+            | AccessReason::Purchase => self
+                .decider(id, |alone| alone.sources.first() == Some(source))
+                .map_or(Decider::Nothing, |(n, _)| Decider::Purchase(n)),
+        };
+        let words = self.why_on(source, decider);
+        let head = match until {
+            Some(until) => format!("on until {}", self.at(until)),
+            None => "on for good".to_owned(),
+        };
+        let more = match whole.sources.len() {
+            1 => String::new(),
+            n => format!("; {} more stand behind it", n - 1),
+        };
+        let unconfirmed = if source.unconfirmed {
+            "; the store could not be asked yet: only its signed document stands for it"
+        } else {
+            ""
+        };
+        Explanation {
+            active: true,
+            sentence: format!(
+                "{head}: {}{unconfirmed}{more}; {}",
+                words.because, words.next
+            ),
+            reason: words.reason,
+            rule: words.because,
+            since: None,
+            next_change_at: earliest(words.next_change_at, until),
+            next: words.next,
+            advice: words.advice.to_owned(),
+            decider,
+        }
+    }
+
+    fn why_on(&self, source: &Source, decider: Decider) -> Words {
+        let store = source.store.map_or("support", Provider::label);
+        let plan = &source.plan;
+        let sandbox = match source.environment {
+            Environment::Production => "",
+            Environment::Sandbox => " (sandbox: no real money)",
+        };
+        let end = source.expires_at.map(|at| self.at(at)).unwrap_or_default();
+        let renewal = |what: &str| {
+            if source.will_renew {
+                format!("{store} renews it on {end}, or it ends")
+            } else {
+                format!("{what} on {end}")
+            }
+        };
+        let words = |reason, because: String, next: String| Words {
+            reason,
+            because,
+            next_change_at: source.expires_at,
+            next,
+            advice: "Nothing to do.",
+        };
+        match source.reason {
+            AccessReason::Subscription => words(
+                "subscription",
+                format!("{store} subscription {plan}{sandbox} is paid until {end}"),
+                renewal("renewal is off: it ends"),
+            ),
+            AccessReason::Trial => words(
+                "trial",
+                format!("{store} subscription {plan}{sandbox} is in its free trial until {end}"),
+                renewal("renewal is off: the trial ends unpaid"),
+            ),
+            AccessReason::GracePeriod => Words {
+                advice: "The customer should look at their payment method at the store.",
+                next_change_at: source.access.until(),
+                ..words(
+                    "grace_period",
+                    format!(
+                        "{store} could not charge for {plan}{sandbox} on {end} and keeps access \
+                         while it tries again"
+                    ),
+                    match source.access.until() {
+                        Some(until) => {
+                            format!("on hold from {} if it cannot charge by then", self.at(until))
+                        }
+                        None => "on hold if it cannot charge".to_owned(),
+                    },
+                )
+            },
+            AccessReason::Purchase => words(
+                "purchase",
+                format!("{plan}{sandbox} was bought at {store}"),
+                match source.access.until() {
+                    Some(until) => format!("it ends on {}", self.at(until)),
+                    None => "off only if the store takes it back".to_owned(),
+                },
+            ),
+            AccessReason::Grant => {
+                let by = match decider {
+                    Decider::Gift(n) => self.gifts.get(n),
+                    Decider::Purchase(_) | Decider::Nothing => None,
+                };
+                let by = by.map_or_else(
+                    || "a gift".to_owned(),
+                    |gift| format!("a gift by {} ({})", gift.actor, gift.reason),
+                );
+                words(
+                    "grant",
+                    by,
+                    match source.expires_at {
+                        Some(until) => format!("the gift ends on {}", self.at(until)),
+                        None => "off only if it is taken back".to_owned(),
+                    },
+                )
+            }
+        }
+    }
+
+    fn off(&self, id: &str, whole: &Entitlement) -> Explanation {
+        let same = |alone: &Entitlement| {
+            !alone.is_active()
+                && alone.inactive_reason == whole.inactive_reason
+                && alone.ended_at == whole.ended_at
+        };
+        let (decider, words) = match self.decider(id, same) {
+            Some((n, holding)) => (Decider::Purchase(n), self.why_off(whole, holding)),
+            None => match self.last_gift(id, whole) {
+                Some((n, gift)) => (Decider::Gift(n), self.gift_over(gift)),
+                None => self.never(id),
+            },
+        };
+        let since = match decider {
+            Decider::Gift(n) => self
+                .gifts
+                .get(n)
+                .and_then(|gift| gift.revoked_at.or(gift.grant.expires_at)),
+            Decider::Purchase(_) | Decider::Nothing => whole.ended_at,
+        };
+        let since = since.filter(|since| *since <= self.now);
+        let head = match since {
+            Some(since) => format!("off since {}", self.at(since)),
+            None => "off".to_owned(),
+        };
+        Explanation {
+            active: false,
+            sentence: format!("{head}: {}; {}", words.because, words.next),
+            reason: words.reason,
+            rule: words.because,
+            since,
+            next_change_at: words.next_change_at,
+            next: words.next,
+            advice: words.advice.to_owned(),
+            decider,
+        }
+    }
+
+    fn why_off(&self, whole: &Entitlement, holding: &Holding) -> Words {
+        let store = holding.provider.label();
+        let item = &holding.item;
+        let again = "on again if the account resubscribes".to_owned();
+        let words = |reason, because: String, next: String, advice| Words {
+            reason,
+            because,
+            next_change_at: None,
+            next,
+            advice,
+        };
+        match whole.inactive_reason {
+            InactiveReason::Refunded => words(
+                "refunded",
+                match &item.transaction_id {
+                    Some(id) => format!("{store} refunded transaction {}", tail(id)),
+                    None => format!("{store} refunded the purchase"),
+                },
+                again,
+                "The store decided it; the customer has the money back. Buying again brings access.",
+            ),
+            InactiveReason::Expired => self.expired(holding),
+            InactiveReason::Revoked => words(
+                "revoked",
+                self.taken_back(holding),
+                again,
+                "The store decided it. Buying again brings access.",
+            ),
+            InactiveReason::OnHold => words(
+                "on_hold",
+                format!("{store} could not charge for {}", item.product),
+                "on again by itself when the payment goes through".to_owned(),
+                "The customer should update the payment method at the store.",
+            ),
+            InactiveReason::Paused => self.paused(holding),
+            InactiveReason::Pending => words(
+                "pending",
+                format!("{} was bought at {store} and is not paid yet", item.product),
+                "on by itself once it is paid or approved".to_owned(),
+                "Cash at a shop, or a parent's approval: the customer has to complete it.",
+            ),
+            InactiveReason::Transferred => words(
+                "transferred",
+                "the purchase was moved to another account".to_owned(),
+                again,
+                "See the timeline for who moved it. `transfer` can move it back.",
+            ),
+            InactiveReason::EnvironmentNotAccepted => words(
+                "environment_not_accepted",
+                format!(
+                    "{} was bought in {store}'s sandbox, and sandbox purchases serve {} here",
+                    item.product,
+                    match self.catalog.sandbox_access() {
+                        SandboxAccess::Everyone => "everyone",
+                        SandboxAccess::Testers => "testers alone",
+                        SandboxAccess::Nobody => "nobody",
+                    }
+                ),
+                "on with a purchase for real money".to_owned(),
+                "TestFlight, App Review or a licence tester. The catalog's `sandbox_access` and \
+                 `testers` say whom sandbox purchases serve.",
+            ),
+            InactiveReason::FamilySharingRefused => words(
+                "family_sharing_refused",
+                format!(
+                    "{} was bought by somebody of the family, and the catalog keeps it to its buyer",
+                    item.product
+                ),
+                "on with a purchase of their own".to_owned(),
+                "The product's `family_sharing` in the catalog is `refuse`.",
+            ),
+            InactiveReason::Never => words(
+                "never",
+                format!(
+                    "{store} says something about {} that grants nothing here",
+                    item.product
+                ),
+                "on once the store says otherwise".to_owned(),
+                "Compare the product's kind in the catalog with the store's; see the timeline.",
+            ),
+        }
+    }
+
+    fn expired(&self, holding: &Holding) -> Words {
+        let store = holding.provider.label();
+        let product = &holding.item.product;
+        let again = "on again if the account resubscribes".to_owned();
+        let words = |because: String, next: String, advice| Words {
+            reason: "expired",
+            because,
+            next_change_at: None,
+            next,
+            advice,
+        };
+        match &holding.item.state {
+            ItemState::Active {
+                renewal: Renewal::On,
+                expires_at,
+            } => words(
+                format!(
+                    "the paid period of {product} ended {} and {store} has not renewed it",
+                    self.at(*expires_at)
+                ),
+                "on again when the store renews it, or the account resubscribes".to_owned(),
+                "`resync` asks the store now.",
+            ),
+            ItemState::Active { .. } => words(
+                format!("the paid period of {product} ended, and it does not renew"),
+                again,
+                "The customer can buy it again.",
+            ),
+            ItemState::GracePeriod { .. } => words(
+                format!("{store} could not charge for {product}, and its grace period is over"),
+                "on again when the payment goes through".to_owned(),
+                "The customer should update the payment method at the store.",
+            ),
+            ItemState::Expired { reason, .. } => {
+                let (why, advice) = ended(*reason);
+                words(format!("{store} subscription {product} {why}"), again, advice)
+            }
+            ItemState::OnHold { .. }
+            | ItemState::Paused { .. }
+            | ItemState::Pending
+            | ItemState::Revoked { .. }
+            | ItemState::Owned { .. }
+            | ItemState::Unknown { .. } => words(
+                format!("{product}, bought at {store}, is over"),
+                again,
+                "The customer can buy it again.",
+            ),
+        }
+    }
+
+    fn taken_back(&self, holding: &Holding) -> String {
+        let store = holding.provider.label();
+        let product = &holding.item.product;
+        match &holding.item.state {
+            ItemState::Revoked {
+                reason: RevocationReason::FamilySharingEnded,
+                ..
+            } => format!("the family no longer shares {product}"),
+            ItemState::Revoked { .. }
+            | ItemState::Active { .. }
+            | ItemState::GracePeriod { .. }
+            | ItemState::OnHold { .. }
+            | ItemState::Paused { .. }
+            | ItemState::Pending
+            | ItemState::Expired { .. }
+            | ItemState::Owned { .. }
+            | ItemState::Unknown { .. } => format!("{store} took {product} back"),
+        }
+    }
+
+    fn paused(&self, holding: &Holding) -> Words {
+        let resumes_at = match holding.item.state {
+            ItemState::Paused { resumes_at, .. } => resumes_at,
+            ItemState::Active { .. }
+            | ItemState::GracePeriod { .. }
+            | ItemState::OnHold { .. }
+            | ItemState::Pending
+            | ItemState::Expired { .. }
+            | ItemState::Revoked { .. }
+            | ItemState::Owned { .. }
+            | ItemState::Unknown { .. } => None,
+        };
+        Words {
+            reason: "paused",
+            because: format!(
+                "the customer paused {} at {}",
+                holding.item.product,
+                holding.provider.label()
+            ),
+            next_change_at: resumes_at,
+            next: match resumes_at {
+                Some(at) => format!("on again {} if the store can charge then", self.at(at)),
+                None => "on again when the customer resumes it".to_owned(),
+            },
+            advice: "The customer can resume it at the store.",
+        }
+    }
+
+    /// The gift whose end speaks for the entitlement: taken back last, or run out.
+    fn last_gift(&self, id: &str, whole: &Entitlement) -> Option<(usize, &Gift)> {
+        let end = |gift: &Gift| gift.revoked_at.or(gift.grant.expires_at);
+        self.gifts
+            .iter()
+            .enumerate()
+            .filter(|(_, gift)| gift.grant.entitlement == id && end(gift) >= whole.ended_at)
+            .max_by_key(|(_, gift)| end(gift))
+    }
+
+    fn gift_over(&self, gift: &Gift) -> Words {
+        let because = match gift.revoked_at {
+            Some(_) => format!("the gift by {} was taken back", gift.actor),
+            None => format!("the gift by {} ran out", gift.actor),
+        };
+        Words {
+            reason: "expired",
+            because,
+            next_change_at: None,
+            next: "on again with a purchase or another gift".to_owned(),
+            advice: "`grant` gives it again.",
+        }
+    }
+
+    /// Nothing that the account holds speaks of it: then what it asked for, or holds and nobody
+    /// maps, may.
+    fn never(&self, id: &str) -> (Decider, Words) {
+        let told = self
+            .purchases
+            .iter()
+            .enumerate()
+            .find_map(|(n, purchase)| Some((Decider::Purchase(n), self.no_use(purchase)?)));
+        told.unwrap_or_else(|| {
+            let words = Words {
+                reason: "never",
+                because: format!("no purchase and no gift that grants {id} has arrived here"),
+                next_change_at: None,
+                next: "on once a purchase arrives: by the store's word, or by the app".to_owned(),
+                advice: "If the customer has paid: let the app restore purchases under this \
+                         account, or look for the store's order id with `transactions`.",
+            };
+            (Decider::Nothing, words)
+        })
+    }
+
+    fn no_use(&self, purchase: &Purchase) -> Option<Words> {
+        let store = purchase.store.label();
+        let words = |reason, because: String, next: &str, advice| Words {
+            reason,
+            because,
+            next_change_at: None,
+            next: next.to_owned(),
+            advice,
+        };
+        match purchase.standing {
+            Standing::Theirs => {
+                let unmapped = purchase.holdings.iter().find(|holding| {
+                    holding.away_since.is_none()
+                        && self
+                            .catalog
+                            .plan(holding.provider, &holding.item.product)
+                            .is_none()
+                })?;
+                Some(words(
+                    "unmapped",
+                    format!(
+                        "the account has {} at {store}, and the catalog knows no such product",
+                        unmapped.item.product
+                    ),
+                    "on by itself once a catalog that names it is applied",
+                    "Add the store's product to the catalog; nothing is lost meanwhile.",
+                ))
+            }
+            Standing::Asked { since } => Some(words(
+                "unanswered",
+                format!(
+                    "the account asked for a purchase at {store} on {}, and the store has not \
+                     answered yet",
+                    self.at(since)
+                ),
+                "on by itself when it does",
+                "`doctor` and the metrics say whether the store can be asked; `resync` asks now.",
+            )),
+            Standing::Refused { at, verdict } => Some(match verdict {
+                Verdict::OwnedByAnother => words(
+                    "not_theirs",
+                    format!(
+                        "the account asked for a purchase at {store} on {} that belongs to another \
+                         account",
+                        self.at(at)
+                    ),
+                    "on if it is moved here, or with a purchase of its own",
+                    "The customer may have another login. If they own both, `transfer` moves it.",
+                ),
+                Verdict::NotFound | Verdict::Misnamed => words(
+                    "unknown_at_store",
+                    format!(
+                        "the account asked for a purchase at {store} on {} that the store does not \
+                         know",
+                        self.at(at)
+                    ),
+                    "on with a purchase that the store knows",
+                    "A purchase of another app, of another environment, or a made-up one.",
+                ),
+                Verdict::Won | Verdict::Confirmed => return None,
+            }),
+        }
+    }
+}
+
+fn ended(reason: ExpiryReason) -> (&'static str, &'static str) {
+    const BUY: &str = "The customer can buy it again.";
+    match reason {
+        ExpiryReason::Canceled => ("was canceled by the customer and its paid period is over", BUY),
+        ExpiryReason::BillingError => (
+            "could not be charged in time and has ended",
+            "The customer should update the payment method and buy it again.",
+        ),
+        ExpiryReason::PriceIncreaseDeclined => (
+            "has ended: the customer did not agree to the new price",
+            BUY,
+        ),
+        ExpiryReason::ProductUnavailable => (
+            "has ended: the product was no longer sold",
+            "Offer another product.",
+        ),
+        ExpiryReason::NeverPaid => ("was never paid", "The customer can buy it again."),
+        ExpiryReason::Replaced => (
+            "was replaced by another purchase",
+            "See the account's other purchases.",
+        ),
+        ExpiryReason::Other => ("has ended", BUY),
+    }
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;
