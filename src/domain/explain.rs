@@ -123,11 +123,7 @@ impl Facts<'_> {
     }
 
     /// The holding that by itself gives the same answer: so the rules are asked, not repeated.
-    fn decider(
-        &self,
-        id: &str,
-        same: impl Fn(&Entitlement) -> bool,
-    ) -> Option<(usize, &Holding)> {
+    fn decider(&self, id: &str, same: impl Fn(&Entitlement) -> bool) -> Option<(usize, &Holding)> {
         self.purchases.iter().enumerate().find_map(|(n, purchase)| {
             let fits = |holding: &&Holding| {
                 self.grants_it(id, holding)
@@ -244,7 +240,10 @@ impl Facts<'_> {
                     ),
                     match source.access.until() {
                         Some(until) => {
-                            format!("on hold from {} if it cannot charge by then", self.at(until))
+                            format!(
+                                "on hold from {} if it cannot charge by then",
+                                self.at(until)
+                            )
                         }
                         None => "on hold if it cannot charge".to_owned(),
                     },
@@ -435,7 +434,11 @@ impl Facts<'_> {
             ),
             ItemState::Expired { reason, .. } => {
                 let (why, advice) = ended(*reason);
-                words(format!("{store} subscription {product} {why}"), again, advice)
+                words(
+                    format!("{store} subscription {product} {why}"),
+                    again,
+                    advice,
+                )
             }
             ItemState::OnHold { .. }
             | ItemState::Paused { .. }
@@ -611,7 +614,10 @@ impl Facts<'_> {
 fn ended(reason: ExpiryReason) -> (&'static str, &'static str) {
     const BUY: &str = "The customer can buy it again.";
     match reason {
-        ExpiryReason::Canceled => ("was canceled by the customer and its paid period is over", BUY),
+        ExpiryReason::Canceled => (
+            "was canceled by the customer and its paid period is over",
+            BUY,
+        ),
         ExpiryReason::BillingError => (
             "could not be charged in time and has ended",
             "The customer should update the payment method and buy it again.",

@@ -375,7 +375,10 @@ fn the_best_of_several_speaks_and_the_latest_end_does() {
     assert_eq!(told_off.decider, Decider::Purchase(1));
 
     let again = yearly(active(Renewal::On));
-    let told_on = told(&[older, refunded, again], &[gift(Some(now() + TimeDelta::days(1)), None)]);
+    let told_on = told(
+        &[older, refunded, again],
+        &[gift(Some(now() + TimeDelta::days(1)), None)],
+    );
     assert_eq!(told_on.reason, "subscription");
     assert_eq!(told_on.decider, Decider::Purchase(2));
     assert!(told_on.sentence.contains("1 more stand"));

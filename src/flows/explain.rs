@@ -103,7 +103,8 @@ pub(crate) async fn explain(
     let decided = match (explanation.decider, chain) {
         (Decider::Purchase(_), Some(chain)) => holdings::decided(&core.db, chain, moment).await?,
         (Decider::Gift(_), _) => {
-            holdings::decided_for_account(&core.db, account, &["granted".to_owned()], moment).await?
+            holdings::decided_for_account(&core.db, account, &["granted".to_owned()], moment)
+                .await?
         }
         (Decider::Purchase(_) | Decider::Nothing, _) => None,
     };
@@ -208,11 +209,7 @@ async fn gifts(core: &Core, account: AccountId, at: Instant) -> Result<Vec<Gift>
     Ok(gifts.collect())
 }
 
-fn deciding(
-    decided: Decided,
-    store: Option<Provider>,
-    now: Instant,
-) -> Deciding {
+fn deciding(decided: Decided, store: Option<Provider>, now: Instant) -> Deciding {
     let source = SignalSource::parse(&decided.source)
         .map_or_else(|| decided.source.clone(), |it| wording::source(it, store));
     let signal = decided
@@ -226,7 +223,9 @@ fn deciding(
         .map(|actor| format!(" by {actor}"))
         .unwrap_or_default();
     let what = Decision::parse(&decided.decision, &decided.reason)
-        .map_or(decided.reason.clone(), |it| wording::decision(it).to_owned());
+        .map_or(decided.reason.clone(), |it| {
+            wording::decision(it).to_owned()
+        });
     let words = format!(
         "{}, {source}{signal}{by}: {what}",
         wording::moment(decided.at, now)
