@@ -154,8 +154,7 @@ fn acknowledgement(
         Duty::Consume
     } else {
         // Google takes it for a resubscription made outside the app, whose record names nobody.
-        let nameless = state.account_token.is_none();
-        let token = holder.store_token.filter(|_| nameless);
+        let token = holder.store_token.filter(|_| state.out_of_app);
         Duty::Acknowledge {
             account_token: token.map(str::to_owned),
         }

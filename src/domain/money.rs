@@ -70,6 +70,12 @@ impl Money {
         Self { micros, ..self }
     }
 
+    /// `None` for two currencies, or when it does not fit.
+    pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
+        let micros = self.micros.checked_add(other.micros)?;
+        (self.currency == other.currency).then_some(Self { micros, ..self })
+    }
+
     pub(crate) fn micros(self) -> i64 {
         self.micros
     }

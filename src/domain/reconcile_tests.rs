@@ -10,7 +10,7 @@ use crate::domain::ownership::Possession;
 use crate::domain::provider::Environment;
 use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::state::{Offer, RevocationReason};
-use crate::domain::subscription::store_state::{Evidence, ItemKind};
+use crate::domain::subscription::store_state::{Evidence, ItemKind, VoidCause};
 
 fn t(hours: i64) -> Instant {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::hours(hours)
@@ -45,6 +45,7 @@ fn state(stamp: i64, item_state: ItemState) -> StoreState {
         transactions: vec![],
         acknowledge_by: None,
         bookmark: None,
+        out_of_app: false,
     }
 }
 
@@ -287,7 +288,7 @@ fn a_voided_order_ends_its_own_period_only() {
         order_id: order.into(),
         at: t(5),
         partial: false,
-        chargeback: false,
+        cause: VoidCause::Other,
     };
     let current = with_evidence(state(6, active(20)), &[void("tx-1")]);
     assert!(matches!(current.items[0].state, ItemState::Revoked { .. }));
@@ -339,7 +340,7 @@ fn a_refund_shows_as_one_even_where_the_store_says_expired() {
         order_id: "tx-1".into(),
         at: t(5),
         partial: false,
-        chargeback: false,
+        cause: VoidCause::Other,
     };
     let refunded = with_evidence(state(7, ended), &[void]);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! The guard: whether a store's answer is taken. Decided by the store's own stamps, never arrival.
 
 use super::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
-use super::store_state::{Evidence, Item, StoreState};
+use super::store_state::{Evidence, Item, Refund, RefundKind, StoreState, Transaction, VoidCause};
 use crate::domain::event::{ApplyReason, Decision, MergeReason, SkipReason};
 use crate::domain::time::Instant;
 
@@ -61,7 +61,7 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 order_id,
                 at,
                 partial: false,
-                ..
+                cause,
             } => {
                 for item in &mut state.items {
                     if item.transaction_id.as_deref() == Some(order_id) {
@@ -71,13 +71,44 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 for transaction in &mut state.transactions {
                     if transaction.transaction_id == *order_id {
                         transaction.revoked_at.get_or_insert(*at);
+                        refund_of(transaction, *at, *cause);
                     }
                 }
             }
-            Evidence::Void { partial: true, .. } | Evidence::RefundRequest { .. } => {}
+            Evidence::Void {
+                order_id,
+                at,
+                partial: true,
+                ..
+            } => {
+                for transaction in &mut state.transactions {
+                    if transaction.transaction_id == *order_id
+                        && let Some(refund) = &mut transaction.refund
+                        && refund.amount.is_none()
+                    {
+                        // Without the order, only the signal says when.
+                        refund.at = *at;
+                    }
+                }
+            }
+            Evidence::RefundRequest { .. } => {}
         }
     }
     state
+}
+
+/// What a void adds to what the order says: that money went back at all, and why.
+fn refund_of(transaction: &mut Transaction, at: Instant, cause: VoidCause) {
+    let refund = transaction.refund.get_or_insert(Refund {
+        at,
+        kind: RefundKind::Full,
+        amount: None,
+        quantity: None,
+    });
+    match cause {
+        VoidCause::Other => {}
+        VoidCause::Chargeback | VoidCause::Unacknowledged => refund.kind = cause.refund(),
+    }
 }
 
 /// The order that paid the current period was voided. Google may say `expired` for it: the reason

@@ -33,6 +33,10 @@ pub(crate) struct StoreState {
     /// read asks for what changed since, and `transactions` holds only that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bookmark: Option<String>,
+    /// Google: bought in the store after the subscription had lapsed, so that the app could not
+    /// name its account; acknowledging does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) out_of_app: bool,
 }
 
 /// One thing bought: a subscription line or a one-time product.
@@ -205,6 +209,30 @@ impl RefundKind {
     }
 }
 
+/// Why an order was voided, as far as it changes what its refund is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum VoidCause {
+    /// Asked for by the customer or the developer, or not told.
+    #[default]
+    Other,
+    /// Google's `voidedReason` 7.
+    Chargeback,
+    /// Google's `voidedReason` 8.
+    Unacknowledged,
+}
+
+impl VoidCause {
+    /// What the refund of an order that was voided whole is called.
+    pub(crate) fn refund(self) -> RefundKind {
+        match self {
+            Self::Other => RefundKind::Full,
+            Self::Chargeback => RefundKind::Chargeback,
+            Self::Unacknowledged => RefundKind::Unacknowledged,
+        }
+    }
+}
+
 /// A fact that only a signal carries, kept with the transaction it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
@@ -215,9 +243,8 @@ pub(crate) enum Evidence {
         order_id: String,
         at: Instant,
         partial: bool,
-        /// Google's `voidedReason` 7.
         #[serde(default)]
-        chargeback: bool,
+        cause: VoidCause,
     },
     /// The customer asked the store for a refund, and the store asks us (Apple
     /// `CONSUMPTION_REQUEST`, Google `pendingRefundReviewNotification`).
@@ -235,7 +262,19 @@ impl Evidence {
     /// The transaction it is about: with the kind, its unique key within the chain.
     pub(crate) fn key(&self) -> (&'static str, &str) {
         match self {
-            Self::Void { order_id, .. } => ("void", order_id),
+            // What comes later may tell more: a part and then the rest, the cause at last.
+            Self::Void {
+                order_id,
+                partial: true,
+                ..
+            } => ("partial_void", order_id),
+            Self::Void {
+                order_id, cause, ..
+            } => match cause {
+                VoidCause::Other => ("void", order_id),
+                VoidCause::Chargeback => ("chargeback", order_id),
+                VoidCause::Unacknowledged => ("unacknowledged", order_id),
+            },
             Self::RefundRequest { transaction_id, .. } => ("refund_request", transaction_id),
         }
     }

@@ -145,6 +145,7 @@ impl Reader<'_> {
             transactions: transactions(&documents),
             acknowledge_by: None,
             bookmark,
+            out_of_app: false,
         }))
     }
 
@@ -260,6 +261,7 @@ pub(super) fn alone(
         transactions: transactions(&[document]),
         acknowledge_by: None,
         bookmark: None,
+        out_of_app: false,
     }
 }
 

@@ -137,13 +137,17 @@ fn describe(report: &mut Report, notification: Notification, catalog: Option<&Ca
     let Notification {
         package_name,
         event_time,
-        kind,
+        kind: (kind, meaning),
         subject,
     } = notification;
     report.add(
         Finding::Ok,
         "notification",
-        format!("{kind} at {}", event_time.to_rfc3339()),
+        format!(
+            "{kind} ({}) at {}",
+            meaning.as_str(),
+            event_time.to_rfc3339()
+        ),
     );
     match catalog.map(|catalog| catalog.app_by_package(&package_name)) {
         None => report.add(
@@ -180,6 +184,11 @@ fn describe(report: &mut Report, notification: Notification, catalog: Option<&Ca
                 );
             }
         }
+        Subject::Order { id, .. } => report.add(
+            Finding::Ok,
+            "order",
+            format!("{id}; Google waits for our word on its refund"),
+        ),
         Subject::Nothing { reason } => {
             report.add(
                 Finding::Ok,

@@ -6,11 +6,14 @@ mod subscription;
 
 use serde::de::DeserializeOwned;
 
+use self::orders::Orders;
 use super::fetch::{LINKED, ORDERS, PRODUCTS, SUBSCRIPTIONS};
 use super::read::token_alias;
-use super::wire::{Order, ProductPurchase, SubscriptionPurchase};
+use super::wire::{ProductPurchase, SubscriptionPurchase};
 use crate::domain::chain::{Alias, AliasKind};
+use crate::domain::provider::Environment;
 use crate::domain::reconcile::Answer;
+use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
 use crate::providers::contract::{FetchError, StoreAnswer};
 
@@ -22,25 +25,21 @@ pub(super) fn normalize(
     answers: &[StoreAnswer],
     fetched_at: Instant,
 ) -> Result<Answer, FetchError> {
-    let orders = orders_of(answers)?;
-    let subscription = find(answers, SUBSCRIPTIONS);
-    let product = find(answers, PRODUCTS);
-    let main = product.or(subscription);
-    let main =
-        main.ok_or_else(|| FetchError::Unreadable("no answer about the purchase".to_owned()))?;
+    let orders = orders_of(answers);
+    let main = find(answers, PRODUCTS).or(find(answers, SUBSCRIPTIONS));
+    let Some(main) = main else {
+        return nothing_but_an_order(answers);
+    };
+    let head = &token_of(head, &orders)?;
     match main.status {
         200 if main.call == SUBSCRIPTIONS => {
             let purchase: SubscriptionPurchase = parse(main)?;
             let predecessors = predecessors(head, &purchase, answers)?;
-            let state = subscription::state(head, &purchase, fetched_at);
-            let transactions = orders::transactions(&orders);
-            Ok(Answer::Store(
-                crate::domain::subscription::store_state::StoreState {
-                    predecessors,
-                    transactions,
-                    ..state
-                },
-            ))
+            let state = subscription::state(head, &purchase, &orders, fetched_at);
+            Ok(Answer::Store(StoreState {
+                predecessors,
+                ..state
+            }))
         }
         200 => {
             let purchase: ProductPurchase = parse(main)?;
@@ -87,12 +86,48 @@ fn find<'a>(answers: &'a [StoreAnswer], call: &str) -> Option<&'a StoreAnswer> {
     answers.iter().find(|answer| answer.call == call)
 }
 
-fn orders_of(answers: &[StoreAnswer]) -> Result<Vec<Order>, FetchError> {
-    answers
+/// The token to ask for; a signal may have named only an order, which names its purchase.
+fn token_of(head: &Alias, orders: &Orders) -> Result<Alias, FetchError> {
+    match head.kind {
+        AliasKind::PurchaseToken => Ok(head.clone()),
+        AliasKind::OrderId | AliasKind::OriginalTransactionId => {
+            let token = orders
+                .get(Some(&head.value))
+                .and_then(|order| order.purchase_token.clone());
+            let token = token
+                .ok_or_else(|| FetchError::Unreadable("an order without a purchase".to_owned()))?;
+            Ok(token_alias(head.app.clone(), token))
+        }
+    }
+}
+
+/// Google was asked for an order, and has none such.
+fn nothing_but_an_order(answers: &[StoreAnswer]) -> Result<Answer, FetchError> {
+    let order = answers
+        .iter()
+        .find(|answer| answer.call.starts_with(ORDERS));
+    match order.map(|order| order.status) {
+        Some(400 | 404) => Ok(Answer::NotFound),
+        Some(410) => Ok(Answer::Gone),
+        Some(_) | None => Err(FetchError::Unreadable(
+            "no answer about the purchase".to_owned(),
+        )),
+    }
+}
+
+/// An order that cannot be read is money that is not known; access must not wait for it.
+fn orders_of(answers: &[StoreAnswer]) -> Orders {
+    let found = answers
         .iter()
         .filter(|answer| answer.status == 200 && answer.call.starts_with(ORDERS))
-        .map(parse)
-        .collect()
+        .filter_map(|answer| {
+            let read = parse(answer);
+            if let Err(error) = &read {
+                tracing::warn!(%error, "an order cannot be read; its charge is not in the books");
+            }
+            read.ok()
+        });
+    Orders(found.collect())
 }
 
 pub(super) fn parse<T: DeserializeOwned>(answer: &StoreAnswer) -> Result<T, FetchError> {
@@ -118,6 +153,20 @@ fn order_aliases<'a>(head: &Alias, orders: impl Iterator<Item = &'a str>) -> Vec
         }
     }
     aliases
+}
+
+/// Licence testers pay nothing.
+fn environment(test: bool) -> Environment {
+    match test {
+        true => Environment::Sandbox,
+        false => Environment::Production,
+    }
+}
+
+/// Units bought: one where nothing is said.
+fn units(said: Option<i64>) -> u32 {
+    let said = said.and_then(|said| u32::try_from(said).ok());
+    said.filter(|units| *units > 0).unwrap_or(1)
 }
 
 fn account_token(text: Option<&String>) -> Option<String> {

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::tests::{END, NOW, START, answer, at, state_of, subscription};
 use super::*;
+use crate::domain::money::Money;
 use crate::domain::provider::Environment;
 use crate::domain::subscription::state::{ExpiryReason, ItemState, RevocationReason};
-use crate::domain::subscription::store_state::{ItemKind, StoreState};
+use crate::domain::subscription::store_state::{ItemKind, RefundKind, StoreState};
 
 fn product(state: &str, change: impl FnOnce(&mut Value)) -> StoreState {
     let mut purchase = json!({
@@ -30,6 +31,7 @@ fn order(state: &str) -> Value {
     json!({
         "orderId": "GPA.9", "state": state, "createTime": START, "lastEventTime": END,
         "total": {"currencyCode": "EUR", "units": "16", "nanos": 990_000_000},
+        "tax": {"currencyCode": "EUR", "units": "2", "nanos": 710_000_000},
         "orderHistory": {"refundEvent": {"eventTime": NOW, "refundReason": "OTHER"}},
         "lineItems": [{"productId": "lifetime", "total": {"currencyCode": "EUR", "units": "16"}}],
     })
@@ -88,27 +90,116 @@ fn every_one_time_state_has_its_item_state() {
 }
 
 #[test]
-fn orders_tell_what_was_paid_and_when_it_was_returned() {
-    let cases = [
-        ("REFUNDED", Some(NOW)),
-        ("CANCELED", Some(NOW)),
-        ("PROCESSED", None),
-        ("PARTIALLY_REFUNDED", None),
-        ("PENDING_REFUND", None),
+fn orders_tell_what_was_paid_and_what_was_returned() {
+    let partial = |p: &mut Value| {
+        p["orderHistory"] = json!({"partialRefundEvents": [
+            {"createTime": START, "processTime": START, "state": "PROCESSED_SUCCESSFULLY",
+             "refundDetails": {"total": {"currencyCode": "EUR", "units": "2"}}},
+            {"createTime": NOW, "processTime": NOW, "state": "PROCESSED_SUCCESSFULLY",
+             "refundDetails": {"total": {"currencyCode": "EUR", "nanos": 500_000_000}}},
+            {"createTime": NOW, "state": "PENDING",
+             "refundDetails": {"total": {"currencyCode": "EUR", "units": "9"}}}]});
+    };
+    let charged_back = |p: &mut Value| {
+        p["orderHistory"]["refundEvent"]["refundReason"] = json!("CHARGEBACK");
+    };
+    type Change = fn(&mut Value);
+    let none: Change = |_| {};
+    let refund = |kind, micros| Some((kind, Some(micros)));
+    let cases: [(&str, Change, _); 7] = [
+        ("REFUNDED", none, Some(refund(RefundKind::Full, 16_990_000))),
+        (
+            "REFUNDED",
+            charged_back,
+            Some(refund(RefundKind::Chargeback, 16_990_000)),
+        ),
+        ("PROCESSED", none, Some(None)),
+        (
+            "PARTIALLY_REFUNDED",
+            partial,
+            Some(refund(RefundKind::Partial, 2_500_000)),
+        ),
+        ("PENDING_REFUND", none, Some(None)),
+        // No money moved.
+        ("CANCELED", none, None),
+        ("PENDING", none, None),
     ];
-    for (word, returned) in cases {
-        let purchase = answer(SUBSCRIPTIONS, 200, &subscription("ACTIVE", |_| {}));
+    for (word, change, expected) in cases {
+        let mut order = order(word);
+        change(&mut order);
         let state = state_of(&[
-            purchase,
-            answer("orders/GPA.9", 200, &order(word)),
+            answer(SUBSCRIPTIONS, 200, &subscription("ACTIVE", |_| {})),
+            answer("orders/GPA.9", 200, &order),
             answer("orders/GPA.8", 404, &json!({})),
+            answer("orders/GPA.7", 200, &json!({"lineItems": "nonsense"})),
         ]);
-        assert_eq!(state.transactions.len(), 1);
-        let transaction = &state.transactions[0];
-        assert_eq!(
-            transaction.price.map(|price| price.micros()),
-            Some(16_990_000)
-        );
-        assert_eq!(transaction.revoked_at, returned.map(at), "{word}");
+        let told = state.transactions.first().map(|transaction| {
+            assert_eq!(transaction.price.map(Money::micros), Some(16_990_000));
+            assert_eq!(transaction.tax.map(Money::micros), Some(2_710_000));
+            assert_eq!(transaction.storefront.as_deref(), Some("DE"));
+            assert_eq!(transaction.revoked_at, None, "money, not access");
+            let refund = transaction.refund.as_ref();
+            refund.map(|refund| (refund.kind, refund.amount.map(Money::micros)))
+        });
+        assert_eq!(told, expected, "{word}");
     }
+}
+
+#[test]
+fn pieces_are_counted_even_without_the_order() {
+    let bought = |details: Value| {
+        let mut state = product("PURCHASED", |p| {
+            p["orderId"] = json!("GPA.unreadable");
+            p["productLineItem"][0]["productOfferDetails"] = details;
+        });
+        (state.items.remove(0), state.transactions.remove(0))
+    };
+    let (item, transaction) = bought(json!({"quantity": 5, "refundableQuantity": 3,
+        "consumptionState": "CONSUMPTION_STATE_YET_TO_BE_CONSUMED"}));
+    assert_eq!((item.quantity, transaction.quantity), (5, 5));
+    assert_eq!(item.transaction_id.as_deref(), Some("GPA.unreadable"));
+    let refund = transaction.refund.clone().unwrap();
+    assert_eq!(
+        (refund.kind, refund.quantity),
+        (RefundKind::Partial, Some(2))
+    );
+    assert_eq!((transaction.units_held(), transaction.consumed), (3, false));
+    assert_eq!(transaction.price, None);
+    let (_, used) = bought(json!({"consumptionState": "CONSUMPTION_STATE_CONSUMED"}));
+    assert_eq!(
+        (used.quantity, used.units_held(), used.consumed),
+        (1, 1, true)
+    );
+    // The money went back without the goods.
+    let (item, kept) = bought(json!({"quantity": 5, "refundableQuantity": 0}));
+    assert!(matches!(item.state, ItemState::Owned { .. }));
+    assert_eq!(kept.units_held(), 5);
+    let odd = bought(json!({"quantity": -3, "refundableQuantity": -1}));
+    assert_eq!((odd.1.quantity, odd.1.units_held()), (1, 1));
+}
+
+#[test]
+fn a_refunded_product_is_returned_with_its_money_and_a_gift_has_no_order() {
+    let refunded = product("CANCELLED", |_| {}).transactions.remove(0);
+    assert_eq!(
+        (refunded.revoked_at, refunded.units_held()),
+        (Some(at(NOW)), 0)
+    );
+    assert_eq!(refunded.refund.unwrap().kind, RefundKind::Full);
+    let gift = product("PURCHASED", |p| p["orderId"] = Value::Null);
+    let id = &gift.transactions[0].transaction_id;
+    assert!(id.starts_with("gift-") && !id.contains("head"), "{id}");
+    assert_eq!(gift.items[0].transaction_id.as_ref(), Some(id));
+    let unpaid = product("PENDING", |p| p["purchaseCompletionTime"] = Value::Null);
+    assert_eq!(unpaid.transactions, vec![]);
+    let two = product("PURCHASED", |p| {
+        let lines = p["productLineItem"].as_array_mut().unwrap();
+        lines.push(json!({"productId": "coins", "productOfferDetails": {"quantity": 2}}));
+    });
+    let ids: Vec<_> = two
+        .transactions
+        .iter()
+        .map(|t| t.transaction_id.as_str())
+        .collect();
+    assert_eq!(ids, ["GPA.9", "GPA.9/coins"]);
 }

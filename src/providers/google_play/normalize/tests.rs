@@ -12,7 +12,7 @@ use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::state::{
     Access, ExpiryReason, ItemState, Leniency, Offer, Renewal, RevocationReason,
 };
-use crate::domain::subscription::store_state::{Evidence, ItemKind, StoreState};
+use crate::domain::subscription::store_state::{Evidence, ItemKind, StoreState, VoidCause};
 
 pub(super) const START: &str = "2026-01-10T10:00:00Z";
 pub(super) const END: &str = "2026-02-10T10:00:00.123456789Z";
@@ -407,7 +407,7 @@ fn a_void_revokes_what_the_store_still_calls_active() {
         order_id: "GPA.1111-2222..4".into(),
         at: at(NOW),
         partial: false,
-        chargeback: false,
+        cause: VoidCause::Other,
     };
     let state = with_evidence(state, &[void]);
     let revoked = ItemState::Revoked {

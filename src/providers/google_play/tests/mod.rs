@@ -11,7 +11,7 @@ use super::*;
 use crate::domain::catalog::tests::example;
 use crate::domain::chain::AliasKind;
 use crate::domain::chain::AppId;
-use crate::domain::subscription::store_state::Evidence;
+use crate::domain::subscription::store_state::{Evidence, VoidCause};
 
 pub(in crate::providers::google_play) const TOKEN: &str =
     "abcdefghijklmnopqrstuvwx.AO-J1Oyz_the-head";
@@ -224,7 +224,7 @@ async fn orders_of_voids_are_read_and_never_hold_up_the_rest() {
         order_id: id.into(),
         at: now(),
         partial: false,
-        chargeback: false,
+        cause: VoidCause::Other,
     };
     let evidence = [void("GPA.1"), void("GPA.1..0"), void("GPA.2"), void("..")];
     let answers = fetch_with(&store, &evidence, &[]).await.unwrap();
