@@ -187,7 +187,6 @@ async fn housekeeping(core: &Arc<Core>) {
 
 async fn keep_house(core: &Arc<Core>) -> Result<(), StorageError> {
     apply_catalog::spread(core).await?;
-    alarm_unacknowledged(core).await?;
     if ingress::wake_all(&core.db).await? > 0 {
         core.received.notify_one();
     }
