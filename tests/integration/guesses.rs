@@ -7,7 +7,8 @@ use entitled::sandbox::Store;
 use futures::future::join_all;
 use tonic::Code;
 
-use crate::scene::YEARLY;
+use crate::scene::{YEARLY, bare_id};
+use crate::superwall;
 use crate::support::{World, assert_refused};
 
 const ACCOUNTS: usize = 100;
@@ -38,7 +39,16 @@ async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
         let ids = guesses(number, &real);
         async move {
             let mut reasons = BTreeSet::new();
-            let answers = join_all(ids.iter().map(|id| guesser.bind_bare_id(id))).await;
+            let binds = ids.iter().enumerate().map(|(nth, id)| {
+                let mut client = guesser.client.clone();
+                // In the store's words, and in Superwall's.
+                let guess = match nth % 2 {
+                    0 => bare_id(id),
+                    _ => superwall::app_store(id, id, ""),
+                };
+                async move { client.bind(guess).await }
+            });
+            let answers = join_all(binds).await;
             for answer in answers {
                 reasons.insert(crate::support::reason(&answer.expect_err("a guess")));
             }
