@@ -64,6 +64,7 @@ fn healing(config: &Config) -> Healing {
     let sources = [
         app_store.map(|_| "app_store"),
         google_push.map(|_| "google_play"),
+        config.superwall.as_ref().map(|_| "superwall"),
     ];
     let settings = config.healing;
     Healing {

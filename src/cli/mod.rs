@@ -9,6 +9,7 @@ pub mod client;
 mod commands;
 mod demo;
 mod dev;
+mod doctor;
 mod inspect;
 mod operator;
 pub mod sandbox;
@@ -56,6 +57,12 @@ enum Command {
     Worker(ConfigArgs),
     /// Bring the database to this version's schema
     Migrate(ConfigArgs),
+    /// Look at everything that can be wrong, and say what to do next
+    Doctor(doctor::DoctorArgs),
+    /// Ask the stores for what they told and we did not hear
+    Backfill(doctor::BackfillArgs),
+    /// Delete what is no longer needed, as the daily job does
+    Retention(doctor::RetentionArgs),
     /// Check what the catalog says
     #[command(subcommand)]
     Catalog(CatalogCommand),
@@ -134,6 +141,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(_) => (LogFormat::Text, "warn"),
         Command::Sandbox(ref args) => (LogFormat::Text, args.logs()),
         Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::Backfill(_)
+        | Command::Retention(_)
         | Command::Migrate(_)
         | Command::Catalog(_)
         | Command::Token(_)
@@ -158,6 +168,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => server::run(args, server::SERVE).await?,
         Command::Webhooks(args) => server::run(args, server::WEBHOOKS).await?,
         Command::Worker(args) => server::run(args, server::WORKER).await?,
+        Command::Doctor(args) => return doctor::doctor(&args).await,
+        Command::Backfill(args) => doctor::backfill(&args).await?,
+        Command::Retention(args) => doctor::retention(&args).await?,
         Command::Migrate(args) => server::migrate(args).await?,
         Command::Catalog(CatalogCommand::Check { file }) => operator::check_catalog(&file)?,
         Command::Token(args) => commands::token(&args)?,

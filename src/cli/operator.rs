@@ -222,6 +222,13 @@ pub(super) async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
                 chain.steps,
                 chain.differences.len()
             );
+            if chain.trimmed > 0 {
+                println!(
+                    "  {} answers of the store were trimmed by retention: decided by what their \
+                     events kept",
+                    chain.trimmed
+                );
+            }
             for difference in &chain.differences {
                 println!("  {difference}");
             }

@@ -6,9 +6,9 @@ pub mod app_store;
 pub mod google_play;
 pub mod healing;
 pub mod issuers;
-pub mod superwall;
 pub mod refund_defence;
 pub mod retention;
+pub mod superwall;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -150,6 +150,7 @@ mod tests {
             transactions: vec![charge],
             acknowledge_by,
             bookmark: None,
+            out_of_app: false,
         }
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod bind_purchase;
 mod breaker;
 mod core;
 mod derive;
+pub(crate) mod examine;
 pub(crate) mod explain;
 pub(crate) mod fulfil_duties;
 mod goods;

@@ -23,6 +23,8 @@ pub(crate) struct Replayed {
     pub(crate) steps: usize,
     /// Where deciding again came out differently, in words; empty means that it agrees.
     pub(crate) differences: Vec<String>,
+    /// Steps whose store answer retention has trimmed: decided by what their events kept of it.
+    pub(crate) trimmed: usize,
 }
 
 /// Replays every live chain of an account.
@@ -46,6 +48,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
     let mut catalogs = HashMap::new();
     let mut book = Book::default();
     let mut differences = Vec::new();
+    let mut trimmed = 0;
     for event in &recorded {
         match &event.inputs {
             Inputs::Rebased(rebased) => book = rebased.clone(),
@@ -53,12 +56,11 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
                 let catalog = catalog_of(core, &mut catalogs, event).await?;
                 let step = reread(
                     core,
-                    chain,
                     event,
                     step,
                     evidence,
                     catalog,
-                    &mut differences,
+                    (&mut differences, &mut trimmed),
                 )
                 .await?;
                 let provider = provider_of(core, chain).await?;
@@ -79,6 +81,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
         chain,
         steps: recorded.len(),
         differences,
+        trimmed,
     })
 }
 
@@ -115,18 +118,18 @@ async fn catalog_of<'a>(
 /// The step with its answer read anew from the store's own words.
 async fn reread(
     core: &Core,
-    chain: ChainId,
     event: &Recorded,
     step: &Step,
     facts: &[Evidence],
     catalog: &Catalog,
-    differences: &mut Vec<String>,
+    (differences, trimmed): (&mut Vec<String>, &mut usize),
 ) -> anyhow::Result<Step> {
     let (Some(id), Answer::Store(state)) = (event.answer_id, &step.answer) else {
         return Ok(step.clone());
     };
     let Some((raw, fetched_at)) = ledger::answers(&core.db, id).await? else {
-        anyhow::bail!("chain {chain}: answer {id} is gone");
+        *trimmed += 1;
+        return Ok(step.clone());
     };
     let answers: Vec<StoreAnswer> = raw
         .into_iter()

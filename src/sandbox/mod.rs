@@ -434,6 +434,15 @@ impl Sandbox {
         self.inner.push_token(token)
     }
 
+    /// What the developer answered Apple about the consumption of a transaction, as it was sent.
+    pub fn consumption_answer(&self, transaction_id: &str) -> Option<Value> {
+        self.inner.read(|world, _| {
+            let mut chains = world.app_store.chains.values();
+            let transaction = chains.find_map(|chain| chain.transaction(transaction_id))?;
+            transaction.consumption.clone()
+        })
+    }
+
     /// What a customer owns at both stores, as the stores know it now.
     pub fn purchases(&self, customer: &str) -> Vec<PurchaseTruth> {
         self.inner

@@ -13,6 +13,7 @@ pub(crate) mod credits;
 mod db;
 pub(crate) mod deliveries;
 pub(crate) mod deployment;
+pub(crate) mod diagnosis;
 pub(crate) mod duties;
 pub(crate) mod events;
 pub(crate) mod evidence;

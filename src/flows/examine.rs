@@ -1,0 +1,339 @@
+//! Examine: everything that can be wrong with a deployment, looked at once. Changes nothing.
+
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use super::{Core, sweep, watch_sources};
+use crate::domain::chain::StoreProduct;
+use crate::domain::provider::Provider;
+use crate::domain::silence::Verdict;
+use crate::domain::waiver::ALARM_LEAD_MAX;
+use crate::providers::contract::{FetchError, SweepRequest};
+use crate::storage::{StorageError, diagnosis, duties};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Health {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) what: String,
+    pub(crate) health: Health,
+    pub(crate) found: String,
+    /// What to do; empty if nothing.
+    pub(crate) next: &'static str,
+}
+
+impl Finding {
+    pub(crate) fn new(
+        what: impl Into<String>,
+        health: Health,
+        found: impl Into<String>,
+        next: &'static str,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            health,
+            found: found.into(),
+            next: if health == Health::Ok { "" } else { next },
+        }
+    }
+}
+
+/// Work that has waited for longer is stuck.
+const STUCK_AFTER: TimeDelta = TimeDelta::minutes(10);
+const SKEW_MAX: TimeDelta = TimeDelta::seconds(5);
+/// The newest stretch of time is asked for: enough to see whether the store lets us ask.
+const PROBE: TimeDelta = TimeDelta::minutes(10);
+
+/// Everything that needs the database and the stores.
+pub(crate) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
+    let mut findings = vec![clock_skew(core).await?];
+    findings.extend(stores(core).await);
+    findings.extend(silence(core).await?);
+    findings.push(open_duties(core).await?);
+    findings.push(forsaken(core).await?);
+    findings.push(unmapped(core).await?);
+    findings.extend(rows(core).await?);
+    findings.push(waiting(core).await?);
+    findings.extend(walks(core).await?);
+    Ok(findings)
+}
+
+async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
+    let before = crate::clock::Clock::System.now();
+    let database = diagnosis::database_time(&core.db).await?;
+    let skew = database - before;
+    let health = if skew.abs() <= SKEW_MAX {
+        Health::Ok
+    } else {
+        Health::Warn
+    };
+    Ok(Finding::new(
+        "clocks",
+        health,
+        format!("the database's is {} ms ahead", skew.num_milliseconds()),
+        "synchronise this machine and the database (NTP): deadlines are judged by both",
+    ))
+}
+
+/// Asks each store something harmless with our credentials.
+async fn stores(core: &Core) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let now = core.clock.now();
+    for target in sweep::targets(core) {
+        let request = SweepRequest {
+            app: &target.app,
+            environment: target.environment,
+            since: now - PROBE,
+            until: now,
+            only_failures: true,
+            cursor: None,
+        };
+        let call = core.stores.sweep(target.provider, request);
+        let answered = tokio::time::timeout(core.tuning.fetch_timeout, call).await;
+        let what = format!("store {}", target.subject());
+        findings.push(match answered {
+            Ok(Ok(_)) => Finding::new(what, Health::Ok, "answers our credentials", ""),
+            Ok(Err(error @ FetchError::Away { .. })) => Finding::new(
+                what,
+                Health::Warn,
+                error.to_string(),
+                "nothing, if it comes back: what waits is done then",
+            ),
+            Ok(Err(error)) => Finding::new(
+                what,
+                Health::Fail,
+                error.to_string(),
+                "check key, ids and permissions: see docs/operations.md, Setting up the stores",
+            ),
+            Err(_) => Finding::new(
+                what,
+                Health::Warn,
+                "no answer in time",
+                "check the way out of this machine",
+            ),
+        });
+    }
+    if findings.is_empty() {
+        findings.push(Finding::new(
+            "stores",
+            Health::Warn,
+            "no store is configured for an app of the catalog",
+            "add [app_store] or [google_play], and bundle_id or package_name to the catalog's apps",
+        ));
+    }
+    findings
+}
+
+async fn silence(core: &Core) -> Result<Vec<Finding>, StorageError> {
+    let heard = watch_sources::judge(core).await?;
+    let findings = heard.into_iter().map(|heard| {
+        let what = format!("notifications {}", heard.source);
+        let next = "check the notification URL at the store, what stands in front of the webhook \
+                    listener, and entitled_notifications_rejected_total";
+        let Some(judged) = heard.judged else {
+            let found = "nothing has ever come";
+            return Finding::new(what, Health::Warn, found, next);
+        };
+        let (health, found) = match judged.verdict {
+            Verdict::Silent => (Health::Fail, watch_sources::sentence(heard.source, &judged)),
+            Verdict::Usual | Verdict::Learning => (
+                Health::Ok,
+                format!(
+                    "last {} min ago, usually {:.1} an hour{}",
+                    judged.silent_for.num_minutes(),
+                    judged.per_hour,
+                    if judged.verdict == Verdict::Learning {
+                        " (too new to judge)"
+                    } else {
+                        ""
+                    }
+                ),
+            ),
+        };
+        Finding::new(what, health, found, next)
+    });
+    Ok(findings.collect())
+}
+
+async fn open_duties(core: &Core) -> Result<Finding, StorageError> {
+    let now = core.clock.now();
+    let open = duties::open_until(&core.db, now + ALARM_LEAD_MAX, 1_000).await?;
+    let near: Vec<_> = open
+        .iter()
+        .filter(|duty| duty.waits_for.is_none())
+        .filter(|duty| duty.deadline - duty.duty.alarm_lead() <= now)
+        .collect();
+    let consent = open.iter().filter(|duty| duty.waits_for.is_some()).count();
+    let health = match near.iter().any(|duty| duty.deadline <= now) {
+        true => Health::Fail,
+        false if !near.is_empty() => Health::Warn,
+        false => Health::Ok,
+    };
+    let mut found = format!("{} near or past their deadline", near.len());
+    if let Some(first) = near.first() {
+        found = format!(
+            "{found}; first {} until {} ({} attempts: {})",
+            first.duty.kind(),
+            first.deadline.format("%F %T"),
+            first.attempts,
+            first.last_error.as_deref().unwrap_or("not tried yet")
+        );
+    }
+    if consent > 0 {
+        found = format!("{found}; {consent} wait for the app's SetConsumption");
+    }
+    Ok(Finding::new(
+        "duties",
+        health,
+        found,
+        "run a worker; if the store refuses, check permissions",
+    ))
+}
+
+async fn forsaken(core: &Core) -> Result<Finding, StorageError> {
+    let horizon = core.clock.now() + ALARM_LEAD_MAX;
+    let forsaken = duties::unacknowledged(&core.db, horizon).await?;
+    let unowned = forsaken.iter().filter(|purchase| !purchase.owned).count();
+    let health = if forsaken.is_empty() {
+        Health::Ok
+    } else {
+        Health::Warn
+    };
+    Ok(Finding::new(
+        "purchases about to be refunded",
+        health,
+        format!("{} within a day, {unowned} of them unowned", forsaken.len()),
+        "unowned: does the app bind what it buys? owned: is the product in the catalog?",
+    ))
+}
+
+async fn unmapped(core: &Core) -> Result<Finding, StorageError> {
+    let catalog = core.catalog.load();
+    let mut unmapped = Vec::new();
+    for sold in diagnosis::products(&core.db).await? {
+        let product = StoreProduct {
+            product_id: sold.product_id.clone(),
+            base_plan_id: sold.base_plan_id.clone(),
+        };
+        let known = Provider::parse(&sold.provider)
+            .is_some_and(|provider| catalog.plan(provider, &product).is_some());
+        if !known {
+            unmapped.push(format!("{} {product} ({})", sold.provider, sold.purchases));
+        }
+    }
+    let health = if unmapped.is_empty() {
+        Health::Ok
+    } else {
+        Health::Warn
+    };
+    let found = if unmapped.is_empty() {
+        "every product is in the catalog".to_owned()
+    } else {
+        let shown: Vec<_> = unmapped.iter().take(5).cloned().collect();
+        format!(
+            "{} not in the catalog: {}",
+            unmapped.len(),
+            shown.join(", ")
+        )
+    };
+    Ok(Finding::new(
+        "products",
+        health,
+        found,
+        "add them to the catalog and apply it: they grant from then on",
+    ))
+}
+
+async fn rows(core: &Core) -> Result<Vec<Finding>, StorageError> {
+    let now = core.clock.now();
+    let rows = diagnosis::rows(&core.db).await?;
+    let mut findings = Vec::new();
+    for row in rows {
+        let stuck = now - row.oldest > STUCK_AFTER;
+        let (health, next) = match row.status.as_str() {
+            "failed" => (
+                Health::Warn,
+                "look at their detail; after an update, `entitled replay` reads them again",
+            ),
+            "pending" => (Health::Ok, ""),
+            _ if stuck => (
+                Health::Fail,
+                "run a worker: notifications are not being read",
+            ),
+            _ => (Health::Ok, ""),
+        };
+        findings.push(Finding::new(
+            format!("rows {} {}", row.source, row.status),
+            health,
+            format!("{}, oldest {}", row.count, row.oldest.format("%F %T")),
+            next,
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::new(
+            "rows",
+            Health::Ok,
+            "none failed, none waits",
+            "",
+        ));
+    }
+    Ok(findings)
+}
+
+async fn waiting(core: &Core) -> Result<Finding, StorageError> {
+    let now = core.clock.now();
+    let waiting = diagnosis::waiting(&core.db, now).await?;
+    let late = waiting.oldest_due.map(|due| now - due);
+    let health = match late {
+        Some(late) if late > STUCK_AFTER => Health::Warn,
+        Some(_) | None if waiting.failures_max >= 8 => Health::Warn,
+        Some(_) | None => Health::Ok,
+    };
+    let oldest = late.map_or(String::new(), |late| {
+        format!(", the oldest for {} min", late.num_minutes())
+    });
+    Ok(Finding::new(
+        "purchases to be read",
+        health,
+        format!(
+            "{} by signal, {} by time{oldest}",
+            waiting.dirty, waiting.due
+        ),
+        "run more workers, or ask the store for more calls (worker.*_calls_per_second)",
+    ))
+}
+
+async fn walks(core: &Core) -> Result<Vec<Finding>, StorageError> {
+    let mut findings = Vec::new();
+    for target in sweep::targets(core) {
+        let stand = sweep::stand(core, &target).await?;
+        let covered = stand.cursor.covered_until;
+        let found = match (&stand.cursor.run, covered) {
+            (Some(run), _) => format!(
+                "under way ({}): {} pages, {} of {} new",
+                run.why.as_str(),
+                run.pages,
+                run.recovered,
+                run.found
+            ),
+            (None, Some(covered)) => format!("everything until {}", covered.format("%F %T")),
+            (None, None) => "not begun; a worker does it".to_owned(),
+        };
+        let what = format!("backfill {}", target.subject());
+        let health = if covered.is_some() {
+            Health::Ok
+        } else {
+            Health::Warn
+        };
+        findings.push(Finding::new(what, health, found, "run a worker"));
+    }
+    Ok(findings)
+}

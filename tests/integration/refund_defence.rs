@@ -1,0 +1,250 @@
+//! Refund defence: what the stores are told when a customer asks for money back, and when.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entitled::config::refund_defence::RefundPreference;
+use entitled::proto::purchase_service_client::PurchaseServiceClient;
+use entitled::proto::{DeliveryStatus, SetConsumptionRequest};
+use entitled::sandbox::{AppStoreAction, Endpoint, GooglePlayAction, Outage, RefundReason, Store};
+use serde_json::{Value, json};
+use tonic::{Code, Request, Status};
+
+use crate::scene::EXPORT;
+use crate::support::{World, assert_refused};
+
+/// A word about consumption, without a transaction: of everything.
+fn word(consented: bool, used: Option<i32>) -> SetConsumptionRequest {
+    SetConsumptionRequest {
+        customer_consented: consented,
+        delivery: DeliveryStatus::Delivered.into(),
+        used_percent: used,
+        ..Default::default()
+    }
+}
+
+impl World {
+    async fn tell(&self, subject: &str, request: SetConsumptionRequest) -> Result<(), Status> {
+        let server = self.stack.address.server.clone();
+        let mut client = PurchaseServiceClient::connect(server)
+            .await
+            .expect("connected");
+        let mut request = Request::new(request);
+        let bearer = format!("Bearer {}", self.token(subject));
+        let bearer = bearer.parse().expect("a header");
+        request.metadata_mut().insert("authorization", bearer);
+        client.set_consumption(request).await.map(|_| ())
+    }
+
+    async fn ask_apple_for_money(&self, transaction_id: &str) {
+        let action = AppStoreAction::RequestRefund {
+            transaction_id: transaction_id.into(),
+            reason: RefundReason::UnsatisfiedWithPurchase,
+        };
+        self.stores().app_store(action).await.expect("asked");
+        self.settled().await;
+    }
+
+    fn calls(&self, endpoint: Endpoint) -> u64 {
+        let calls = self.stores().store_calls();
+        calls.get(&endpoint).copied().unwrap_or_default()
+    }
+
+    /// What Apple was told; waits for it a little.
+    async fn told_apple(&self, transaction_id: &str) -> Option<Value> {
+        for _ in 0..100 {
+            let told = self.stores().consumption_answer(transaction_id);
+            if told.is_some() {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        None
+    }
+
+    /// Kind, whether done, why waived, what it waits for.
+    async fn question(&self) -> String {
+        self.row(
+            "select concat_ws(' ', kind, case when done_at is null then 'open' else 'done' end,
+                 waived, waits_for) from duties where kind in
+                 ('answer_consumption_request', 'review_refund') order by id desc limit 1",
+        )
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apple_is_told_what_was_used_with_consent_and_once() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let bought = world.buy_apple("alice", EXPORT, token).await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let id = bought.transaction_id.as_str();
+
+    let about_it = SetConsumptionRequest {
+        store_transaction_id: id.into(),
+        ..word(true, Some(40))
+    };
+    world.tell("alice", about_it.clone()).await.expect("kept");
+    // The account's word in general does not stand against the word about this one.
+    world.tell("alice", word(false, None)).await.expect("kept");
+    let strange = world.tell("bob", about_it.clone()).await;
+    let strange = strange.expect_err("not bob's");
+    assert_refused(&strange, Code::NotFound, "PURCHASE_NOT_FOUND");
+    let too_much = world.tell("alice", word(true, Some(101))).await;
+    let too_much = too_much.expect_err("more than all");
+    assert_refused(&too_much, Code::InvalidArgument, "REQUEST_INVALID");
+
+    world.ask_apple_for_money(id).await;
+    let told = world.told_apple(id).await.expect("answered");
+    let expected = json!({
+        "customerConsented": true, "deliveryStatus": "DELIVERED",
+        "sampleContentProvided": false, "consumptionPercentage": 40_000,
+    });
+    assert_eq!(told, expected);
+    world.settled().await;
+    assert_eq!(world.question().await, "answer_consumption_request done");
+
+    // Said again, and read again: answered once.
+    let request = world.said().pop().expect("the question");
+    world.deliver(&request).await;
+    world.command(&["resync", "dev:alice"]).await;
+    world.settled().await;
+    assert_eq!(world.calls(Endpoint::AppleConsumption), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_consent_apple_is_told_nothing_until_it_comes() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let bought = world.buy_apple("alice", EXPORT, token).await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let id = bought.transaction_id.as_str();
+    world.ask_apple_for_money(id).await;
+    assert_eq!(
+        world.question().await,
+        "answer_consumption_request open consent"
+    );
+    let late = TimeDelta::hours(11);
+    world.stores().advance_by(late).await.expect("later");
+    assert_eq!(world.calls(Endpoint::AppleConsumption), 0);
+    world.tell("alice", word(true, None)).await.expect("kept");
+    let told = world.told_apple(id).await.expect("just in time");
+    assert_eq!(told["customerConsented"], true);
+    assert!(told.get("consumptionPercentage").is_none(), "{told}");
+
+    // Nobody agrees: let go at the deadline, and the timeline says why.
+    let bob = world.person("bob").await;
+    let token = Some(bob.store_token.as_str());
+    let bought = world.buy_apple("bob", EXPORT, token).await;
+    bob.bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    world.ask_apple_for_money(&bought.transaction_id).await;
+    let over = TimeDelta::hours(12) + TimeDelta::minutes(1);
+    world.stores().advance_by(over).await.expect("too late");
+    world.settled().await;
+    assert_eq!(
+        world.question().await,
+        "answer_consumption_request done no consent"
+    );
+    assert_eq!(world.calls(Endpoint::AppleConsumption), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_is_told_when_it_comes_back_and_somebody_is_woken_before() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let bought = world.buy_apple("alice", EXPORT, token).await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let id = bought.transaction_id.as_str();
+    world.ask_apple_for_money(id).await;
+    world
+        .stores()
+        .set_outage(Store::AppStore, Some(Outage::Down503));
+    world
+        .tell("alice", word(true, Some(5)))
+        .await
+        .expect("kept");
+    let later = TimeDelta::hours(7);
+    world.stores().advance_by(later).await.expect("later");
+    let alarmed = "select count(*) from duties where alarmed_at is not null and done_at is null
+                   and last_error is not null";
+    let mut woken = 0;
+    for _ in 0..60 {
+        woken = world.count(alarmed).await;
+        if woken == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert_eq!(woken, 1, "half of the time is over");
+    world.stores().set_outage(Store::AppStore, None);
+    let mut told = None;
+    for _ in 0..8 {
+        told = world.told_apple(id).await;
+        if told.is_some() {
+            break;
+        }
+    }
+    assert_eq!(told.expect("told")["consumptionPercentage"], 5_000);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google_is_asked_to_decline_within_a_day_and_keeps_the_money() {
+    let mut world = World::start().await;
+    world
+        .restart(|config| config.refund_defence.preference = RefundPreference::Decline)
+        .await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let bought = world.buy_google("alice", "premium-monthly", token).await;
+    alice
+        .bind_google(&bought.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    let action = GooglePlayAction::ChargeBack {
+        purchase_token: bought.purchase_token.clone(),
+        order_id: None,
+    };
+    world.stores().google_play(action).await.expect("charged");
+    world.settled().await;
+    assert_eq!(
+        world.question().await,
+        "review_refund open consumption",
+        "the app may know more"
+    );
+    // Nothing is told: the answer goes without it, long before the store stops waiting.
+    let later = TimeDelta::minutes(61);
+    world.stores().advance_by(later).await.expect("later");
+    for _ in 0..60 {
+        if world.calls(Endpoint::GoogleReviewRefund) > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.settled().await;
+    assert_eq!(world.question().await, "review_refund done");
+    assert_eq!(world.calls(Endpoint::GoogleReviewRefund), 1);
+    let day = TimeDelta::hours(30);
+    world.stores().advance_by(day).await.expect("a day later");
+    let truth = world.stores().purchases("alice");
+    assert!(truth[0].entitled, "the store listened: {truth:?}");
+    world.stop().await;
+}

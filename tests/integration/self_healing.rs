@@ -1,0 +1,254 @@
+//! What was never delivered is found, outages and restores are noticed, silence is told.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entitled::proto::InactiveReason;
+use entitled::sandbox::{Endpoint, Webhooks};
+
+use crate::scene::{EXPORT, MONTHLY, off, pro};
+use crate::support::World;
+
+/// Reads `query` until it gives `wanted`; at most fifteen seconds.
+async fn until(world: &World, query: &'static str, wanted: i64) {
+    let mut found = -1;
+    for _ in 0..150 {
+        found = world.count(query).await;
+        if found == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{query}: {found} instead of {wanted}");
+}
+
+/// The same where nothing is counted yet.
+const LAST_WALKS: &str = "select count(*) from job_cursors where job = 'sweep'
+                          and cursor ->> 'covered_until' is not null";
+
+impl World {
+    /// The stores speak, and nobody is there.
+    fn unreachable(&self) {
+        let nowhere = "http://127.0.0.1:9/nowhere";
+        let webhooks = Webhooks {
+            app_store: Some(nowhere.into()),
+            google_play: Some(nowhere.into()),
+            ..Default::default()
+        };
+        self.stores().set_webhooks(webhooks).expect("told");
+    }
+
+    fn reachable(&self) {
+        let url = self.stack.app.webhooks_url().expect("webhooks");
+        let webhooks = Webhooks {
+            app_store: Some(format!("{url}/webhooks/app-store")),
+            google_play: Some(format!("{url}/webhooks/google-play")),
+            ..Default::default()
+        };
+        self.stores().set_webhooks(webhooks).expect("told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_void_that_nobody_told_is_found_by_the_hourly_look() {
+    let world = World::start().await;
+    let mut phone = world.device("alice").await;
+    let account = phone.latest.account.clone().expect("an account");
+    let bought = world
+        .buy_google("alice", "premium-monthly", Some(&account.store_token))
+        .await;
+    phone.until_active("pro_access").await;
+    world.settled().await;
+    until(&world, LAST_WALKS, 2).await;
+    world.hold().await;
+    world
+        .stores()
+        .refund_google_play(&bought.purchase_token)
+        .await
+        .expect("refunded");
+    let hours = TimeDelta::hours(2);
+    world.stores().advance_by(hours).await.expect("later");
+    phone.until_inactive("pro_access").await;
+    assert_eq!(pro(&phone.latest), off(InactiveReason::Revoked));
+    let found = "select count(*) from raw_notifications where swept";
+    assert_eq!(world.count(found).await, 1);
+    // Told at last, and looked at again: nothing happens twice.
+    world.stores().hold_deliveries(false).await.expect("told");
+    world.settled().await;
+    let hours = TimeDelta::hours(2);
+    world.stores().advance_by(hours).await.expect("later");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.count(found).await, 1, "the same void is the same row");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_apple_could_not_tell_is_fetched_from_its_history() {
+    let world = World::start().await;
+    let mut phone = world.device("alice").await;
+    let account = phone.latest.account.clone().expect("an account");
+    let bought = world
+        .buy_apple("alice", MONTHLY, Some(&account.store_token))
+        .await;
+    phone.until_active("pro_access").await;
+    world.settled().await;
+    until(&world, LAST_WALKS, 2).await;
+    world.unreachable();
+    world
+        .stores()
+        .refund_app_store(&bought.transaction_id)
+        .await
+        .expect("refunded");
+    let minute = TimeDelta::minutes(1);
+    world.stores().advance_by(minute).await.expect("tried");
+    let printed = world
+        .command(&["backfill", "--since", "2027-01-09T00:00:00Z"])
+        .await;
+    assert!(printed.contains("1 found, 1 new, done"), "{printed}");
+    phone.until_inactive("pro_access").await;
+    // Without the filter everything is told, and nothing is new.
+    let printed = world
+        .command(&["backfill", "--since", "2027-01-09T00:00:00Z", "--all"])
+        .await;
+    assert!(printed.contains("2 found, 0 new, done"), "{printed}");
+    // Apple tries again: the same notification.
+    world.reachable();
+    let hours = TimeDelta::hours(2);
+    world.stores().advance_by(hours).await.expect("later");
+    world.settled().await;
+    let rows = "select count(*) from raw_notifications where source = 'app_store'";
+    assert_eq!(world.count(rows).await, 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_ours_and_a_restore_are_noticed_by_themselves() {
+    let mut world = World::start().await;
+    until(&world, LAST_WALKS, 2).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    world
+        .restart(|config| config.healing.outage_after_seconds = 1)
+        .await;
+    let outage = "select count(*) from job_cursors where job = 'sweep'
+                  and cursor #>> '{last,why}' = 'outage'";
+    until(&world, outage, 2).await;
+    let pool = world.tables().await;
+    sqlx::query("update deployment set epoch = gen_random_uuid()")
+        .execute(&pool)
+        .await
+        .expect("as after a restore");
+    pool.close().await;
+    world.restart(|_| {}).await;
+    let restored = "select count(*) from job_cursors where job = 'sweep'
+                    and cursor #>> '{last,why}' = 'restore'";
+    until(&world, restored, 2).await;
+    let all = "select count(*) from job_cursors where job = 'sweep' and subject like 'app_store%'
+               and cursor #>> '{last,only_failures}' = 'false'";
+    assert_eq!(
+        world.count(all).await,
+        1,
+        "what had reached us is forgotten"
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_a_source_that_falls_silent_is_noticed() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    world.buy_google("alice", "premium-monthly", token).await;
+    world.settled().await;
+    let pool = world.tables().await;
+    sqlx::query(
+        "insert into source_activity (source, hour, received)
+         select 'google_play', hour, 40 from generate_series(
+             timestamptz '2026-12-27 00:00+00', timestamptz '2027-01-10 08:00+00',
+             interval '1 hour') as hour",
+    )
+    .execute(&pool)
+    .await
+    .expect("two weeks of history");
+    pool.close().await;
+    let doctor = world.command(&["doctor"]).await;
+    assert!(!doctor.contains("nothing from"), "{doctor}");
+    world.hold().await;
+    let hours = TimeDelta::hours(3);
+    world.stores().advance_by(hours).await.expect("later");
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_entitled"))
+        .args(["doctor", "--json", "--config"])
+        .arg(&world.stack.address.config)
+        .output()
+        .await
+        .expect("the program runs");
+    assert!(!output.status.success(), "silence is a failure");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        printed.contains("nothing from google_play for 3 h (usually 40 an hour)"),
+        "{printed}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_chains_to_be_read_again_hold_up_no_bind() {
+    let mut world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    world.hold().await;
+    let bought = world.buy_apple("alice", EXPORT, token).await;
+    let pool = world.tables().await;
+    sqlx::query(
+        "with made as (
+             insert into purchase_chains (id, provider, app, head_kind, head_value,
+                 owner_account_id, owner_since, next_check_at, created_at)
+             select gen_random_uuid(), 'app_store', 'example-ios', 'original_transaction_id',
+                 (9000000000 + n)::text, $1::uuid, timestamptz '2027-01-01', timestamptz '2027-01-01',
+                 timestamptz '2027-01-01' from generate_series(1, 10000) as n
+             returning id, provider, app, head_kind, head_value)
+         insert into chain_aliases (provider, app, kind, value, chain_id)
+         select provider, app, head_kind, head_value, id from made",
+    )
+    .bind(alice.account.parse::<uuid::Uuid>().expect("an id"))
+    .execute(&pool)
+    .await
+    .expect("chains that are long due");
+    pool.close().await;
+    world
+        .restart(|config| config.worker.app_store_calls_per_second = 10)
+        .await;
+    let alice = world.person("alice").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let calls = |world: &World| -> u64 {
+        let calls = world.stores().store_calls();
+        let apple = [
+            Endpoint::AppleStatuses,
+            Endpoint::AppleTransaction,
+            Endpoint::AppleHistory,
+        ];
+        apple
+            .iter()
+            .map(|endpoint| calls.get(endpoint).copied().unwrap_or_default())
+            .sum()
+    };
+    let (before, began) = (calls(&world), std::time::Instant::now());
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let waited = began.elapsed();
+    assert!(
+        waited < Duration::from_secs(2),
+        "the bind waited {waited:?}"
+    );
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let made = calls(&world) - before;
+    assert!(made <= 10 * 9, "{made} calls in {:?}", began.elapsed());
+    let spun = "select max(claim_no) from purchase_chains";
+    let claims = world.count(spun).await;
+    assert!(
+        claims < 30,
+        "a chain was claimed {claims} times for nothing"
+    );
+    world.stop().await;
+}
