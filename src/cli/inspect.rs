@@ -31,6 +31,9 @@ pub(crate) enum InspectCommand {
         #[arg(long, env = "ENTITLED_BEARER", hide_env_values = true)]
         bearer: Option<String>,
     },
+    /// Genuine and forged documents with the verdict on each, as JSON
+    #[command(hide = true)]
+    Corpus(super::corpus::CorpusArgs),
 }
 
 #[derive(Args)]
@@ -69,6 +72,7 @@ pub(super) async fn run(command: InspectCommand) -> anyhow::Result<ExitCode> {
     let genuine = match command {
         InspectCommand::AppleJws(document) => apple_jws(&document).await?,
         InspectCommand::Rtdn { document, bearer } => rtdn(&document, bearer.as_deref()).await?,
+        InspectCommand::Corpus(args) => super::corpus::run(&args).await?,
     };
     Ok(if genuine {
         ExitCode::SUCCESS

@@ -7,6 +7,7 @@
 
 pub mod client;
 mod commands;
+mod corpus;
 mod demo;
 mod dev;
 mod doctor;

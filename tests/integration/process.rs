@@ -104,6 +104,12 @@ impl Process {
         }
     }
 
+    /// Where it takes the notifications of a store.
+    pub(crate) fn webhooks(&self, store: &str) -> String {
+        let url = self.address.webhooks.as_deref().expect("webhooks");
+        format!("{url}/webhooks/{store}")
+    }
+
     /// Waits until the process has ended by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

@@ -22,15 +22,19 @@ macro_rules! shipped {
 }
 
 shipped! {
+    add_ons => "add-ons",
     cash_payment => "cash-payment",
     charge_back => "charge-back",
     consumable_coins => "consumable-coins",
+    deferred_plan_change => "deferred-plan-change",
     extended_for_an_outage => "extended-for-an-outage",
     family_member_removed => "family-member-removed",
     grace_and_recovery => "grace-and-recovery",
     happy_year => "happy-year",
     hold_and_pause => "hold-and-pause",
+    installments => "installments",
     lost_messages => "lost-messages",
+    non_renewing_season => "non-renewing-season",
     offers_and_win_back => "offers-and-win-back",
     one_account_two_stores => "one-account-two-stores",
     out_of_app_resubscribe => "out-of-app-resubscribe",
@@ -43,6 +47,7 @@ shipped! {
     shared_device_restore => "shared-device-restore",
     store_outage => "store-outage",
     storm => "storm",
+    testers => "testers",
     trial_converts => "trial-converts",
     trial_does_not_convert => "trial-does-not-convert",
     upgrade_then_refund => "upgrade-then-refund",
@@ -63,6 +68,18 @@ fn every_shipped_scenario_is_played() {
         .collect();
     files.sort();
     assert_eq!(files, SHIPPED);
+}
+
+/// The server lacks nothing that a shipped scenario shows.
+#[test]
+fn no_shipped_scenario_expects_a_gap() {
+    for name in SHIPPED {
+        let file = directory().join(format!("{name}.toml"));
+        let text = std::fs::read_to_string(file).expect("readable");
+        let scenario = read(name, &text);
+        assert!(scenario.expected_gap.is_empty(), "{name}");
+        assert!(!text.contains("expected_gap"), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

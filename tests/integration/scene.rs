@@ -341,6 +341,14 @@ impl World {
 
     /// Runs the program as an operator would; what it prints.
     pub async fn command(&self, arguments: &[&str]) -> String {
+        match self.try_command(arguments).await {
+            Ok(printed) => printed,
+            Err(complaint) => panic!("{arguments:?}: {complaint}"),
+        }
+    }
+
+    /// The same where it may be refused: what it complains of.
+    pub async fn try_command(&self, arguments: &[&str]) -> Result<String, String> {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_entitled"))
             .args(arguments)
             .arg("--config")
@@ -350,11 +358,20 @@ impl World {
             .expect("the program runs");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {printed}{complaint}"
-        );
-        printed
+        match output.status.success() {
+            true => Ok(printed),
+            false => Err(format!("{printed}{complaint}")),
+        }
+    }
+
+    /// Our id of a purchase, by its store's.
+    pub async fn chain_of(&self, id: &str) -> String {
+        let pool = self.tables().await;
+        let query = "select chain_id::text from chain_aliases where value = $1";
+        let row = sqlx::query(query).bind(id).fetch_one(&pool).await;
+        let chain = row.expect("a purchase").get(0);
+        pool.close().await;
+        chain
     }
 }
 

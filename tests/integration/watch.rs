@@ -265,7 +265,7 @@ async fn i7_a_bind_on_one_replica_reaches_the_watchers_of_another() {
 }
 
 /// Ends the connections that hints are sent through: what they carry next is lost.
-async fn cut_notifiers(world: &World) -> i64 {
+pub(crate) async fn cut_notifiers(world: &World) -> i64 {
     terminate(
         world,
         "query ilike '%pg_notify($1, hint)%' or query ilike 'set synchronous_commit%'",
@@ -274,7 +274,7 @@ async fn cut_notifiers(world: &World) -> i64 {
 }
 
 /// Ends the connections that hints are heard through.
-async fn cut_listeners(world: &World) -> i64 {
+pub(crate) async fn cut_listeners(world: &World) -> i64 {
     terminate(world, "query ilike 'listen %'").await
 }
 

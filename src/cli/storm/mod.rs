@@ -36,9 +36,9 @@ use crate::storage::cluster::{Cluster, DataDir};
 const START: &str = "2027-01-10T09:00:00Z";
 const DATABASE: &str = "storm";
 /// Customers who are served at the same time.
-const LANES: u64 = 6;
-/// The longest pause between a recovery and the next kill.
-const PAUSE_MILLIS_MAX: u64 = 500;
+const LANES: u64 = 8;
+/// The longest pause between a recovery and the next kill: time in which work is under way.
+const PAUSE_MILLIS_MAX: u64 = 1_500;
 /// Postgres may find what its last run left in memory for a moment longer than its processes.
 const RESUMES_MAX: u32 = 20;
 const RESUME_PAUSE: Duration = Duration::from_millis(250);

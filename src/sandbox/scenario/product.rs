@@ -125,7 +125,12 @@ impl Product {
             return Some("it gives nothing; add gives = [\"an entitlement\"]");
         }
         match self.period {
+            // Apple knows nothing of it: the app and its server count it from the purchase.
+            Some(_) if self.kind() == Kind::NonRenewing => {}
             Some(_) if !subscription => return Some("only subscriptions have a period"),
+            None if self.kind() == Kind::NonRenewing => {
+                return Some("what does not renew needs a period: \"1 month\"");
+            }
             None if subscription => return Some("a subscription needs a period: \"1 month\""),
             Some(period) => {
                 if let Err(problem) = billing_period(period) {

@@ -5,8 +5,7 @@ use toml::{Table, Value};
 
 use crate::sandbox::scenario::{Kind, Product, Scenario};
 
-/// The catalog as TOML. What the format cannot say (consumables, subscriptions that
-/// do not renew) is left out.
+/// The catalog as TOML.
 pub(super) fn of(scenario: &Scenario) -> anyhow::Result<String> {
     let mut root = Table::new();
     let ios = table([
@@ -23,16 +22,22 @@ pub(super) fn of(scenario: &Scenario) -> anyhow::Result<String> {
     let entitlements = entitlements.map(|id| (id.to_owned(), Value::Table(Table::new())));
     root.insert("entitlements".into(), Value::Table(entitlements.collect()));
     let products = scenario.products.iter();
-    let products = products.filter_map(|(id, p)| Some((id.clone(), product(p)?)));
+    let credits = products
+        .clone()
+        .flat_map(|(_, product)| product.credits.keys());
+    let credits = credits.map(|id| (id.clone(), Value::Table(Table::new())));
+    root.insert("credits".into(), Value::Table(credits.collect()));
+    let products = products.map(|(id, p)| (id.clone(), product(p)));
     root.insert("products".into(), Value::Table(products.collect()));
     Ok(toml::to_string(&root)?)
 }
 
-fn product(product: &Product) -> Option<Value> {
+fn product(product: &Product) -> Value {
     let kind = match product.kind() {
         Kind::Subscription | Kind::Prepaid | Kind::Installments => "subscription",
         Kind::NonConsumable => "non_consumable",
-        Kind::Consumable | Kind::NonRenewing => return None,
+        Kind::Consumable => "consumable",
+        Kind::NonRenewing => "non_renewing",
     };
     let mut entry = Table::new();
     entry.insert("kind".into(), text(kind));
@@ -41,6 +46,16 @@ fn product(product: &Product) -> Option<Value> {
     }
     let gives = product.gives.iter().map(|id| text(id)).collect();
     entry.insert("grants".into(), Value::Array(gives));
+    if !product.credits.is_empty() {
+        let credits = product.credits.iter();
+        let credits = credits.map(|(id, amount)| {
+            (
+                id.clone(),
+                Value::from(i64::try_from(*amount).unwrap_or(i64::MAX)),
+            )
+        });
+        entry.insert("credits".into(), Value::Table(credits.collect()));
+    }
     if let Some(terms) = &product.app_store {
         entry.insert("app_store".into(), table([("product_id", text(&terms.id))]));
     }
@@ -52,7 +67,7 @@ fn product(product: &Product) -> Option<Value> {
         }
         entry.insert("google_play".into(), Value::Table(google));
     }
-    Some(Value::Table(entry))
+    Value::Table(entry)
 }
 
 fn text(text: &str) -> Value {

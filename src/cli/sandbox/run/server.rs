@@ -132,6 +132,11 @@ fn told(snapshot: &EntitlementSnapshot) -> anyhow::Result<Told> {
         let access = access(entitlement).with_context(|| format!("of {:?}", entitlement.id))?;
         told.entitlements.insert(entitlement.id.clone(), access);
     }
+    for credit in &snapshot.credits {
+        // Real money and what testers were given stand apart; a scenario has one of them.
+        let counted = told.counted.entry(credit.id.clone()).or_default();
+        *counted += u64::try_from(credit.balance).context("a balance below zero")?;
+    }
     Ok(told)
 }
 
