@@ -190,6 +190,11 @@ async fn truth(
                 ));
             }
         }
+        let coins: i64 = snapshot.credits.iter().map(|credit| credit.balance).sum();
+        let bought = coins_of(&purchases);
+        if coins != bought {
+            findings.push(format!("{name}: {coins} coins, the store says {bought}"));
+        }
         let account = snapshot
             .account
             .map(|account| account.id)
@@ -210,13 +215,28 @@ async fn truth(
 fn expected(purchases: &[PurchaseTruth]) -> [(&'static str, bool); 2] {
     let mut pro = false;
     let mut export = false;
-    for purchase in purchases.iter().filter(|purchase| purchase.entitled) {
+    let lasting = |purchase: &&PurchaseTruth| purchase.entitled && !is_coins(purchase);
+    for purchase in purchases.iter().filter(lasting) {
         let plan = purchase.base_plan_id.as_deref().unwrap_or_default();
         let forever = purchase.product_id == "com.example.export";
         pro |= !forever;
         export |= forever || purchase.product_id.ends_with("yearly") || plan.ends_with("yearly");
     }
     [("pro_access", pro), ("export", export)]
+}
+
+fn is_coins(purchase: &PurchaseTruth) -> bool {
+    purchase.product_id.ends_with("coins")
+}
+
+/// Ten for each piece that was not given back.
+fn coins_of(purchases: &[PurchaseTruth]) -> i64 {
+    let coins = purchases
+        .iter()
+        .filter(|purchase| purchase.entitled && is_coins(purchase));
+    coins
+        .map(|purchase| i64::from(purchase.quantity) * 10)
+        .sum()
 }
 
 async fn read(evidence: &Evidence<'_>, name: &str) -> anyhow::Result<EntitlementSnapshot> {

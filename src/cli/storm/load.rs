@@ -30,12 +30,20 @@ const SENDERS: usize = 8;
 /// One in so many acknowledged notifications is sent once more, as stores do.
 const REPEATS_ONE_IN: u32 = 6;
 const PACKAGE: &str = "com.example.app";
-const APPLE_PRODUCTS: [&str; 3] = [
+const APPLE_PRODUCTS: [&str; 5] = [
     "com.example.premium.monthly",
     "com.example.premium.yearly",
     "com.example.export",
+    "com.example.coins",
+    "com.example.coins",
 ];
-const GOOGLE_PLANS: [&str; 2] = ["premium-monthly", "premium-yearly"];
+/// Product and base plan.
+const GOOGLE_PRODUCTS: [(&str, Option<&str>); 4] = [
+    ("premium", Some("premium-monthly")),
+    ("premium", Some("premium-yearly")),
+    ("coins", None),
+    ("coins", None),
+];
 
 /// When the last request was begun that was answered well.
 #[derive(Clone, Debug)]
@@ -176,16 +184,17 @@ impl Load {
                         .refund_app_store(&bought.transaction_id)
                         .await?
                 }
-                1 if buy.product_id != APPLE_PRODUCTS[2] => {
+                1 if buy.product_id.contains("premium") => {
                     self.sandbox.set_auto_renew(id, false).await?;
                 }
                 _ => {}
             }
         } else {
+            let (product, plan) = GOOGLE_PRODUCTS[dice.random_range(0..GOOGLE_PRODUCTS.len())];
             let buy = GooglePlayBuy {
                 customer: name.into(),
-                product_id: "premium".into(),
-                base_plan_id: Some(GOOGLE_PLANS[dice.random_range(0..GOOGLE_PLANS.len())].into()),
+                product_id: product.into(),
+                base_plan_id: plan.map(str::to_owned),
                 obfuscated_account_id: hint.map(str::to_owned),
                 ..Default::default()
             };
@@ -196,7 +205,7 @@ impl Load {
             }
             match dice.random_range(0..4) {
                 0 => self.sandbox.refund_google_play(&token).await?,
-                1 => self.sandbox.cancel_google_play(&token).await?,
+                1 if plan.is_some() => self.sandbox.cancel_google_play(&token).await?,
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import selfcheck
+from . import differential, selfcheck
 from .apple import endpoints as apple_endpoints
 from .apple import scenes as apple_scenes
 from .apple.verifier import CLIENT as APPLE
@@ -61,6 +61,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="interop", description=__doc__)
     arguments.add_argument("directories", nargs="+", type=Path, help="directories of running simulators")
     arguments.add_argument("--node", type=Path, help="directory with the Node packages; without it Node checks nothing")
+    arguments.add_argument("--binary", help="the server, to judge the corpus of forgeries; without it nobody does")
     arguments.add_argument("--page", type=Path, help="directory with the page's check and its packages")
     arguments.add_argument("--scenes", help="play only scenes whose name contains this (for working on one)")
     options = arguments.parse_args()
@@ -74,6 +75,8 @@ def main() -> int:
             world.receiver.stop()
     if options.page and not options.scenes:
         check_page(options.directories[-1], options.page, report)
+    if options.binary and not options.scenes:
+        differential.check(report, options.binary, options.node)
     if not options.scenes:
         row = report.row("driver", "clients that took part")
         for client in CLIENTS:
