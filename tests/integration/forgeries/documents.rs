@@ -192,3 +192,21 @@ async fn a_notification_put_together_from_parts_grants_nothing() {
     drop(other);
     world.stop().await;
 }
+
+/// A12: an app receipt names no purchase; whoever sends one is told what to send instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_are_refused_with_the_way_out() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let asked = world.stores().store_calls();
+    for length in [64, 1_000, 40_000] {
+        let receipt = format!("MII{}", "Tg4wDQYJKoZIhvcNAQcC".repeat(length / 20));
+        let refused = alice.bind_apple(&receipt).await.expect_err("a receipt");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::InvalidArgument, "RECEIPT_UNSUPPORTED")
+        );
+    }
+    assert_eq!(world.stores().store_calls(), asked, "nobody was asked");
+    world.stop().await;
+}

@@ -227,3 +227,67 @@ async fn a_genuine_token_gives_what_its_store_says_and_no_more() {
     assert!(!is_active(&mallory.now().await, "pro_access"));
     world.stop().await;
 }
+
+const COINS: &str = r#"
+[credits.coins]
+
+[products.coins]
+kind = "consumable"
+credits = { coins = 10 }
+app_store = { product_id = "com.example.coins" }
+google_play = { product_id = "coins" }
+"#;
+const PACKS: usize = 6;
+const AT_ONCE: usize = 20;
+
+/// B8: each pack is credited once, however many hands it comes through at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_claims_of_one_consumable_credit_it_once() {
+    let world = World::with(|options| options.catalog.push_str(COINS)).await;
+    let alice = world.person("alice").await;
+    let mallory = world.person("mallory").await;
+    let mut proofs = Vec::new();
+    for number in 0..PACKS {
+        // Every other one is told by the store as well, at the same moment.
+        let hint = number
+            .is_multiple_of(2)
+            .then_some(alice.store_token.as_str());
+        let apple = world.buy_apple("alice", "com.example.coins", hint).await;
+        proofs.push((Some(apple.signed_transaction), String::new()));
+        let buyer = format!("alice's phone {number}");
+        let google = world.buy_google(&buyer, "coins", hint).await;
+        proofs.push((None, google.purchase_token));
+    }
+    for (signed, token) in &proofs {
+        let binds = (0..AT_ONCE).map(|_| async {
+            match signed {
+                Some(signed) => alice.bind_apple(signed).await,
+                None => alice.bind_google(token).await,
+            }
+        });
+        let answers = futures::future::join_all(binds).await;
+        let bound = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!(bound > 0, "{answers:?}");
+        let late = match signed {
+            Some(signed) => mallory.bind_apple(signed).await,
+            None => mallory.bind_google(token).await,
+        };
+        late.expect_err("alice's");
+    }
+    for id in world.said() {
+        world.deliver(&id).await;
+    }
+    world.settled().await;
+    let expected = i64::try_from(2 * PACKS * 10).expect("a count");
+    let coins = |snapshot: entitled::proto::EntitlementSnapshot| -> i64 {
+        snapshot.credits.iter().map(|credit| credit.balance).sum()
+    };
+    assert_eq!(coins(alice.now().await), expected);
+    assert_eq!(coins(mallory.now().await), 0);
+    let entries = "select count(*) from credit_entries";
+    assert_eq!(
+        world.count(entries).await,
+        i64::try_from(2 * PACKS).expect("a count")
+    );
+    world.stop().await;
+}
