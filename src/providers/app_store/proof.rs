@@ -44,6 +44,11 @@ impl From<OcspError> for ProofError {
     }
 }
 
+/// PKCS#7 in base64, as `appStoreReceiptURL` holds it: a long DER sequence, and no parts.
+fn is_app_receipt(proof: &str) -> bool {
+    proof.trim_start().starts_with("MII") && !proof.contains('.')
+}
+
 impl AppStore {
     /// A signed transaction shows possession by itself.
     pub(super) async fn signed_transaction(
@@ -52,6 +57,9 @@ impl AppStore {
         catalog: &Catalog,
         now: Instant,
     ) -> Result<Proven, ProofError> {
+        if is_app_receipt(jws) {
+            return Err(ProofError::ReceiptUnsupported);
+        }
         let document = self.verifier.verify::<Transaction>(jws, now)?;
         let payload = document.payload();
         let environment = self.accepted.check(&payload.environment)?;
