@@ -8,6 +8,7 @@ mod impostors;
 mod purchases;
 mod pushes;
 mod register;
+mod superwall;
 
 use std::collections::BTreeMap;
 
