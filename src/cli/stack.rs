@@ -247,6 +247,9 @@ pub(super) fn store_setup(
                 (Some(plan), Some(period)) => {
                     GooglePlayProduct::subscription(&google.product_id, plan, period)
                 }
+                (None, _) | (_, None) if product.kind == ProductKind::Consumable => {
+                    GooglePlayProduct::consumable(&google.product_id)
+                }
                 (None, _) | (_, None) => GooglePlayProduct::non_consumable(&google.product_id),
             });
         }
@@ -284,8 +287,9 @@ fn apple_product(product_id: &str, kind: ProductKind, period: Option<Period>) ->
             },
             ..AppStoreProduct::subscription(product_id, period, "21000000")
         },
-        (ProductKind::Subscription, None)
-        | (ProductKind::NonRenewing | ProductKind::NonConsumable | ProductKind::Consumable, _) => {
+        (ProductKind::Consumable, _) => AppStoreProduct::consumable(product_id),
+        (ProductKind::NonRenewing, _) => AppStoreProduct::non_renewing(product_id),
+        (ProductKind::Subscription, None) | (ProductKind::NonConsumable, _) => {
             AppStoreProduct::non_consumable(product_id)
         }
     }
