@@ -1,11 +1,14 @@
-//! The App Store Server API: three reads, retried where Apple says that a retry helps.
+//! The App Store Server API: what is read and what is told, retried where Apple says that a retry
+//! helps.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{AUTHORIZATION, RETRY_AFTER};
-use http::{HeaderMap, Method, StatusCode};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rand::Rng;
 use reqwest::Url;
+use serde_json::Value;
 
 use super::token::RequestTokens;
 use super::wire::ErrorBody;
@@ -53,6 +56,15 @@ impl Call<'_> {
         }
     }
 
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::History { revision, .. } => std::iter::once(("productType", "AUTO_RENEWABLE"))
+                .chain(revision.map(|revision| ("revision", revision)))
+                .collect(),
+            Self::Subscriptions | Self::Transaction => Vec::new(),
+        }
+    }
+
     /// How the answer is filed: `production/history/1`.
     fn name(&self, environment: Environment) -> String {
         let environment = environment.as_str();
@@ -76,11 +88,58 @@ pub(super) struct Client {
     sandbox: Url,
 }
 
+/// One call, whatever it is for.
+struct Request<'a> {
+    method: Method,
+    environment: Environment,
+    bundle_id: &'a str,
+    segments: Vec<&'a str>,
+    query: Vec<(&'static str, &'a str)>,
+    body: Option<Bytes>,
+    /// Saying it twice does no harm.
+    retried: bool,
+}
+
 /// What one try came to.
+#[derive(Debug)]
 enum Verdict {
-    Done(StoreAnswer),
+    Done(Answer),
+    /// Apple understood and says no.
+    No(Answer, i64),
     Again(FetchError),
     GiveUp(FetchError),
+}
+
+/// What Apple is told or asked for beside plain reads; each about one bundle's customers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Act<'a> {
+    /// Finish Transaction: what was bought is delivered.
+    Finish { transaction_id: &'a str },
+    /// Set App Account Token: on this and all later transactions of the purchase.
+    SetAccountToken {
+        original_transaction_id: &'a str,
+        body: Value,
+    },
+    /// Send Consumption Information, version 2.
+    Consumption {
+        transaction_id: &'a str,
+        body: Value,
+    },
+    /// Extend a Subscription Renewal Date. Said once: Apple would extend again.
+    Extend {
+        original_transaction_id: &'a str,
+        body: Value,
+    },
+    /// Get Notification History, one page.
+    NotificationHistory { page: Option<&'a str>, body: Value },
+}
+
+/// Apple's answer to an act.
+#[derive(Debug)]
+pub(super) enum Said {
+    Yes(Bytes),
+    /// With its error code.
+    No(i64),
 }
 
 impl Client {
@@ -106,15 +165,104 @@ impl Client {
         call: Call<'_>,
         id: &str,
     ) -> Result<StoreAnswer, FetchError> {
+        let mut segments = call.segments().to_vec();
+        segments.push(id);
+        let request = Request {
+            method: Method::GET,
+            environment,
+            bundle_id,
+            segments,
+            query: call.query(),
+            body: None,
+            retried: true,
+        };
+        let answer = match self.send(&request).await? {
+            Verdict::Done(answer) if answer.status == StatusCode::OK => answer,
+            Verdict::No(answer, code) if NOT_FOUND.contains(&code) => answer,
+            Verdict::No(_, code) => return Err(unreadable(format!("App Store error {code}"))),
+            Verdict::Done(answer) => return Err(unreadable(http_status(&answer))),
+            Verdict::Again(error) | Verdict::GiveUp(error) => return Err(error),
+        };
+        Ok(StoreAnswer {
+            call: call.name(environment),
+            status: answer.status.as_u16(),
+            body: answer.body,
+        })
+    }
+
+    /// Tells or asks; a refusal with a code is an answer.
+    pub(super) async fn act(
+        &self,
+        environment: Environment,
+        bundle_id: &str,
+        act: Act<'_>,
+    ) -> Result<Said, FetchError> {
+        let (method, segments, body) = match &act {
+            Act::Finish { transaction_id } => {
+                let path = vec!["inApps", "v1", "transactions", *transaction_id, "finish"];
+                (Method::POST, path, None)
+            }
+            Act::SetAccountToken {
+                original_transaction_id: id,
+                body,
+            } => {
+                let path = vec!["inApps", "v1", "transactions", *id, "appAccountToken"];
+                (Method::PUT, path, Some(body))
+            }
+            Act::Consumption {
+                transaction_id,
+                body,
+            } => {
+                let path = [
+                    "inApps",
+                    "v2",
+                    "transactions",
+                    "consumption",
+                    *transaction_id,
+                ];
+                (Method::PUT, path.to_vec(), Some(body))
+            }
+            Act::Extend {
+                original_transaction_id: id,
+                body,
+            } => {
+                let path = vec!["inApps", "v1", "subscriptions", "extend", *id];
+                (Method::PUT, path, Some(body))
+            }
+            Act::NotificationHistory { body, .. } => {
+                let path = vec!["inApps", "v1", "notifications", "history"];
+                (Method::POST, path, Some(body))
+            }
+        };
+        let query = match &act {
+            Act::NotificationHistory {
+                page: Some(page), ..
+            } => vec![("paginationToken", *page)],
+            _ => Vec::new(),
+        };
+        let request = Request {
+            method,
+            environment,
+            bundle_id,
+            segments,
+            query,
+            body: body.map(|body| Bytes::from(body.to_string())),
+            retried: !matches!(act, Act::Extend { .. }),
+        };
+        match self.send(&request).await? {
+            Verdict::Done(answer) if answer.status.is_success() => Ok(Said::Yes(answer.body)),
+            Verdict::No(_, code) => Ok(Said::No(code)),
+            Verdict::Done(answer) => Err(unreadable(http_status(&answer))),
+            Verdict::Again(error) | Verdict::GiveUp(error) => Err(error),
+        }
+    }
+
+    async fn send(&self, request: &Request<'_>) -> Result<Verdict, FetchError> {
         let mut tries = 0;
         loop {
-            let error = match self.attempt(environment, bundle_id, &call, id).await? {
-                Verdict::Done(answer) => return Ok(answer),
-                Verdict::GiveUp(error) => return Err(error),
-                Verdict::Again(error) => error,
-            };
-            if tries == RETRIES_MAX {
-                return Err(error);
+            let verdict = self.attempt(request).await?;
+            if !matches!(verdict, Verdict::Again(_)) || !request.retried || tries == RETRIES_MAX {
+                return Ok(verdict);
             }
             let jitter = rand::rng().random_range(0.5..1.5);
             tokio::time::sleep((RETRY_PAUSE * 2_u32.pow(tries)).mul_f64(jitter)).await;
@@ -122,75 +270,68 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        environment: Environment,
-        bundle_id: &str,
-        call: &Call<'_>,
-        id: &str,
-    ) -> Result<Verdict, FetchError> {
-        let url = self.url(environment, call, id)?;
+    async fn attempt(&self, request: &Request<'_>) -> Result<Verdict, FetchError> {
+        let url = self.url(request)?;
         let authorization = self
             .tokens
-            .authorization(bundle_id)
+            .authorization(request.bundle_id)
             .map_err(|error| FetchError::Refused(error.to_string()))?;
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
-        let verdict = match self.http.send(Method::GET, url, headers, None).await {
-            Ok(answer) => judge(answer, call.name(environment)),
+        let mut headers = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
+        if request.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let sent = self
+            .http
+            .send(request.method.clone(), url, headers, request.body.clone());
+        let verdict = match sent.await {
+            Ok(answer) => judge(answer),
             Err(error @ (HttpError::TimedOut | HttpError::Connection(_))) => {
                 Verdict::Again(FetchError::away(error.to_string()))
             }
-            Err(error @ HttpError::TooLarge) => {
-                Verdict::GiveUp(FetchError::Unreadable(error.to_string()))
-            }
+            Err(error @ HttpError::TooLarge) => Verdict::GiveUp(unreadable(error.to_string())),
             Err(error @ HttpError::Refused { .. }) => {
                 Verdict::GiveUp(FetchError::Refused(error.to_string()))
             }
         };
         if matches!(verdict, Verdict::GiveUp(FetchError::Refused(_))) {
-            self.tokens.forget(bundle_id);
+            self.tokens.forget(request.bundle_id);
         }
         Ok(verdict)
     }
 
-    fn url(&self, environment: Environment, call: &Call<'_>, id: &str) -> Result<Url, FetchError> {
-        let mut url = match environment {
+    fn url(&self, request: &Request<'_>) -> Result<Url, FetchError> {
+        let mut url = match request.environment {
             Environment::Production => self.production.clone(),
             Environment::Sandbox => self.sandbox.clone(),
         };
         url.path_segments_mut()
             .map_err(|()| FetchError::Refused("the base URL cannot have a path".to_owned()))?
             .pop_if_empty()
-            .extend(call.segments())
-            .push(id);
-        if let Call::History { revision, .. } = call {
-            let mut query = url.query_pairs_mut();
-            query.append_pair("productType", "AUTO_RENEWABLE");
-            query.extend_pairs(revision.map(|revision| ("revision", revision)));
+            .extend(&request.segments);
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
         }
         Ok(url)
     }
 }
 
-fn judge(answer: Answer, call: String) -> Verdict {
+fn unreadable(said: String) -> FetchError {
+    FetchError::Unreadable(said)
+}
+
+fn http_status(answer: &Answer) -> String {
+    format!("HTTP {}", answer.status.as_u16())
+}
+
+fn judge(answer: Answer) -> Verdict {
     let status = answer.status;
-    let done = |answer: Answer| {
-        Verdict::Done(StoreAnswer {
-            call,
-            status: status.as_u16(),
-            body: answer.body,
-        })
-    };
-    if status == StatusCode::OK {
-        return done(answer);
+    if status.is_success() {
+        return Verdict::Done(answer);
     }
     let code = error_code(&answer.body);
-    if status.is_client_error() && code.is_some_and(|code| NOT_FOUND.contains(&code)) {
-        return done(answer);
-    }
     let said = match code {
         Some(code) => format!("App Store error {code}"),
-        None => format!("HTTP {}", status.as_u16()),
+        None => http_status(&answer),
     };
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = retry_after(&answer.headers, SystemTime::now());
@@ -202,14 +343,16 @@ fn judge(answer: Answer, call: String) -> Verdict {
     if status.is_server_error() || code.is_some_and(|code| RETRYABLE.contains(&code)) {
         return Verdict::Again(FetchError::away(said));
     }
-    let credentials = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    Verdict::GiveUp(
-        if credentials || code.is_some_and(|code| NOT_OUR_APP.contains(&code)) {
-            FetchError::Refused(said)
-        } else {
-            FetchError::Unreadable(said)
-        },
-    )
+    match code {
+        Some(code) if NOT_OUR_APP.contains(&code) => Verdict::GiveUp(FetchError::Refused(said)),
+        Some(code) if status.is_client_error() && status != StatusCode::UNAUTHORIZED => {
+            Verdict::No(answer, code)
+        }
+        Some(_) | None => Verdict::GiveUp(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FetchError::Refused(said),
+            _ => unreadable(said),
+        }),
+    }
 }
 
 fn error_code(body: &[u8]) -> Option<i64> {
@@ -243,8 +386,9 @@ mod tests {
             headers: HeaderMap::new(),
             body: body.to_owned().into(),
         };
-        match judge(answer, String::new()) {
+        match judge(answer) {
             Verdict::Done(_) => "done",
+            Verdict::No(..) => "no",
             Verdict::Again(FetchError::Away { .. }) => "again",
             Verdict::GiveUp(FetchError::Away { .. }) => "later",
             Verdict::GiveUp(FetchError::Refused(_)) => "refused",
@@ -257,14 +401,18 @@ mod tests {
     fn every_class_of_answer_has_its_verdict() {
         let cases = [
             (200, "{}", "done"),
-            (404, r#"{"errorCode":4040010}"#, "done"),
-            (404, r#"{"errorCode":4040005,"errorMessage":"x"}"#, "done"),
-            (400, r#"{"errorCode":4000006}"#, "done"),
+            (202, "", "done"),
+            (404, r#"{"errorCode":4040010}"#, "no"),
+            (404, r#"{"errorCode":4040005,"errorMessage":"x"}"#, "no"),
+            (400, r#"{"errorCode":4000006}"#, "no"),
+            (400, r#"{"errorCode":4000185}"#, "no"),
+            (403, r#"{"errorCode":4030005}"#, "no"),
+            (401, r#"{"errorCode":4010000}"#, "refused"),
             (404, r#"{"errorCode":4040006}"#, "again"),
             (404, r#"{"errorCode":4040002}"#, "again"),
             (404, r#"{"errorCode":4040003}"#, "refused"),
             (404, "<html>", "unreadable"),
-            (404, r#"{"errorCode":4049999}"#, "unreadable"),
+            (404, r#"{"errorCode":4049999}"#, "no"),
             (401, "", "refused"),
             (403, "", "refused"),
             (429, r#"{"errorCode":4290000}"#, "later"),
@@ -272,7 +420,6 @@ mod tests {
             (500, r#"{"errorCode":5000000}"#, "again"),
             (503, "", "again"),
             (302, "", "unreadable"),
-            (204, "", "unreadable"),
             (500, r#"{"errorCode":4040010}"#, "again"),
         ];
         for (status, body, expected) in cases {

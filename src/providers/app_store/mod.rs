@@ -3,11 +3,13 @@
 mod binding;
 mod charge;
 mod client;
+mod effects;
 mod fetch;
 mod item;
 mod normalize;
 mod notification;
 mod proof;
+mod sweep;
 mod token;
 mod verify;
 mod wire;
@@ -31,7 +33,6 @@ use super::contract::{
 use crate::config::app_store::AppStoreConfig;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
-use crate::domain::duty::Duty;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
@@ -187,26 +188,20 @@ impl Store for AppStore {
         reader.read(answers)
     }
 
-    async fn perform(&self, effect: Effect<'_>, _: &Catalog) -> Result<(), FetchError> {
-        match effect.duty {
-            // The App Store asks for no acknowledgement: the app finishes its transactions.
-            Duty::Acknowledge { .. } | Duty::Consume | Duty::ReviewRefund { .. } => Ok(()),
-            Duty::Finish | Duty::SetAccountToken { .. } | Duty::AnswerConsumptionRequest => {
-                Err(FetchError::Refused("not offered yet".to_owned()))
-            }
-        }
+    async fn perform(&self, effect: Effect<'_>, catalog: &Catalog) -> Result<(), FetchError> {
+        self.carry_out(&effect, catalog).await
     }
 
     async fn command(
         &self,
-        _: &StoreState,
-        _: &Command,
-        _: &Catalog,
+        state: &StoreState,
+        command: &Command,
+        catalog: &Catalog,
     ) -> Result<String, CommandError> {
-        Err(CommandError::NotOffered("not offered yet"))
+        self.obey(state, command, catalog).await
     }
 
-    async fn sweep(&self, _: SweepRequest<'_>) -> Result<SweepPage, FetchError> {
-        Ok(SweepPage::default())
+    async fn sweep(&self, request: SweepRequest<'_>) -> Result<SweepPage, FetchError> {
+        self.sent(&request).await
     }
 }

@@ -1,5 +1,7 @@
 //! What a caller hands over as proof of an App Store purchase.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
 
 use super::AppStore;
@@ -60,7 +62,13 @@ impl AppStore {
         if is_app_receipt(jws) {
             return Err(ProofError::ReceiptUnsupported);
         }
-        let document = self.verifier.verify::<Transaction>(jws, now)?;
+        let document = self
+            .verifier
+            .verify::<Transaction>(jws, now)
+            .map_err(|error| match mistaken(jws) {
+                Some(what) => ProofError::Invalid(what.to_owned()),
+                None => error.into(),
+            })?;
         let payload = document.payload();
         let environment = self.accepted.check(&payload.environment)?;
         let app = binding::app(catalog, &payload.bundle_id, environment)?;
@@ -159,6 +167,34 @@ impl AppStore {
             };
         }
         Ok(None)
+    }
+}
+
+/// The receipt of the original StoreKit: PKCS#7 in base64, a DER sequence with a long length.
+fn is_app_receipt(proof: &str) -> bool {
+    let proof = proof.trim_start();
+    proof.starts_with("MI") && !proof.contains('.')
+}
+
+/// What else of Apple's the caller took for a transaction. Nothing is believed of it but the names
+/// of its fields, to say what to send instead.
+fn mistaken(jws: &str) -> Option<&'static str> {
+    let payload = URL_SAFE_NO_PAD.decode(jws.split('.').nth(1)?).ok()?;
+    let payload: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&payload).ok()?;
+    if payload.contains_key("transactionId") {
+        None
+    } else if payload.contains_key("receiptCreationDate") || payload.contains_key("receiptType") {
+        Some(
+            "it is an AppTransaction, which shows where the app came from and no purchase; send \
+             the jwsRepresentation of a Transaction",
+        )
+    } else if payload.contains_key("autoRenewStatus") {
+        Some("it is a RenewalInfo; send the jwsRepresentation of the Transaction beside it")
+    } else if payload.contains_key("notificationType") {
+        Some("it is a server notification; send the jwsRepresentation of a Transaction")
+    } else {
+        None
     }
 }
 

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod effects;
 mod inspect;
 mod normalize;
 mod notification;
 mod proof;
 pub(super) mod support;
+mod sweep;

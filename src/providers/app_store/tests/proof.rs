@@ -207,3 +207,38 @@ async fn a_record_of_something_else_proves_nothing() {
         .map(|_| ());
     assert_eq!(result, Err(ProofError::Unavailable));
 }
+
+#[tokio::test]
+async fn an_app_receipt_is_refused_with_the_way_to_the_signed_transaction() {
+    let signer = Signer::genuine();
+    let store = signer.store("http://127.0.0.1:9");
+    for receipt in ["MIITtgYJKoZIhvcNAQcCoIITpzCCE6MCAQEx", "  MIIUVQ\nYJKoZI=="] {
+        let refused = prove(&store, receipt.to_owned()).await.unwrap_err();
+        assert_eq!(refused, ProofError::ReceiptUnsupported);
+        assert!(refused.to_string().contains("jwsRepresentation"));
+    }
+}
+
+#[tokio::test]
+async fn other_documents_of_apples_are_no_purchase_and_say_what_is() {
+    let signer = Signer::genuine();
+    let store = signer.store("http://127.0.0.1:9");
+    let cases = [
+        (
+            json!({"receiptType": "Production", "bundleId": BUNDLE, "receiptCreationDate": NOW_MS}),
+            "AppTransaction",
+        ),
+        (renewal(), "RenewalInfo"),
+        (
+            json!({"notificationType": "TEST", "notificationUUID": "1", "signedDate": NOW_MS}),
+            "notification",
+        ),
+        (json!({"signedDate": NOW_MS}), "not a transaction"),
+    ];
+    for (payload, expected) in cases {
+        let Err(ProofError::Invalid(why)) = prove(&store, signer.sign(&payload)).await else {
+            panic!("{expected}")
+        };
+        assert!(why.contains(expected), "{why}");
+    }
+}

@@ -327,6 +327,8 @@ pub(crate) fn refusal(code: i64) -> Reply {
 pub(crate) struct Loopback {
     pub(crate) base: String,
     pub(crate) calls: Arc<Mutex<Vec<(String, String)>>>,
+    /// Method and body of each call.
+    pub(crate) said: Arc<Mutex<Vec<(http::Method, Value)>>>,
 }
 
 impl Loopback {
@@ -335,7 +337,14 @@ impl Loopback {
     ) -> Self {
         let calls: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let log = Arc::clone(&calls);
-        let handler = move |uri: http::Uri, headers: http::HeaderMap| {
+        let said: Arc<Mutex<Vec<(http::Method, Value)>>> = Arc::default();
+        let heard = Arc::clone(&said);
+        let handler = move |method: http::Method,
+                            uri: http::Uri,
+                            headers: http::HeaderMap,
+                            body: axum::body::Bytes| {
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            heard.lock().unwrap().push((method, body));
             let path = uri.to_string();
             let authorization = headers
                 .get("authorization")
@@ -357,7 +366,7 @@ impl Loopback {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let router = axum::Router::new().fallback(handler);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { base, calls }
+        Self { base, calls, said }
     }
 
     pub(crate) fn paths(&self) -> Vec<String> {
