@@ -62,13 +62,13 @@ impl AppStore {
         if is_app_receipt(jws) {
             return Err(ProofError::ReceiptUnsupported);
         }
-        let document = self
-            .verifier
-            .verify::<Transaction>(jws, now)
-            .map_err(|error| match mistaken(jws) {
-                Some(what) => ProofError::Invalid(what.to_owned()),
-                None => error.into(),
-            })?;
+        let document =
+            self.verifier
+                .verify::<Transaction>(jws, now)
+                .map_err(|error| match mistaken(jws) {
+                    Some(what) => ProofError::Invalid(what.to_owned()),
+                    None => error.into(),
+                })?;
         let payload = document.payload();
         let environment = self.accepted.check(&payload.environment)?;
         let app = binding::app(catalog, &payload.bundle_id, environment)?;

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::support::{
-    DAY_MS, Loopback, NOW_MS, Signer, at, catalog, now, ok, refusal, renewal, transaction, with,
+    BUNDLE, DAY_MS, Loopback, NOW_MS, Signer, at, catalog, now, ok, refusal, renewal, transaction,
+    with,
 };
 use crate::config::app_store::AppStoreEnvironment;
 use crate::domain::provider::Environment;
