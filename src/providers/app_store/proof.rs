@@ -170,12 +170,6 @@ impl AppStore {
     }
 }
 
-/// The receipt of the original StoreKit: PKCS#7 in base64, a DER sequence with a long length.
-fn is_app_receipt(proof: &str) -> bool {
-    let proof = proof.trim_start();
-    proof.starts_with("MI") && !proof.contains('.')
-}
-
 /// What else of Apple's the caller took for a transaction. Nothing is believed of it but the names
 /// of its fields, to say what to send instead.
 fn mistaken(jws: &str) -> Option<&'static str> {

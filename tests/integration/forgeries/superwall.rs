@@ -9,7 +9,8 @@ use crate::books::Books;
 use crate::support::World;
 
 /// A body that names no purchase: what is tested is who is believed.
-const BODY: &str = r#"{"object":"event","type":"initial_purchase","projectId":1,"timestamp":1,"data":{}}"#;
+const BODY: &str =
+    r#"{"object":"event","type":"initial_purchase","projectId":1,"timestamp":1,"data":{}}"#;
 
 async fn send(world: &World, delivery: &SvixDelivery) -> u16 {
     let url = world.stack.app.webhooks_url().expect("webhooks");
@@ -38,7 +39,10 @@ async fn every_forged_superwall_delivery_is_turned_away_and_every_genuine_one_is
     for delivery in &forged {
         let status = send(&world, delivery).await;
         // What is compressed is not even looked at.
-        let compressed = delivery.headers.iter().any(|(name, _)| *name == "content-encoding");
+        let compressed = delivery
+            .headers
+            .iter()
+            .any(|(name, _)| *name == "content-encoding");
         let expected = if compressed { 415 } else { 401 };
         assert_eq!(status, expected, "{} {}", delivery.class, delivery.name);
         counted.count(delivery.class, false);
@@ -57,11 +61,19 @@ async fn every_forged_superwall_delivery_is_turned_away_and_every_genuine_one_is
     counted.report("deliveries", &["C1", "C2", "C3"]);
     let ids: BTreeSet<&str> = genuine
         .iter()
-        .filter_map(|delivery| delivery.headers.iter().find(|(name, _)| name.ends_with("-id")))
+        .filter_map(|delivery| {
+            delivery
+                .headers
+                .iter()
+                .find(|(name, _)| name.ends_with("-id"))
+        })
         .map(|(_, id)| id.as_str())
         .collect();
     let rows = "select count(*) from raw_notifications where source = 'superwall'";
-    assert_eq!(books.number(rows).await, i64::try_from(ids.len()).expect("a count"));
+    assert_eq!(
+        books.number(rows).await,
+        i64::try_from(ids.len()).expect("a count")
+    );
     world.settled().await;
     assert_eq!(world.count("select count(*) from purchase_chains").await, 0);
     world.stop().await;
@@ -73,7 +85,10 @@ async fn a_rotated_secret_holds_beside_the_old_one_and_a_foreign_one_never() {
     let mut world = World::with(|options| options.superwall = true).await;
     let genuine = |world: &World, prefix: &str| {
         let corpus = svix_corpus(world.stores(), prefix, BODY);
-        corpus.into_iter().find(|case| case.genuine).expect("one of them")
+        corpus
+            .into_iter()
+            .find(|case| case.genuine)
+            .expect("one of them")
     };
     let old_secret = world.stores().manifest().superwall.secret;
     let old = genuine(&world, "old");

@@ -87,7 +87,10 @@ async fn s13_a_source_goes_silent_for_two_weeks() {
     })
     .await;
     world.settled().await;
-    assert!(!is_active(&alice.now().await, "pro_access"), "found without being told");
+    assert!(
+        !is_active(&alice.now().await, "pro_access"),
+        "found without being told"
+    );
     // It speaks again.
     stores.hold_deliveries(false).await.expect("sent");
     world.settled().await;
