@@ -21,9 +21,7 @@ async fn sandbox(rule: &str) -> World {
 async fn app_review_and_testflight_buy_in_sandbox_and_are_served() {
     let world = sandbox("").await;
     let reviewer = world.person("reviewer").await;
-    let apple = world
-        .buy_apple("reviewer", YEARLY, Some(&reviewer.store_token))
-        .await;
+    let apple = world.buy_apple("reviewer", YEARLY, None).await;
     let bound = reviewer
         .bind_apple(&apple.signed_transaction)
         .await
