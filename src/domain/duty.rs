@@ -8,7 +8,7 @@ use super::catalog::{Catalog, ProductKind};
 use super::ownership::Owner;
 use super::provider::Provider;
 use super::subscription::state::ItemState;
-use super::subscription::store_state::{Evidence, StoreState};
+use super::subscription::store_state::{Evidence, Item, StoreState};
 use super::time::Instant;
 
 /// Apple waits this long for an answer to a `CONSUMPTION_REQUEST`.
@@ -97,7 +97,7 @@ pub(crate) fn due(
         return Vec::new();
     }
     let handed_over = acknowledgement(provider, holder, state, catalog);
-    let named = name_owner(provider, holder, state);
+    let named = name_owner(provider, holder, state, catalog);
     handed_over
         .into_iter()
         .chain(named)
@@ -107,14 +107,24 @@ pub(crate) fn due(
 
 /// A running purchase whose record at the App Store names nobody is given its owner's token, which
 /// the next read then confirms. A token that an app has set is left alone; family members have none.
-fn name_owner(provider: Provider, holder: Holder<'_>, state: &StoreState) -> Option<NewDuty> {
+fn name_owner(
+    provider: Provider,
+    holder: Holder<'_>,
+    state: &StoreState,
+    catalog: &Catalog,
+) -> Option<NewDuty> {
     let nameless = match provider {
         Provider::AppStore => state.account_token.is_none(),
         // Named when it is acknowledged.
         Provider::GooglePlay => false,
     };
+    // What is used up, or means nothing here, is nobody's to claim later.
+    let lasts = |item: &Item| {
+        let plan = catalog.plan(provider, &item.product);
+        plan.is_some_and(|(_, plan)| plan.kind != ProductKind::Consumable)
+    };
     let mut items = state.items.iter();
-    let running = items.any(|item| !item.state.is_ended() && !item.family_shared);
+    let running = items.any(|item| lasts(item) && !item.state.is_ended() && !item.family_shared);
     if !nameless || !running {
         return None;
     }
@@ -192,3 +202,7 @@ fn answer(fact: &Evidence) -> Option<NewDuty> {
         deadline: *at + within,
     })
 }
+
+#[cfg(test)]
+#[path = "duty_tests.rs"]
+mod tests;

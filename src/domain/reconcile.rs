@@ -398,4 +398,4 @@ fn item_check(item: &Item, policy: Policy, now: Instant) -> Option<Instant> {
 
 #[cfg(test)]
 #[path = "reconcile_tests.rs"]
-mod tests;
+pub(crate) mod tests;

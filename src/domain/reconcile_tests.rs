@@ -12,11 +12,11 @@ use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::state::{Offer, RevocationReason};
 use crate::domain::subscription::store_state::{Evidence, ItemKind, VoidCause};
 
-fn t(hours: i64) -> Instant {
+pub(crate) fn t(hours: i64) -> Instant {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::hours(hours)
 }
 
-fn state(stamp: i64, item_state: ItemState) -> StoreState {
+pub(crate) fn state(stamp: i64, item_state: ItemState) -> StoreState {
     StoreState {
         environment: Environment::Production,
         stamp: t(stamp),
@@ -49,7 +49,7 @@ fn state(stamp: i64, item_state: ItemState) -> StoreState {
     }
 }
 
-fn active(until: i64) -> ItemState {
+pub(crate) fn active(until: i64) -> ItemState {
     ItemState::Active {
         expires_at: t(until),
         renewal: Renewal::On,

@@ -1,7 +1,6 @@
 //! I4: one owner. Who may claim what, what the others are told, and how a chain changes hands.
 
 use entitled::proto::{BindOutcome, Entitlement, InactiveReason};
-use entitled::sandbox::AppStoreBuy;
 use futures::future::join_all;
 use tonic::{Code, Status};
 
@@ -266,37 +265,21 @@ async fn i4_a_provisional_claim_yields_to_the_account_that_the_store_names() {
     let world = World::start().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     world.hold().await;
-    // A shared device: bob claims what was bought without a token. It lapses, and alice takes the
-    // same Apple subscription up again, signed in.
-    let trial = AppStoreBuy {
-        customer: "shared".into(),
-        product_id: YEARLY.into(),
-        app_account_token: None,
-        trial: Some(period("P7D")),
-        ..AppStoreBuy::default()
-    };
-    let first = world.stores().buy_app_store(&trial).await.expect("bought");
-    let bound = bob
-        .bind_apple(&first.signed_transaction)
-        .await
-        .expect("bound");
+    // A shared device: bob claims what was bought without a token, and alice changes the plan,
+    // signed in.
+    let first = world.buy_google("shared", "premium-monthly", None).await;
+    let bound = bob.bind_google(&first.purchase_token).await.expect("bound");
     assert_eq!(bound.outcome(), BindOutcome::Bound);
-    world
-        .stores()
-        .set_auto_renew(&first.original_transaction_id, false)
-        .await
-        .expect("off");
-    world.stores().advance(period("P8D")).await.expect("lapsed");
+    let mut upgrade = google_buy("shared", "premium-yearly", Some(&alice.store_token));
+    upgrade.replaces = Some(first.purchase_token.clone());
     let second = world
-        .buy_apple("shared", MONTHLY, Some(&alice.store_token))
-        .await;
-    assert_eq!(
-        second.original_transaction_id,
-        first.original_transaction_id
-    );
+        .stores()
+        .buy_google_play(&upgrade)
+        .await
+        .expect("upgraded");
 
     let claimed = alice
-        .bind_apple(&second.signed_transaction)
+        .bind_google(&second.purchase_token)
         .await
         .expect("alice's");
     assert_eq!(claimed.outcome(), BindOutcome::Bound);
@@ -312,10 +295,14 @@ async fn i4_a_provisional_claim_yields_to_the_account_that_the_store_names() {
     );
     let moved = "select count(*) from ownership_changes where reason = 'store_hint' and from_account_id is not null";
     assert_eq!(world.count(moved).await, 1);
+    let told = "select count(distinct account_id) from subscription_events e
+        where exists (select 1 from ownership_changes o where o.reason = 'store_hint' and o.at = e.at
+            and e.account_id in (o.from_account_id, o.to_account_id))";
+    assert_eq!(world.count(told).await, 2, "events on both accounts");
 
     // It is confirmed now: bob's proof does not bring it back.
     let refused = bob
-        .bind_apple(&first.signed_transaction)
+        .bind_google(&first.purchase_token)
         .await
         .expect_err("alice's");
     assert_refused(
@@ -330,6 +317,49 @@ async fn i4_a_provisional_claim_yields_to_the_account_that_the_store_names() {
         .expect("released");
     world.settled().await;
     assert!(is_active(&alice.now().await, "pro_access"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_the_owner_of_a_nameless_purchase_is_written_into_the_stores_record() {
+    let world = World::start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let first = world.buy_apple("shared", MONTHLY, None).await;
+    bob.bind_apple(&first.signed_transaction)
+        .await
+        .expect("bound");
+    let provisional =
+        "select count(*) from purchase_chains where owner_provisional_until is not null";
+    assert_eq!(world.count(provisional).await, 1);
+    world.settled().await;
+    let named =
+        "select count(*) from duties where kind = 'set_account_token' and done_at is not null";
+    assert_eq!(world.count(named).await, 1);
+    // The next read confirms him: a later purchase by another account is refused.
+    bob.client.clone().refresh().await.expect("read");
+    assert_eq!(world.count(provisional).await, 0);
+    world
+        .stores()
+        .set_auto_renew(&first.original_transaction_id, false)
+        .await
+        .expect("off");
+    world
+        .stores()
+        .advance(period("P40D"))
+        .await
+        .expect("lapsed");
+    let second = world
+        .buy_apple("shared", MONTHLY, Some(&alice.store_token))
+        .await;
+    let refused = alice
+        .bind_apple(&second.signed_transaction)
+        .await
+        .expect_err("bob's");
+    assert_refused(
+        &refused,
+        Code::FailedPrecondition,
+        "PURCHASE_OWNED_BY_ANOTHER_ACCOUNT",
+    );
     world.stop().await;
 }
 
