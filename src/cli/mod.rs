@@ -17,6 +17,7 @@ pub mod sandbox;
 mod server;
 pub mod stack;
 pub mod storm;
+mod support;
 mod token;
 
 use std::path::PathBuf;
@@ -80,15 +81,25 @@ enum Command {
     /// Refund a user's latest purchase at its simulated store
     Refund(commands::RefundArgs),
     /// Print what happened to an account, over all layers, in time order
-    Timeline(operator::AccountArgs),
+    Timeline(support::TimelineArgs),
+    /// Say why an entitlement is on or off, what decided it, and what changes it next
+    Explain(support::ExplainArgs),
+    /// Print an account's entitlements as they are stored, now or at a past moment
+    Entitlements(support::EntitlementsArgs),
+    /// List charges and refunds, the newest first
+    Transactions(support::TransactionsArgs),
     /// Give an account an entitlement
     Grant(operator::GrantArgs),
+    /// Take gifts of an entitlement back
+    RevokeGrant(support::RevokeGrantArgs),
+    /// Have a store refund, revoke, cancel or extend a purchase
+    Store(support::StoreArgs),
     /// Move a purchase to another account
     Transfer(operator::TransferArgs),
-    /// Decide an account's purchases again from what is stored, and print the difference
-    Replay(operator::ReplayArgs),
+    /// Read stored notifications and decide purchases again, and print the difference
+    Replay(support::ReplayArgs),
     /// Ask the stores again about an account's purchases
-    Resync(operator::AccountArgs),
+    Resync(operator::ResyncArgs),
     /// Decode and verify one document of a store, and say precisely what is wrong with it
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
@@ -154,6 +165,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Advance(_)
         | Command::Refund(_)
         | Command::Timeline(_)
+        | Command::Explain(_)
+        | Command::Entitlements(_)
+        | Command::Transactions(_)
+        | Command::RevokeGrant(_)
+        | Command::Store(_)
         | Command::Grant(_)
         | Command::Transfer(_)
         | Command::Replay(_)
@@ -180,10 +196,15 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Buy(args) => commands::buy(&args).await?,
         Command::Advance(args) => commands::advance(&args).await?,
         Command::Refund(args) => commands::refund(&args).await?,
-        Command::Timeline(args) => operator::timeline(&args).await?,
+        Command::Timeline(args) => support::timeline(&args).await?,
+        Command::Explain(args) => support::explain(&args).await?,
+        Command::Entitlements(args) => support::entitlements(&args).await?,
+        Command::Transactions(args) => support::transactions(&args).await?,
+        Command::RevokeGrant(args) => support::revoke_grant(&args).await?,
+        Command::Store(args) => support::at_store(&args).await?,
         Command::Grant(args) => operator::grant(&args).await?,
         Command::Transfer(args) => operator::transfer(&args).await?,
-        Command::Replay(args) => return operator::replay(&args).await,
+        Command::Replay(args) => return support::replay(&args).await,
         Command::Resync(args) => operator::resync(&args).await?,
         Command::Inspect(command) => return inspect::run(command).await,
     }

@@ -1,14 +1,11 @@
 //! Commands of operators, on the database host. Everything they do is an event with their name.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
 
 use super::ConfigArgs;
 use crate::app::{CatalogFile, build_core};
@@ -16,19 +13,18 @@ use crate::config::Config;
 use crate::domain::entitlement::Grant;
 use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
 use crate::flows::read_entitlements::named_account;
-use crate::flows::{Core, apply_catalog, grant, replay, resync, tell_timeline, transfer};
-use crate::storage::timeline::Entry;
+use crate::flows::{Core, apply_catalog, grant, resync, transfer};
 
 /// An account, as operators name it.
 #[derive(Args)]
 pub(crate) struct AccountArgs {
     /// `issuer:subject` (dev:alice) or the account's id
-    account: String,
+    pub(super) account: String,
     #[command(flatten)]
-    config: ConfigArgs,
+    pub(super) config: ConfigArgs,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Who does it and why: kept with the event.
@@ -36,10 +32,10 @@ pub(crate) struct AccountArgs {
 pub(crate) struct Audit {
     /// Why; kept with the event
     #[arg(long)]
-    reason: String,
+    pub(super) reason: String,
     /// Who does it; kept with the event
     #[arg(long, env = "USER", default_value = "operator")]
-    actor: String,
+    pub(super) actor: String,
 }
 
 #[derive(Args)]
@@ -59,7 +55,7 @@ pub(crate) struct GrantArgs {
 
 #[derive(Args)]
 pub(crate) struct TransferArgs {
-    /// The purchase chain's id, as `replay` and the log print it
+    /// The purchase chain's id, as `explain`, `replay` and the log print it
     chain: uuid::Uuid,
     /// Whose it becomes: `issuer:subject` or the account's id
     account: String,
@@ -76,12 +72,14 @@ pub(crate) struct TransferArgs {
 }
 
 #[derive(Args)]
-pub(crate) struct ReplayArgs {
+pub(crate) struct ResyncArgs {
+    /// `issuer:subject` (dev:alice) or the account's id
+    account: String,
+    /// Who does it; kept with the event
+    #[arg(long, env = "USER", default_value = "operator")]
+    actor: String,
     #[command(flatten)]
-    account: AccountArgs,
-    /// Change nothing; today the only way to replay
-    #[arg(long, required = true)]
-    dry_run: bool,
+    config: ConfigArgs,
 }
 
 pub(super) fn check_catalog(file: &Path) -> anyhow::Result<()> {
@@ -108,11 +106,16 @@ pub(super) fn check_catalog(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn core_and_account(
+/// What a command works with: the database as it is.
+pub(super) async fn core_of(config: &Config) -> anyhow::Result<Arc<Core>> {
+    build_core(config, None, CatalogFile::Ignore).await
+}
+
+pub(super) async fn core_and_account(
     config: &Config,
     account: &str,
 ) -> anyhow::Result<(Arc<Core>, AccountId)> {
-    let core = build_core(config, None, CatalogFile::Ignore).await?;
+    let core = core_of(config).await?;
     let found = named_account(&core, account).await?;
     let account = found.with_context(|| {
         format!(
@@ -120,39 +123,6 @@ async fn core_and_account(
         )
     })?;
     Ok((core, account.id))
-}
-
-/// An account's story, in time order.
-pub(crate) async fn timeline_entries(config: &Config, account: &str) -> anyhow::Result<Vec<Entry>> {
-    let (core, account) = core_and_account(config, account).await?;
-    let entries = tell_timeline::tell_timeline(&core, account).await?;
-    core.db.close().await;
-    Ok(entries)
-}
-
-pub(super) async fn timeline(args: &AccountArgs) -> anyhow::Result<()> {
-    let entries = timeline_entries(&args.config.load()?, &args.account).await?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
-        return Ok(());
-    }
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        .set_header(["time", "what", "detail", "revision"]);
-    for entry in entries {
-        table.add_row([
-            entry.at.format("%F %T").to_string(),
-            entry.what,
-            entry.detail,
-            entry
-                .revision
-                .map(|revision| revision.to_string())
-                .unwrap_or_default(),
-        ]);
-    }
-    println!("{table}");
-    Ok(())
 }
 
 pub(super) async fn grant(args: &GrantArgs) -> anyhow::Result<()> {
@@ -201,49 +171,9 @@ pub(super) async fn transfer(args: &TransferArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let AccountArgs {
-        account,
-        config,
-        json,
-    } = &args.account;
-    let (core, account) = core_and_account(&config.load()?, account).await?;
-    let replayed = replay::replay(&core, account).await?;
-    let agrees = replayed.iter().all(|chain| chain.differences.is_empty());
-    if *json {
-        println!("{}", serde_json::to_string_pretty(&replayed)?);
-    } else if replayed.is_empty() {
-        bail!("the account has no purchase to replay");
-    } else {
-        for chain in &replayed {
-            println!(
-                "chain {}: {} steps, {} differences",
-                chain.chain,
-                chain.steps,
-                chain.differences.len()
-            );
-            if chain.trimmed > 0 {
-                println!(
-                    "  {} answers of the store were trimmed by retention: decided by what their \
-                     events kept",
-                    chain.trimmed
-                );
-            }
-            for difference in &chain.differences {
-                println!("  {difference}");
-            }
-        }
-    }
-    Ok(if agrees {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-pub(super) async fn resync(args: &AccountArgs) -> anyhow::Result<()> {
+pub(super) async fn resync(args: &ResyncArgs) -> anyhow::Result<()> {
     let (core, account) = core_and_account(&args.config.load()?, &args.account).await?;
-    let chains = resync::resync(&core, account).await?;
+    let chains = resync::resync(&core, account, &args.actor).await?;
     println!("{chains} purchases are asked about again by the next worker");
     Ok(())
 }

@@ -91,6 +91,7 @@ pub(crate) enum ApplyReason {
     StoreAway,
     Transferred,
     Granted,
+    GrantRevoked,
     TimePassed,
     CatalogChanged,
 }
@@ -109,6 +110,8 @@ pub(crate) enum MergeReason {
     Joined,
     /// An operator is about to ask the store to act.
     StoreActionAsked,
+    /// An operator asked to look again.
+    AskedAgain,
     /// The store did what an operator asked; what came of it is read like anything else.
     StoreActionDone,
 }

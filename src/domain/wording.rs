@@ -82,7 +82,8 @@ fn applied(reason: ApplyReason) -> &'static str {
             "the store cannot be asked whether it was renewed; access is prolonged for a while"
         }
         ApplyReason::Transferred => "an operator moved it to another account",
-        ApplyReason::Granted => "an operator gave access, or took a gift back",
+        ApplyReason::Granted => "an operator gave access",
+        ApplyReason::GrantRevoked => "an operator took a gift back",
         ApplyReason::TimePassed => "access ended: nobody said anything more by then",
         ApplyReason::CatalogChanged => "the catalog says something else about it",
     }
@@ -97,6 +98,7 @@ fn merged(reason: MergeReason) -> &'static str {
         MergeReason::Unowned => "no account has asked for it yet",
         MergeReason::Joined => "two purchases turned out to be one",
         MergeReason::StoreActionAsked => "an operator asks the store to act",
+        MergeReason::AskedAgain => "an operator asked to look again",
         MergeReason::StoreActionDone => "the store did what an operator asked",
     }
 }

@@ -103,8 +103,13 @@ pub(crate) async fn explain(
     let decided = match (explanation.decider, chain) {
         (Decider::Purchase(_), Some(chain)) => holdings::decided(&core.db, chain, moment).await?,
         (Decider::Gift(_), _) => {
-            holdings::decided_for_account(&core.db, account, &["granted".to_owned()], moment)
-                .await?
+            holdings::decided_for_account(
+                &core.db,
+                account,
+                &["granted".to_owned(), "grant_revoked".to_owned()],
+                moment,
+            )
+            .await?
         }
         (Decider::Purchase(_) | Decider::Nothing, _) => None,
     };

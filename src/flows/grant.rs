@@ -69,3 +69,47 @@ pub(crate) async fn grant(
     derive::publish(core, changed.into_iter().collect());
     Ok(revision)
 }
+
+/// Takes back every open gift of an entitlement; tells how many. None left is no error: asking
+/// twice comes to the same.
+pub(crate) async fn revoke_grant(
+    core: &Core,
+    id: AccountId,
+    entitlement: &str,
+    actor: &str,
+    reason: &str,
+) -> Result<usize, GrantError> {
+    let now = core.clock.now();
+    let catalog = core.catalog.load_full();
+    let mut tx = core.db.begin().await?;
+    let locked = accounts::lock(&mut tx, &[id]).await?.pop();
+    let account = locked.ok_or(GrantError::UnknownAccount)?;
+    let audit = Audit {
+        actor,
+        reason,
+        at: now,
+    };
+    let revoked = grants::revoke(&mut tx, id, entitlement, audit).await?;
+    if revoked == 0 {
+        tx.rollback().await.map_err(StorageError::from)?;
+        return Ok(0);
+    }
+    let changed = derive::account(core, &mut tx, account, &catalog, now).await?;
+    let detail = format!("{entitlement}: {reason}");
+    let event = NewEvent {
+        account: Some(id),
+        actor: Some(actor),
+        detail: Some(&detail),
+        revision: changed.as_ref().map(|changed| changed.stored.revision),
+        catalog: Some(catalog.version()),
+        ..NewEvent::new(
+            SignalSource::Operator,
+            Decision::Apply(ApplyReason::GrantRevoked),
+            now,
+        )
+    };
+    events::append(&mut tx, event).await?;
+    tx.commit().await.map_err(StorageError::from)?;
+    derive::publish(core, changed.into_iter().collect());
+    Ok(revoked)
+}

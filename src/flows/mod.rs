@@ -1,5 +1,6 @@
 //! Use cases, as verbs. Everything that changes access ends in `settle` or `derive`.
 
+pub(crate) mod act_at_store;
 pub(crate) mod apply_catalog;
 pub(crate) mod bind_purchase;
 mod breaker;
@@ -13,11 +14,13 @@ pub(crate) mod grant;
 pub(crate) mod limits;
 pub(crate) mod list_transactions;
 pub(crate) mod pass_time;
+pub(crate) mod past;
 pub(crate) mod read_entitlements;
 pub(crate) mod receive_notification;
 pub(crate) mod reconcile;
 pub(crate) mod refresh;
 pub(crate) mod replay;
+pub(crate) mod replay_ingress;
 pub(crate) mod resolve;
 pub(crate) mod resync;
 pub(crate) mod retain;

@@ -42,7 +42,8 @@ pub(crate) async fn refresh(core: &Arc<Core>, account: AccountId) -> Result<usiz
     Ok(pending)
 }
 
-async fn synced(
+/// Works a signal in, or waits until somebody has; `false` if it took too long.
+pub(super) async fn synced(
     core: &Arc<Core>,
     chain: ChainId,
     seq: i64,

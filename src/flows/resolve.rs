@@ -114,7 +114,8 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
     Ok(rows.len())
 }
 
-fn read(core: &Core, row: &Unresolved) -> Reading {
+/// What a row says by the code and the catalog of today.
+pub(super) fn read(core: &Core, row: &Unresolved) -> Reading {
     match Source::parse(&row.source) {
         Some(source) => core.stores.read(source, &row.body, &core.catalog.load()),
         None => Reading::Unreadable {

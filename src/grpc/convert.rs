@@ -153,7 +153,7 @@ fn manage_url(store: Provider) -> &'static str {
     }
 }
 
-fn status(state: &ItemState) -> proto::SubscriptionStatus {
+pub(super) fn status(state: &ItemState) -> proto::SubscriptionStatus {
     use proto::SubscriptionStatus as S;
     match state {
         ItemState::Active {

@@ -8,12 +8,15 @@ use tonic::{Request, Response, Status};
 
 use super::auth::{Caller, CallerKind};
 use super::door::{Door, Subject};
+use super::shared_snapshot::SharedSnapshot;
 use super::status;
 use super::streams::{self, StreamLimits};
 use super::{convert, wire};
 use crate::domain::ids::{AccountId, Revision};
+use crate::domain::time::Instant;
 use crate::flows::Account;
 use crate::flows::bind_purchase::bind_purchase;
+use crate::flows::past::stored_at;
 use crate::flows::read_entitlements::{Read, read_entitlements};
 use crate::flows::refresh::refresh;
 use crate::watch::{Freshness, Seen};
@@ -31,6 +34,40 @@ impl Service {
         read_entitlements(&self.door.core, account, freshness)
             .await
             .map_err(status::from_read)
+    }
+
+    /// What the account's devices read at a past moment.
+    async fn get_past(
+        &self,
+        caller: &Caller,
+        account: &str,
+        at: Instant,
+    ) -> Result<Response<wire::GetEntitlementsResponse>, Status> {
+        if caller.kind == CallerKind::User {
+            return Err(status::bad_request(
+                "as_of",
+                "is for services and operators",
+            ));
+        }
+        let core = &self.door.core;
+        let Subject::Known(account) = self.door.subject(caller, account).await? else {
+            return Ok(Response::new(streams::nothing(core)));
+        };
+        let stored = stored_at(core, &account, at)
+            .await
+            .map_err(status::from_past)?;
+        let encode = core.hub.encoder();
+        let encoded = encode(
+            &account,
+            &core.hub.epoch(),
+            stored.revision,
+            &stored.snapshot,
+        );
+        Ok(Response::new(wire::GetEntitlementsResponse {
+            snapshot: Some(SharedSnapshot(encoded)),
+            as_of: Some(convert::timestamp(at)),
+            degraded: false,
+        }))
     }
 
     /// The warm path: no allocation but the response, nothing asked of Postgres.
@@ -100,6 +137,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
     ) -> Result<Response<wire::GetEntitlementsResponse>, Status> {
         let caller = self.door.caller(request.metadata()).await?;
         let request = request.into_inner();
+        if let Some(at) = convert::moment("as_of", request.as_of.as_ref())? {
+            return self.get_past(&caller, &request.account, at).await;
+        }
         if let Some(read) = self.read_warm(&caller, &request) {
             return Ok(respond(&read));
         }

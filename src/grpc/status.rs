@@ -13,6 +13,7 @@ use super::auth::AuthError;
 use crate::flows::ProofError;
 use crate::flows::StorageError;
 use crate::flows::bind_purchase::BindError;
+use crate::flows::past::PastError;
 use crate::flows::refresh::RefreshError;
 use crate::watch::ReadError;
 
@@ -26,9 +27,11 @@ pub(crate) enum Reason {
     AccountNotAllowed,
     AccountNotFound,
     AppUnknown,
+    AsOfUnavailable,
     DatabaseUnavailable,
     EnvironmentNotAccepted,
     Internal,
+    OperationIdReused,
     OperatorRequired,
     ProofInsufficient,
     ProofInvalid,
@@ -37,20 +40,25 @@ pub(crate) enum Reason {
     RateLimited,
     ReceiptUnsupported,
     RequestInvalid,
+    StoreActionRefused,
+    StoreActionUndecided,
     StoreUnavailable,
     StreamRenew,
     TooManyStreams,
+    TransferStale,
 }
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AppUnknown,
+        Self::AsOfUnavailable,
         Self::DatabaseUnavailable,
         Self::EnvironmentNotAccepted,
         Self::Internal,
+        Self::OperationIdReused,
         Self::OperatorRequired,
         Self::ProofInsufficient,
         Self::ProofInvalid,
@@ -59,9 +67,12 @@ impl Reason {
         Self::RateLimited,
         Self::ReceiptUnsupported,
         Self::RequestInvalid,
+        Self::StoreActionRefused,
+        Self::StoreActionUndecided,
         Self::StoreUnavailable,
         Self::StreamRenew,
         Self::TooManyStreams,
+        Self::TransferStale,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -72,6 +83,11 @@ impl Reason {
             Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
             Self::EnvironmentNotAccepted => "ENVIRONMENT_NOT_ACCEPTED",
             Self::Internal => "INTERNAL",
+            Self::AsOfUnavailable => "AS_OF_UNAVAILABLE",
+            Self::OperationIdReused => "OPERATION_ID_REUSED",
+            Self::StoreActionRefused => "STORE_ACTION_REFUSED",
+            Self::StoreActionUndecided => "STORE_ACTION_UNDECIDED",
+            Self::TransferStale => "TRANSFER_STALE",
             Self::OperatorRequired => "OPERATOR_REQUIRED",
             Self::ProofInsufficient => "PROOF_INSUFFICIENT",
             Self::ProofInvalid => "PROOF_INVALID",
@@ -96,6 +112,11 @@ impl Reason {
             | Self::PurchaseOwnedByAnotherAccount => Code::FailedPrecondition,
             Self::DatabaseUnavailable | Self::StoreUnavailable | Self::StreamRenew => {
                 Code::Unavailable
+            }
+            Self::AsOfUnavailable => Code::OutOfRange,
+            Self::OperationIdReused => Code::AlreadyExists,
+            Self::StoreActionRefused | Self::StoreActionUndecided | Self::TransferStale => {
+                Code::FailedPrecondition
             }
             Self::Internal => Code::Internal,
             Self::ProofInvalid | Self::ReceiptUnsupported | Self::RequestInvalid => {
@@ -217,6 +238,14 @@ pub(super) fn from_read(cause: ReadError) -> Status {
     match cause {
         ReadError::Unavailable => from_storage(StorageError::Unavailable(String::new())),
         ReadError::Storage(cause) => from_storage(cause),
+    }
+}
+
+pub(super) fn from_past(cause: PastError) -> Status {
+    match cause {
+        PastError::Future => bad_request("as_of", "that moment has not come yet"),
+        cause @ PastError::Forgotten => status(Reason::AsOfUnavailable, cause.to_string()),
+        PastError::Storage(cause) => from_storage(cause),
     }
 }
 

@@ -59,7 +59,6 @@ pub(crate) async fn of_account(
 /// A gift with its story.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
-    pub(crate) id: GrantId,
     pub(crate) grant: Grant,
     pub(crate) reason: String,
     pub(crate) actor: String,
@@ -73,14 +72,13 @@ pub(crate) async fn all_of_account(
     account: AccountId,
 ) -> Result<Vec<Given>, StorageError> {
     let rows = sqlx::query!(
-        r#"select id, entitlement, expires_at, reason, actor, created_at, revoked_at
+        r#"select entitlement, expires_at, reason, actor, created_at, revoked_at
            from grants where account_id = $1 order by created_at, id"#,
         account.0
     )
     .fetch_all(db.pool())
     .await?;
     let given = rows.into_iter().map(|row| Given {
-        id: row.id.into(),
         grant: Grant {
             entitlement: row.entitlement,
             expires_at: row.expires_at,
@@ -93,28 +91,24 @@ pub(crate) async fn all_of_account(
     Ok(given.collect())
 }
 
-/// Takes back the gifts of an entitlement, or one of them by its id; tells which. Those that were
-/// taken back stay as they are.
+/// Takes back every open gift of an entitlement; tells how many.
 pub(crate) async fn revoke(
     tx: &mut Tx<'_>,
     account: AccountId,
     entitlement: &str,
-    id: Option<GrantId>,
     audit: Audit<'_>,
-) -> Result<Vec<GrantId>, StorageError> {
-    let ids = sqlx::query_scalar!(
-        r#"update grants set revoked_at = $4, revoked_by = $5, revoke_reason = $6
-           where account_id = $1 and entitlement = $2 and ($3::uuid is null or id = $3)
-             and revoked_at is null
-           returning id"#,
+) -> Result<usize, StorageError> {
+    let revoked = sqlx::query!(
+        r#"update grants set revoked_at = $3, revoked_by = $4, revoke_reason = $5
+           where account_id = $1 and entitlement = $2 and revoked_at is null"#,
         account.0,
         entitlement,
-        id.map(|id| id.0),
         audit.at,
         audit.actor,
         audit.reason
     )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(ids.into_iter().map(GrantId).collect())
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(usize::try_from(revoked).unwrap_or(usize::MAX))
 }

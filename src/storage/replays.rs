@@ -67,7 +67,7 @@ pub(crate) async fn select(db: &Db, selection: &Selection<'_>) -> Result<Vec<Kep
 pub(crate) async fn read_again(db: &Db, source: &str, id: Uuid) -> Result<bool, StorageError> {
     let put = sqlx::query!(
         r#"update raw_notifications set status = 'received', detail = null
-           where source = $1 and id = $2 and status in ('failed', 'ignored', 'pending')"#,
+           where source = $1 and id = $2 and status in ('failed', 'ignored', 'pending', 'unsupported')"#,
         source,
         id
     )

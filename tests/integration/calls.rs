@@ -182,6 +182,7 @@ async fn services_name_accounts_and_users_do_not() {
     let bought = world.buy_google("alice", "premium-monthly", None).await;
 
     let about = |account: &str| GetEntitlementsRequest {
+        as_of: None,
         consistency: None,
         account: account.into(),
     };

@@ -90,6 +90,7 @@ async fn read(client: &Client, requirement: Requirement) -> EntitlementSnapshot 
         requirement: Some(requirement),
     });
     let request = GetEntitlementsRequest {
+        as_of: None,
         consistency,
         account: String::new(),
     };

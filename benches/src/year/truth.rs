@@ -117,6 +117,7 @@ async fn read(
     let token = stores.identity_token(&IdentityToken::of(&life.name))?;
     let mut client = Client::over(server, &token)?;
     let request = GetEntitlementsRequest {
+        as_of: None,
         consistency: Some(Consistency {
             requirement: Some(Requirement::FullyConsistent(true)),
         }),

@@ -167,6 +167,7 @@ impl Scene<'_> {
             requirement: Some(Requirement::FullyConsistent(true)),
         };
         let request = GetEntitlementsRequest {
+            as_of: None,
             consistency: Some(consistency),
             account: String::new(),
         };

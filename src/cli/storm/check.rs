@@ -243,6 +243,7 @@ async fn read(evidence: &Evidence<'_>, name: &str) -> anyhow::Result<Entitlement
     let credential = token::mint(evidence.secret, name, token::DAY)?;
     let mut client = Client::connect(evidence.server, &credential).await?;
     let request = GetEntitlementsRequest {
+        as_of: None,
         consistency: Some(Consistency {
             requirement: Some(Requirement::FullyConsistent(true)),
         }),

@@ -38,6 +38,7 @@ async fn read_now(client: &mut Client) -> Result<GetEntitlementsResponse, Status
         requirement: Some(Requirement::FullyConsistent(true)),
     });
     let request = GetEntitlementsRequest {
+        as_of: None,
         consistency,
         account: String::new(),
     };

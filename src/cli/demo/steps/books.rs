@@ -3,7 +3,7 @@
 use super::super::report::{Miss, Shown, Words};
 use super::super::scene::{ACCOUNT, Scene};
 use crate::app::{CatalogFile, build_core};
-use crate::cli::operator::timeline_entries;
+use crate::cli::support::timeline_entries;
 use crate::config::Config;
 use crate::flows::{read_entitlements::named_account, replay::replay};
 use crate::storage::timeline::Entry;

@@ -113,6 +113,7 @@ impl Server {
 
     async fn answer(&self, account: &str) -> anyhow::Result<GetEntitlementsResponse> {
         let request = GetEntitlementsRequest {
+            as_of: None,
             consistency: Some(Consistency {
                 requirement: Some(Requirement::FullyConsistent(true)),
             }),
