@@ -454,7 +454,11 @@ async fn replay_all(
                     None => println!("  {}{done}", difference.what),
                 }
             }
-            for purchase in page.purchases.iter().filter(|purchase| purchase.trimmed > 0) {
+            for purchase in page
+                .purchases
+                .iter()
+                .filter(|purchase| purchase.trimmed > 0)
+            {
                 println!(
                     "  {}: {} answers of the store were trimmed by retention: decided by what \
                      their events kept",

@@ -358,8 +358,12 @@ async fn i10_replay_of_every_chain_arrives_at_the_stored_state() {
             .command(&["replay", account, "--dry-run", "--json"])
             .await;
         let replayed: Value = serde_json::from_str(&printed).expect("JSON");
-        assert_eq!(replayed["differences"], Value::Array(Vec::new()), "{printed}");
-        let replayed = replayed["purchases"].as_array().expect("purchases").clone();
+        assert_eq!(
+            replayed["differences"],
+            Value::Array(Vec::new()),
+            "{printed}"
+        );
+        let replayed = replayed["purchases"].as_array().expect("purchases");
         assert!(replayed.len() >= chains, "{printed}");
         for chain in replayed {
             assert!(chain["steps"].as_u64() >= Some(2), "{printed}");
