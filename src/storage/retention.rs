@@ -76,7 +76,9 @@ async fn notifications(tx: &mut Tx<'_>, before: Instant, limit: i64, dry: bool) 
     sqlx::query_scalar!(
         r#"with old as (
                select source, id from raw_notifications
-               where received_at < $1 and status in ('processed', 'ignored') limit $2
+               where received_at < $1 and (status in ('processed', 'ignored', 'unsupported')
+                   -- a hint whose purchase never became known
+                   or (status = 'pending' and source = 'superwall')) limit $2
            ), gone as (
                delete from raw_notifications r using old
                where r.source = old.source and r.id = old.id and not $3

@@ -15,6 +15,7 @@ mod support;
 
 mod access_end;
 mod calls;
+mod canaries;
 mod contract;
 mod convergence;
 mod doors;

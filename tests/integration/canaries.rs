@@ -1,0 +1,140 @@
+//! Secrets and personal words that stores hand over, or that open doors: none of them reaches a log
+//! at its finest level, or a column that is not made for it.
+
+use entitled::sandbox::{CancelReason, CancelSurvey, GooglePlayAction};
+
+use crate::process::{NOBODY, Process};
+use crate::scene::{MONTHLY, google_buy};
+use crate::support::World;
+
+const SURVEY: &str = "canary-survey-I-moved-to-Lisbon";
+const PROFILE: &str = "canary-profile-of-a-child";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn canaries_stay_out_of_logs_and_columns() {
+    let mut world = World::with(|options| options.roles = NOBODY).await;
+    let process = Process::start(&world, "start", &[("RUST_LOG", "trace")]).await;
+    process.serves(&mut world);
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let apple = world.buy_apple("alice", MONTHLY, token).await;
+    alice
+        .bind_apple(&apple.signed_transaction)
+        .await
+        .expect("bound");
+    let mut buy = google_buy("alice", "premium-monthly", token);
+    buy.obfuscated_profile_id = Some(PROFILE.into());
+    let google = world.stores().buy_google_play(&buy).await.expect("bought");
+    alice
+        .bind_google(&google.purchase_token)
+        .await
+        .expect("bound");
+    let cancel = GooglePlayAction::Cancel {
+        purchase_token: google.purchase_token.clone(),
+        survey: Some(CancelSurvey {
+            reason: CancelReason::Others,
+            comment: Some(SURVEY.into()),
+        }),
+    };
+    world.stores().google_play(cancel).await.expect("canceled");
+    world
+        .stores()
+        .refund_app_store(&apple.transaction_id)
+        .await
+        .expect("refunded");
+    let canceled = "select count(*) from subscription_events where decision = 'apply'";
+    for _ in 0..100 {
+        if world.count(canceled).await >= 4 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(world.count(canceled).await >= 4, "all has been told");
+
+    let manifest = world.stores().manifest();
+    let key_line = |pem: &str| pem.lines().nth(1).expect("a key").to_owned();
+    let service_account: serde_json::Value =
+        serde_json::from_str(&manifest.google_service_account_json).expect("JSON");
+    let google_key = service_account["private_key"].as_str().expect("a key");
+    let bearer = world.token("alice");
+    let part = |jws: &str| jws.split('.').nth(1).expect("a payload").to_owned();
+    let secrets = [
+        ("a purchase token", google.purchase_token.clone()),
+        ("a signed transaction", part(&apple.signed_transaction)),
+        ("a caller's token", part(&bearer)),
+        ("the shared secret", world.stack.address.secret.clone()),
+        ("Apple's key", key_line(&manifest.apple_private_key_pem)),
+        ("Google's key", key_line(google_key)),
+        ("a customer's words", SURVEY.to_owned()),
+        ("a profile", PROFILE.to_owned()),
+    ];
+    let log = process.log();
+    assert!(log.len() > 10_000, "the log speaks at its finest level");
+    for (what, secret) in &secrets {
+        let line = log.lines().find(|line| line.contains(secret.as_str()));
+        assert!(
+            line.is_none(),
+            "{what} is logged: {}",
+            line.unwrap_or_default()
+        );
+    }
+
+    // What people read, and what the stores' own documents are kept in.
+    let pool = world.tables().await;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select table_name::text from information_schema.tables where table_schema = 'public'
+         and table_type = 'BASE TABLE'",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("tables");
+    // A token is how a purchase is known: by its names, its claims and what was answered about it.
+    let tokens_in = [
+        "purchase_chains",
+        "chain_aliases",
+        "store_subscription_state",
+        "subscription_events",
+        "ownership_claims",
+        "duties",
+    ];
+    for table in &tables {
+        let query =
+            format!("select coalesce(string_agg(to_jsonb(t)::text, ' '), '') from {table} t");
+        let text: String = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_one(&pool)
+            .await
+            .expect("readable");
+        for (what, secret) in &secrets {
+            let token = *what == "a purchase token";
+            if token && tokens_in.contains(&table.as_str()) {
+                continue;
+            }
+            assert!(!text.contains(secret.as_str()), "{what} stands in {table}");
+        }
+    }
+    for column in [
+        "select coalesce(bool_or(position($1::bytea in body) > 0), false) from raw_notifications",
+        "select coalesce(bool_or(position($1::bytea in body) > 0), false)
+         from store_answers, unnest(bodies) as body",
+    ] {
+        for canary in [SURVEY, PROFILE] {
+            let found: bool = sqlx::query_scalar(column)
+                .bind(canary.as_bytes())
+                .fetch_one(&pool)
+                .await
+                .expect("readable");
+            assert!(!found, "{canary} is kept: {column}");
+        }
+    }
+    let detail: String =
+        sqlx::query_scalar("select coalesce(string_agg(detail, ' '), '') from subscription_events")
+            .fetch_one(&pool)
+            .await
+            .expect("readable");
+    assert!(
+        !detail.contains(&google.purchase_token),
+        "a token in a detail"
+    );
+    pool.close().await;
+    world.stop().await;
+}
