@@ -94,15 +94,30 @@ pub(crate) async fn booked_twice(db: &Db) -> Result<Vec<String>, StorageError> {
     Ok(ids)
 }
 
-/// Notifications that are not worked in, purchases that are not in sync, and open duties.
-pub(crate) async fn open_work(db: &Db) -> Result<i64, StorageError> {
-    let open = sqlx::query_scalar!(
-        r#"select (select count(*) from raw_notifications where status in ('received', 'resolved'))
-                + (select count(*) from purchase_chains
-                   where dirty_seq > synced_seq and merged_into is null)
-                + (select count(*) from duties where done_at is null) as "open!""#
+/// Something that is left to do, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) what: String,
+    pub(crate) count: i64,
+}
+
+/// Notifications that are not worked in, purchases that are not in sync, and duties that wait for
+/// nobody.
+pub(crate) async fn open_work(db: &Db) -> Result<Vec<Open>, StorageError> {
+    let open = sqlx::query_as!(
+        Open,
+        r#"select what as "what!", count(*) as "count!" from (
+               select 'notification ' || status as what from raw_notifications
+               where status in ('received', 'resolved')
+               union all
+               select 'purchase out of sync' from purchase_chains
+               where dirty_seq > synced_seq and merged_into is null
+               union all
+               select 'duty ' || kind || coalesce(': ' || last_error, '') from duties
+               where done_at is null and waits_for is null
+           ) as left_over group by what order by what"#
     )
-    .fetch_one(db.pool())
+    .fetch_all(db.pool())
     .await?;
     Ok(open)
 }

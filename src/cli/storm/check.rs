@@ -16,7 +16,7 @@ use crate::sandbox::{PurchaseTruth, Sandbox};
 use crate::storage::{Db, audit};
 
 /// How long work that is left may take once nobody kills anybody any more.
-const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Broken promises that are told one by one; beyond, they are only counted.
 const FINDINGS_MAX: usize = 20;
@@ -62,14 +62,16 @@ async fn settled(db: &Db) -> anyhow::Result<Vec<String>> {
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {
         let open = audit::open_work(db).await?;
-        if open == 0 {
+        if open.is_empty() {
             return Ok(Vec::new());
         }
         if Instant::now() > deadline {
             let seconds = SETTLED_WITHIN.as_secs();
-            return Ok(vec![format!(
-                "{open} things were not done within {seconds} s"
-            )]);
+            let told = open.iter().map(|open| {
+                let (what, count) = (&open.what, open.count);
+                format!("not done within {seconds} s: {what} ({count} times)")
+            });
+            return Ok(told.collect());
         }
         sleep(LOOK_AGAIN).await;
     }

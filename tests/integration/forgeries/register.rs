@@ -36,7 +36,13 @@ fn every_class_of_attack_has_tests_and_they_exist() {
         assert!(!tests.is_empty(), "{class} names no test");
         for test in tests {
             assert!(
-                code.contains(&format!("fn {test}(")) || code.contains(&format!("    {test}\n")),
+                [
+                    format!("fn {test}("),
+                    format!("    {test}\n"),
+                    format!("    {test} =>")
+                ]
+                .iter()
+                .any(|found| code.contains(found)),
                 "{class}: there is no test `{test}`"
             );
         }

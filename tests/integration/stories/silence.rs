@@ -14,6 +14,8 @@ const WORKER: Roles = Roles {
     webhooks: false,
     worker: true,
 };
+/// Hours in which a source was heard.
+const LEARNED: &str = "select count(*) from source_activity where source = 'google_play'";
 /// Sources whose silence has been said.
 const SILENT: &str = "select count(*) from job_cursors
     where job = 'silence' and subject = 'google_play' and cursor ->> 'silent_since' is not null";
@@ -73,6 +75,10 @@ async fn s13_a_source_goes_silent_for_two_weeks() {
     assert!(is_active(&alice.now().await, "pro_access"));
     // A worker looks at its sources when it starts, and twice a minute.
     let looked = world.replica(WORKER, |_| {}).await;
+    eventually("it has learned what is usual", async || {
+        world.count(LEARNED).await >= 7
+    })
+    .await;
     looked.stop().await;
     assert_eq!(world.count(SILENT).await, 0, "it speaks");
     // From now on nothing arrives, and there is something to tell.
