@@ -1,10 +1,13 @@
 //! Google Play: pushed notifications say where to look, the Developer API says what is true.
 
 mod client;
+mod command;
 mod fetch;
 pub(crate) mod inspect;
 mod normalize;
+mod perform;
 mod read;
+mod sweep;
 mod token;
 mod verify;
 mod wire;
@@ -15,14 +18,12 @@ use reqwest::Url;
 
 use self::client::Client;
 use self::verify::{Moment, PushVerifier};
-use self::wire::{ProductPurchase, SubscriptionPurchase};
 use crate::config::google_play::GooglePlayConfig;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
-use crate::domain::duty::Duty;
 use crate::domain::ownership::Possession;
 use crate::domain::reconcile::Answer;
-use crate::domain::subscription::store_state::{ItemKind, StoreState};
+use crate::domain::subscription::store_state::StoreState;
 use crate::domain::time::Instant;
 use crate::http::HttpClient;
 use crate::providers::contract::{
@@ -69,59 +70,6 @@ impl GooglePlay {
             client: Client::new(config, http.clone())?,
             push,
         })
-    }
-
-    async fn acknowledge_now(
-        &self,
-        state: &StoreState,
-        catalog: &Catalog,
-    ) -> Result<(), FetchError> {
-        let package = fetch::package(&state.head, catalog)?;
-        let item = state.items.first();
-        let item =
-            item.ok_or_else(|| FetchError::Unreadable("a purchase of nothing".to_owned()))?;
-        let (product_id, token) = (&item.product.product_id, &state.head.value);
-        let kind = match item.kind {
-            ItemKind::Subscription => "subscriptions",
-            ItemKind::OneTime => "products",
-        };
-        let reply = self
-            .client
-            .acknowledge(package, kind, product_id, token)
-            .await?;
-        // A refusal may only mean that somebody was faster.
-        let done = match reply.status {
-            200..=299 => true,
-            _ => self.is_acknowledged(package, item.kind, token).await?,
-        };
-        if done {
-            return Ok(());
-        }
-        let (status, reason) = (reply.status, client::reason(&reply.body));
-        Err(FetchError::Unreadable(format!(
-            "acknowledge: status {status} {reason}"
-        )))
-    }
-
-    async fn is_acknowledged(
-        &self,
-        package: &str,
-        kind: ItemKind,
-        token: &str,
-    ) -> Result<bool, FetchError> {
-        let said = match kind {
-            ItemKind::Subscription => {
-                let reply = self.client.subscription(package, token).await?;
-                serde_json::from_slice::<SubscriptionPurchase>(&reply.body)
-                    .map(|purchase| purchase.acknowledgement_state)
-            }
-            ItemKind::OneTime => {
-                let reply = self.client.product(package, token).await?;
-                serde_json::from_slice::<ProductPurchase>(&reply.body)
-                    .map(|purchase| purchase.acknowledgement_state)
-            }
-        };
-        Ok(said.is_ok_and(|said| said == "ACKNOWLEDGEMENT_STATE_ACKNOWLEDGED"))
     }
 }
 
@@ -187,30 +135,20 @@ impl Store for GooglePlay {
     }
 
     async fn perform(&self, effect: Effect<'_>, catalog: &Catalog) -> Result<(), FetchError> {
-        match effect.duty {
-            Duty::Acknowledge { .. } => {
-                tokio::time::timeout(fetch::DEADLINE, self.acknowledge_now(effect.state, catalog))
-                    .await
-                    .unwrap_or_else(|_| Err(FetchError::away("no answer to acknowledge in time")))
-            }
-            Duty::Consume | Duty::ReviewRefund { .. } => {
-                Err(FetchError::Refused("not offered yet".to_owned()))
-            }
-            Duty::Finish | Duty::SetAccountToken { .. } | Duty::AnswerConsumptionRequest => Ok(()),
-        }
+        perform::perform(&self.client, effect, catalog).await
     }
 
     async fn command(
         &self,
-        _: &StoreState,
-        _: &Command,
-        _: &Catalog,
+        state: &StoreState,
+        command: &Command,
+        catalog: &Catalog,
     ) -> Result<String, CommandError> {
-        Err(CommandError::NotOffered("not offered yet"))
+        command::command(&self.client, state, command, catalog).await
     }
 
-    async fn sweep(&self, _: SweepRequest<'_>) -> Result<SweepPage, FetchError> {
-        Ok(SweepPage::default())
+    async fn sweep(&self, request: SweepRequest<'_>) -> Result<SweepPage, FetchError> {
+        sweep::sweep(&self.client, request).await
     }
 }
 

@@ -4,10 +4,12 @@ mod oauth;
 
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use reqwest::Url;
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use self::oauth::{AccessToken, ServiceAccount, TokenSource};
 use super::SetupError;
@@ -34,12 +36,20 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
+/// What is sent.
+enum Call {
+    Get,
+    Post(Bytes),
+}
+
 /// What came of one try.
 enum Attempt {
     Reply(Reply),
     /// The access token is not accepted.
     Unauthorized(String),
     Retryable(FetchError),
+    /// Somebody else is changing it.
+    Changed(Reply),
     Failed(FetchError),
 }
 
@@ -63,36 +73,66 @@ impl Client {
         token: &str,
     ) -> Result<Reply, FetchError> {
         let path = ["purchases", "subscriptionsv2", "tokens", token];
-        self.call("subscriptions", Method::GET, self.url(package, &path)?)
+        self.call("subscriptions", Call::Get, self.url(package, &path)?)
             .await
     }
 
     pub(super) async fn product(&self, package: &str, token: &str) -> Result<Reply, FetchError> {
         let path = ["purchases", "productsv2", "tokens", token];
-        self.call("products", Method::GET, self.url(package, &path)?)
+        self.call("products", Call::Get, self.url(package, &path)?)
             .await
     }
 
     pub(super) async fn order(&self, package: &str, order_id: &str) -> Result<Reply, FetchError> {
         self.call(
             "orders",
-            Method::GET,
+            Call::Get,
             self.url(package, &["orders", order_id])?,
         )
         .await
     }
 
-    /// `kind` is `subscriptions` or `products`.
-    pub(super) async fn acknowledge(
+    /// Many orders at once; one that does not exist fails them all.
+    pub(super) async fn orders(
         &self,
         package: &str,
-        kind: &'static str,
-        product_id: &str,
-        token: &str,
+        order_ids: &[String],
     ) -> Result<Reply, FetchError> {
-        let last = format!("{token}:acknowledge");
-        let url = self.url(package, &["purchases", kind, product_id, "tokens", &last])?;
-        self.call("acknowledge", Method::POST, url).await
+        let mut url = self.url(package, &["orders:batchGet"])?;
+        url.query_pairs_mut()
+            .extend_pairs(order_ids.iter().map(|id| ("orderIds", id)));
+        self.call("orders", Call::Get, url).await
+    }
+
+    /// Orders that were voided, `query` as in Google's reference.
+    pub(super) async fn voided(
+        &self,
+        package: &str,
+        query: &[(&str, String)],
+    ) -> Result<Reply, FetchError> {
+        let mut url = self.url(package, &["purchases", "voidedpurchases"])?;
+        url.query_pairs_mut().extend_pairs(query);
+        self.call("voidedpurchases", Call::Get, url).await
+    }
+
+    /// Does something: `verb` is the last part of the call's name, `query` of its address.
+    pub(super) async fn post(
+        &self,
+        package: &str,
+        path: &[&str],
+        verb: &'static str,
+        query: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Reply, FetchError> {
+        let mut path = path.to_vec();
+        let last = path.pop().map(|last| format!("{last}:{verb}"));
+        path.extend(last.as_deref());
+        let mut url = self.url(package, &path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.call(verb, Call::Post(Bytes::from(body.to_string())), url)
+            .await
     }
 
     /// Every part is one percent-encoded segment, whatever is in it.
@@ -115,17 +155,18 @@ impl Client {
         Ok(url)
     }
 
-    async fn call(
-        &self,
-        name: &'static str,
-        method: Method,
-        url: Url,
-    ) -> Result<Reply, FetchError> {
+    async fn call(&self, name: &'static str, call: Call, url: Url) -> Result<Reply, FetchError> {
         let mut refused: Option<AccessToken> = None;
         let mut retries = 0;
         loop {
             let token = self.oauth.token(refused.as_ref(), Instant::now()).await?;
-            match self.attempt(name, &method, &url, &token).await {
+            match self.attempt(name, &call, &url, &token).await {
+                // What is to be done to a purchase that has changed is for the caller to say.
+                Attempt::Changed(reply) if matches!(call, Call::Post(_)) => return Ok(reply),
+                Attempt::Changed(_) if retries == RETRIES_MAX => {
+                    return Err(FetchError::away(format!("{name}: it keeps changing")));
+                }
+                Attempt::Changed(_) => retries += 1,
                 Attempt::Reply(reply) => return Ok(reply),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Unauthorized(_) if refused.is_none() => refused = Some(token),
@@ -145,24 +186,21 @@ impl Client {
     async fn attempt(
         &self,
         name: &'static str,
-        method: &Method,
+        call: &Call,
         url: &Url,
         token: &AccessToken,
     ) -> Attempt {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, token.bearer.clone());
-        let body = (*method == Method::POST).then(|| {
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
-            Bytes::from_static(b"{}")
-        });
-        match self
-            .http
-            .send(method.clone(), url.clone(), headers, body)
-            .await
-        {
+        let (method, body) = match call {
+            Call::Get => (Method::GET, None),
+            Call::Post(body) => {
+                let json = HeaderValue::from_static("application/json");
+                headers.insert(header::CONTENT_TYPE, json);
+                (Method::POST, Some(body.clone()))
+            }
+        };
+        match self.http.send(method, url.clone(), headers, body).await {
             Ok(answer) => judge(name, answer),
             Err(error @ (HttpError::TimedOut | HttpError::Connection(_))) => {
                 Attempt::Retryable(FetchError::away(format!("{name}: {error}")))
@@ -187,7 +225,11 @@ fn judge(name: &'static str, answer: Answer) -> Attempt {
         }),
         401 => Attempt::Unauthorized(said()),
         403 => Attempt::Failed(FetchError::Refused(said())),
-        408 | 409 | 429 | 500..=599 => Attempt::Retryable(away(name, status, &answer.headers)),
+        409 => Attempt::Changed(Reply {
+            status,
+            body: answer.body,
+        }),
+        408 | 429 | 500..=599 => Attempt::Retryable(away(name, status, &answer.headers)),
         _ => Attempt::Failed(FetchError::Unreadable(said())),
     }
 }
@@ -223,6 +265,36 @@ pub(super) fn reason(body: &[u8]) -> String {
         .or(error.status)
         .map(|word| plain_word(&word))
         .unwrap_or_default()
+}
+
+/// Google's own sentence, for operators, without the token that it may repeat.
+pub(super) fn words(body: &[u8], token: &str) -> String {
+    let word = reason(body);
+    let Ok(ErrorBody { error }) = serde_json::from_slice(body) else {
+        return word;
+    };
+    let message = error.message.unwrap_or_default();
+    let message: String = match token {
+        "" => message,
+        token => message.replace(token, "…"),
+    };
+    let message: String = message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect();
+    match (word.as_str(), message.as_str()) {
+        (word, "") => word.to_owned(),
+        ("", message) => message.to_owned(),
+        (word, message) => format!("{word}: {message}"),
+    }
+}
+
+/// A name for what may hold a secret.
+pub(super) fn short_hash(bytes: &[u8]) -> String {
+    let hash = digest(&SHA256, bytes);
+    let hex = hash.as_ref().iter().take(10);
+    hex.map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn plain_word(word: &str) -> String {

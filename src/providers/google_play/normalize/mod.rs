@@ -7,7 +7,7 @@ mod subscription;
 use serde::de::DeserializeOwned;
 
 use self::orders::Orders;
-use super::fetch::{LINKED, ORDERS, PRODUCTS, SUBSCRIPTIONS};
+use super::fetch::{BOOKMARK, LINKED, ORDERS, PRODUCTS, SUBSCRIPTIONS};
 use super::read::token_alias;
 use super::wire::{ProductPurchase, SubscriptionPurchase};
 use crate::domain::chain::{Alias, AliasKind};
@@ -31,6 +31,8 @@ pub(super) fn normalize(
         return nothing_but_an_order(answers);
     };
     let head = &token_of(head, &orders)?;
+    let bookmark =
+        find(answers, BOOKMARK).map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
     match main.status {
         200 if main.call == SUBSCRIPTIONS => {
             let purchase: SubscriptionPurchase = parse(main)?;
@@ -38,14 +40,14 @@ pub(super) fn normalize(
             let state = subscription::state(head, &purchase, &orders, fetched_at);
             Ok(Answer::Store(StoreState {
                 predecessors,
+                bookmark,
                 ..state
             }))
         }
         200 => {
             let purchase: ProductPurchase = parse(main)?;
-            Ok(Answer::Store(one_time::state(
-                head, &purchase, &orders, fetched_at,
-            )))
+            let state = one_time::state(head, &purchase, &orders, fetched_at);
+            Ok(Answer::Store(StoreState { bookmark, ..state }))
         }
         400 | 404 => Ok(Answer::NotFound),
         410 => Ok(Answer::Gone),

@@ -1,7 +1,5 @@
 //! A one-time product: owned once paid, for ever unless taken back, by the piece if bought so.
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::orders::{self, Orders, money};
 use super::subscription::acknowledge_paid_by;
 use super::{NOT_ACKNOWLEDGED, account_token, environment, order_aliases, units};
@@ -11,6 +9,7 @@ use crate::domain::subscription::store_state::{
     Item, ItemKind, Refund, RefundKind, StoreState, Transaction,
 };
 use crate::domain::time::Instant;
+use crate::providers::google_play::client::short_hash;
 use crate::providers::google_play::wire::{
     Order, ProductLine, ProductOfferDetails, ProductPurchase,
 };
@@ -67,14 +66,7 @@ pub(super) fn state(
 }
 
 fn gift(token: &str) -> String {
-    let hash = digest(&SHA256, token.as_bytes());
-    let hex: Vec<String> = hash
-        .as_ref()
-        .iter()
-        .take(10)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("gift-{}", hex.concat())
+    format!("gift-{}", short_hash(token.as_bytes()))
 }
 
 impl Bought<'_> {

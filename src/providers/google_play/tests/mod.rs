@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod effects;
+mod orders;
 pub(super) mod testkit;
 
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ use super::*;
 use crate::domain::catalog::tests::example;
 use crate::domain::chain::AliasKind;
 use crate::domain::chain::AppId;
+use crate::domain::duty::Duty;
 use crate::domain::subscription::store_state::{Evidence, VoidCause};
 
 pub(in crate::providers::google_play) const TOKEN: &str =
@@ -230,11 +233,12 @@ async fn orders_of_voids_are_read_and_never_hold_up_the_rest() {
     let answers = fetch_with(&store, &evidence, &[]).await.unwrap();
     let expected = [
         ("subscriptions", 200),
-        ("orders/GPA.2", 404),
         ("orders/GPA.1", 200),
+        ("orders/GPA.2", 404),
+        ("bookmark", 200),
     ];
     assert_eq!(calls(&answers), expected);
-    let kept = String::from_utf8(answers[2].body.to_vec()).unwrap();
+    let kept = String::from_utf8(answers[1].body.to_vec()).unwrap();
     assert!(
         kept.contains("REFUNDED") && !kept.contains("buyerAddress"),
         "{kept}"
@@ -246,11 +250,11 @@ async fn only_apps_of_the_catalog_are_asked_for() {
     let (google, store) = setup().await;
     let catalog = example();
     let foreign = read::token_alias(AppId("example-ios".into()), TOKEN.into());
-    let order = Alias {
-        kind: AliasKind::OrderId,
-        ..alias("GPA.1")
+    let apple = Alias {
+        kind: AliasKind::OriginalTransactionId,
+        ..alias("1")
     };
-    for head in [foreign, order] {
+    for head in [foreign, apple] {
         let request = FetchRequest {
             head: &head,
             evidence: &[],

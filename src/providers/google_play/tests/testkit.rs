@@ -105,6 +105,8 @@ pub(crate) fn push_claims() -> Value {
 /// What Google would say, and what it was asked.
 #[derive(Default)]
 pub(crate) struct Script {
+    /// Every call with its query and body, below the application.
+    pub(crate) sent: Vec<String>,
     /// By `METHOD path`; the last answer of a queue repeats.
     answers: HashMap<String, VecDeque<(StatusCode, Value)>>,
     pub(crate) keys: Vec<Value>,
@@ -221,6 +223,9 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
     }
     let mut script = script.lock().unwrap();
     script.calls.push(call.clone());
+    let query = head.uri.query().unwrap_or_default();
+    let said = String::from_utf8_lossy(&body);
+    script.sent.push(format!("{call}?{query} {said}").replace(API, ""));
     script.bearers.extend(bearer);
     match call.as_str() {
         "GET /certs" if script.keys_down => StatusCode::BAD_GATEWAY.into_response(),

@@ -6,7 +6,7 @@ mod purchase;
 use chrono::DateTime;
 use serde::{Deserialize, Deserializer};
 
-pub(crate) use self::order::{Order, OrderEvent, OrderLine, OrderOfferPhase};
+pub(crate) use self::order::{Order, OrderEvent, OrderLine, OrderOfferPhase, OrdersPage};
 pub(crate) use self::purchase::{
     AccountIdentifiers, AutoRenewingPlan, OfferPhase, ProductLine, ProductOfferDetails,
     ProductPurchase, SubscriptionLine, SubscriptionPurchase,
@@ -147,6 +147,7 @@ pub(crate) struct ErrorDetails {
     #[serde(default)]
     pub(crate) errors: Vec<ErrorReason>,
     pub(crate) status: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -171,6 +171,14 @@ pub(crate) struct ProductPurchase {
     pub(crate) product_line_item: Vec<ProductLine>,
 }
 
+impl ProductPurchase {
+    /// Google spells this one with two `l`.
+    pub(crate) fn is_canceled(&self) -> bool {
+        let context = self.purchase_state_context.as_ref();
+        context.is_some_and(|context| context.purchase_state == "CANCELLED")
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchaseStateContext {
