@@ -140,9 +140,10 @@ async fn singles(
     let mut ids: Vec<&String> = ids.iter().collect();
     ids.sort_by_key(|id| Bookmark::rank(id));
     ids.truncate(SINGLE_MAX);
-    let calls = ids
-        .into_iter()
-        .map(async |id| (id, client.order(package, id).await));
+    let mut calls = Vec::with_capacity(ids.len());
+    for id in ids {
+        calls.push(single(client, package, id));
+    }
     let replies: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
     let mut found = BTreeMap::new();
     for (id, reply) in replies {

@@ -73,7 +73,9 @@ async fn consuming_twice_is_consuming_once() {
     let consume = format!("POST /purchases/products/coins/tokens/{TOKEN}:consume");
     let (google, store, state) = bought("CONSUMPTION_STATE_YET_TO_BE_CONSUMED").await;
     google.on(&consume, 204, json!({}));
-    perform(&store, &state, TOKEN, &Duty::Consume, None).await.unwrap();
+    perform(&store, &state, TOKEN, &Duty::Consume, None)
+        .await
+        .unwrap();
     for (said, done) in [("CONSUMED", true), ("YET_TO_BE_CONSUMED", false)] {
         let (google, store, state) = bought(&format!("CONSUMPTION_STATE_{said}")).await;
         google.on(&consume, 400, error_body(400, "productNotOwnedByUser"));
@@ -104,19 +106,29 @@ async fn a_refund_review_is_answered_in_googles_words() {
     google.on(path, 204, json!({}));
     for (preference, word) in cases {
         let answer = answer(preference);
-        perform(&store, &state, "GPA.1..0", &duty, Some(&answer)).await.unwrap();
+        perform(&store, &state, "GPA.1..0", &duty, Some(&answer))
+            .await
+            .unwrap();
         let call = last(&google);
         let body: Value = serde_json::from_str(call.split_once("? ").unwrap().1).unwrap();
         let expected = json!({"pendingRefundToken": "say-so", "refundPreference": word,
             "sampleContentProvided": true, "consumptionPercentageMilliunits": 25_000});
         assert_eq!(body, expected);
     }
-    assert!(perform(&store, &state, "GPA.1..0", &duty, None).await.is_err());
+    assert!(
+        perform(&store, &state, "GPA.1..0", &duty, None)
+            .await
+            .is_err()
+    );
     // Answered before, by somebody faster: the order no longer waits.
     for (order, done) in [("REFUNDED", true), ("PENDING_REFUND", false)] {
         let (google, store, state) = subscribed().await;
         google.on(path, 400, error_body(400, "invalid"));
-        google.on("GET /orders/GPA.1..0", 200, json!({"orderId": "GPA.1..0", "state": order}));
+        google.on(
+            "GET /orders/GPA.1..0",
+            200,
+            json!({"orderId": "GPA.1..0", "state": order}),
+        );
         let answer = answer(Preference::Decline);
         let told = perform(&store, &state, "GPA.1..0", &duty, Some(&answer)).await;
         assert_eq!(told.is_ok(), done, "{order}");
@@ -178,10 +190,16 @@ async fn a_refusal_is_told_in_googles_words_without_the_token() {
         "errors": [{"reason": "subscriptionCannotBeCanceled"}]}});
     google.on(&format!("POST {PATH}:cancel"), 400, body);
     let cancel = Command::Cancel { by_developer: true };
-    let refused = store.command(&state, &cancel, &example()).await.unwrap_err();
+    let refused = store
+        .command(&state, &cancel, &example())
+        .await
+        .unwrap_err();
     let said = refused.to_string();
     assert!(matches!(refused, CommandError::Declined(_)), "{said}");
-    assert!(said.contains("subscriptionCannotBeCanceled: No renewal of …."), "{said}");
+    assert!(
+        said.contains("subscriptionCannotBeCanceled: No renewal of …."),
+        "{said}"
+    );
     let (_google, store, product) = bought("").await;
     for command in [Command::Revoke { prorated: false }, cancel] {
         let refused = store.command(&product, &command, &example()).await;
@@ -210,8 +228,10 @@ async fn a_deferral_is_made_of_the_purchase_as_it_is() {
 #[tokio::test]
 async fn a_sweep_gives_rows_that_are_read_like_notifications() {
     let (google, store) = setup().await;
-    let row = |order: &str| json!({"purchaseToken": TOKEN, "orderId": order,
-        "voidedTimeMillis": "1760000000123", "voidedReason": 7});
+    let row = |order: &str| {
+        json!({"purchaseToken": TOKEN, "orderId": order,
+        "voidedTimeMillis": "1760000000123", "voidedReason": 7})
+    };
     let path = "GET /purchases/voidedpurchases";
     let first = json!({"voidedPurchases": [row("GPA.1"), row("GPA.1..0")],
         "tokenPagination": {"nextPageToken": "more"}});
@@ -230,19 +250,39 @@ async fn a_sweep_gives_rows_that_are_read_like_notifications() {
     };
     let page = store.sweep(request(None)).await.unwrap();
     assert_eq!(page.next.as_deref(), Some("more"));
-    let ids: Vec<_> = page.found.iter().map(|found| found.event_id.as_str()).collect();
-    assert_eq!(ids, ["voided/GPA.1/1760000000123", "voided/GPA.1..0/1760000000123"]);
+    let ids: Vec<_> = page
+        .found
+        .iter()
+        .map(|found| found.event_id.as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "voided/GPA.1/1760000000123",
+            "voided/GPA.1..0/1760000000123"
+        ]
+    );
     for found in &page.found {
-        assert!(matches!(store.read(&found.body, &catalog), Reading::Chain(_)));
+        assert!(matches!(
+            store.read(&found.body, &catalog),
+            Reading::Chain(_)
+        ));
     }
     let call = last(&google);
-    for part in ["type=1", "includeQuantityBasedPartialRefund=true", "startTime=1766275200000"] {
+    for part in [
+        "type=1",
+        "includeQuantityBasedPartialRefund=true",
+        "startTime=1766275200000",
+    ] {
         assert!(call.contains(part), "{call}");
     }
     let end = store.sweep(request(page.next.as_deref())).await.unwrap();
     assert!(last(&google).contains("token=more"));
     assert_eq!((end.found.len(), end.next), (0, None));
-    assert!(matches!(store.sweep(request(Some("old"))).await, Err(FetchError::Refused(_))));
+    assert!(matches!(
+        store.sweep(request(Some("old"))).await,
+        Err(FetchError::Refused(_))
+    ));
     let sandbox = SweepRequest {
         environment: Environment::Sandbox,
         ..request(None)

@@ -8,7 +8,11 @@ use crate::domain::subscription::store_state::RefundKind;
 
 fn renewed(times: i64) -> Value {
     let mut purchase = purchase(None);
-    let suffix = if times < 0 { String::new() } else { format!("..{times}") };
+    let suffix = if times < 0 {
+        String::new()
+    } else {
+        format!("..{times}")
+    };
     purchase["lineItems"][0]["latestSuccessfulOrderId"] = json!(format!("GPA.7{suffix}"));
     purchase
 }
@@ -65,20 +69,46 @@ async fn lost_renewals_are_made_up_for_and_later_only_news_is_kept() {
     google.on(&format!("GET {PATH}"), 200, renewed(2));
     let page = |orders: Vec<Value>| json!({"orders": orders});
     let paid = |id| order(id, "PROCESSED");
-    google.on(BATCH, 200, page(vec![paid("GPA.7"), paid("GPA.7..0"), paid("GPA.7..1")]));
+    google.on(
+        BATCH,
+        200,
+        page(vec![paid("GPA.7"), paid("GPA.7..0"), paid("GPA.7..1")]),
+    );
     let late = order("GPA.7", "REFUNDED");
-    google.on(BATCH, 200, page(vec![late, paid("GPA.7..0"), paid("GPA.7..1"), paid("GPA.7..2")]));
+    google.on(
+        BATCH,
+        200,
+        page(vec![
+            late,
+            paid("GPA.7..0"),
+            paid("GPA.7..1"),
+            paid("GPA.7..2"),
+        ]),
+    );
     let first = read(&store, None).await;
     assert_eq!(charged(&first), ["GPA.7", "GPA.7..0", "GPA.7..1"]);
     let second = read(&store, Some(&first)).await;
-    assert_eq!(charged(&second), ["GPA.7", "GPA.7..2"], "what is new or changed");
+    assert_eq!(
+        charged(&second),
+        ["GPA.7", "GPA.7..2"],
+        "what is new or changed"
+    );
     let refund = second.transactions[0].refund.as_ref().unwrap();
-    assert_eq!((refund.kind, second.transactions[0].revoked_at), (RefundKind::Full, None));
-    assert!(matches!(second.items[0].state, crate::domain::subscription::state::ItemState::Active { .. }));
+    assert_eq!(
+        (refund.kind, second.transactions[0].revoked_at),
+        (RefundKind::Full, None)
+    );
+    assert!(matches!(
+        second.items[0].state,
+        crate::domain::subscription::state::ItemState::Active { .. }
+    ));
     let third = read(&store, Some(&second)).await;
     assert_eq!(charged(&third), ["GPA.7..2"], "the current one always");
     let asked = asked(&google);
-    assert!(!asked.contains("orderIds=GPA.7&"), "what is refunded stays so: {asked}");
+    assert!(
+        !asked.contains("orderIds=GPA.7&"),
+        "what is refunded stays so: {asked}"
+    );
 }
 
 #[tokio::test]
@@ -86,7 +116,11 @@ async fn one_missing_order_hides_no_other_and_is_asked_for_once() {
     let (google, store) = setup().await;
     google.on(&format!("GET {PATH}"), 200, renewed(1));
     google.on(BATCH, 404, error_body(404, "orderNotFound"));
-    google.on(BATCH, 200, json!({"orders": [order("GPA.7", "PROCESSED"), order("GPA.7..1", "PROCESSED")]}));
+    google.on(
+        BATCH,
+        200,
+        json!({"orders": [order("GPA.7", "PROCESSED"), order("GPA.7..1", "PROCESSED")]}),
+    );
     for id in ["GPA.7", "GPA.7..1"] {
         google.on(&format!("GET /orders/{id}"), 200, order(id, "PROCESSED"));
     }
@@ -94,7 +128,10 @@ async fn one_missing_order_hides_no_other_and_is_asked_for_once() {
     assert_eq!(charged(&first), ["GPA.7", "GPA.7..1"]);
     read(&store, Some(&first)).await;
     let asked = asked(&google);
-    assert!(asked.contains("GPA.7..1") && !asked.contains("GPA.7..0"), "{asked}");
+    assert!(
+        asked.contains("GPA.7..1") && !asked.contains("GPA.7..0"),
+        "{asked}"
+    );
 }
 
 #[tokio::test]

@@ -225,7 +225,9 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
     script.calls.push(call.clone());
     let query = head.uri.query().unwrap_or_default();
     let said = String::from_utf8_lossy(&body);
-    script.sent.push(format!("{call}?{query} {said}").replace(API, ""));
+    script
+        .sent
+        .push(format!("{call}?{query} {said}").replace(API, ""));
     script.bearers.extend(bearer);
     match call.as_str() {
         "GET /certs" if script.keys_down => StatusCode::BAD_GATEWAY.into_response(),
