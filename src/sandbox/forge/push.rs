@@ -8,6 +8,9 @@ use super::super::identity::{PUSH_AUDIENCE, PUSH_EMAIL, PUSH_ISSUER, PushToken};
 use super::super::jws::{Algorithm, SigningKey, compact, encode, machine_seconds, pem};
 use super::{Forged, Specimen, forgery, genuine, of};
 
+/// A claim, and what it says instead.
+type Change = (&'static str, Value);
+
 const HOUR: i64 = 3_600;
 /// Parameters that bring a key or change what is signed.
 const PARAMETERS: [&str; 6] = ["jku", "x5u", "jwk", "x5c", "crit", "b64"];
@@ -21,7 +24,7 @@ pub fn push_corpus(sandbox: &Sandbox, canary: &str) -> Forged {
 
 fn claims(sandbox: &Sandbox) -> Forged {
     let now = machine_seconds();
-    let token = |changes: &[(&str, Value)]| {
+    let token = |changes: &[Change]| {
         let claims: Map<String, Value> = changes
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
@@ -32,7 +35,7 @@ fn claims(sandbox: &Sandbox) -> Forged {
         })
     };
     let aud = |value: Value| ("aud", value);
-    let cases: Vec<(&str, Vec<(&str, Value)>, bool)> = vec![
+    let cases: Vec<(&str, Vec<Change>, bool)> = vec![
         ("as Google sends it", vec![], true),
         (
             "another audience",
