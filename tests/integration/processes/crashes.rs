@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use entitled::proto::{BindOutcome, ClientAction};
 use entitled::sandbox::{DeliveryState, Endpoint, Store};
 
-use super::{buy, came_to, let_time_pass, once, store_token};
+use super::{Effects, buy, came_to, let_time_pass, once, store_token};
 use crate::process::{NOBODY, Process};
 use crate::support::World;
 
@@ -141,7 +141,12 @@ async fn a_wish_outlives_the_process_that_took_it() {
         let _healthy = replaced(&mut world, &mut doomed).await;
         let mut phone = world.device("alice").await;
         phone.until_active("pro_access").await;
-        came_to(&world, &once(store, 0)).await;
+        // Acknowledged at one store, given its owner's name at the other.
+        let told = Effects {
+            duties_done: 1,
+            ..once(store, 0)
+        };
+        came_to(&world, &told).await;
         world.stop().await;
     }
 }
@@ -172,6 +177,11 @@ async fn a_bind_that_was_written_but_not_answered_is_repeated_safely() {
         .expect("bound");
     assert_eq!(again.outcome(), BindOutcome::AlreadyYours);
     assert_eq!(again.client_action(), ClientAction::Finish);
-    came_to(&world, &once(Store::AppStore, 0)).await;
+    // Nameless at the store, it is given its owner's name there.
+    let named = Effects {
+        duties_done: 1,
+        ..once(Store::AppStore, 0)
+    };
+    came_to(&world, &named).await;
     world.stop().await;
 }
