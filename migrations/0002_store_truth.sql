@@ -69,6 +69,7 @@ create table deliveries (
     transaction_id text not null,
     account_id uuid not null references accounts,
     product text not null,                         -- the catalog's id
+    environment text not null,                     -- a backend may hand out less for sandbox
     units bigint not null,
     created_at timestamptz not null,               -- business
     claimed_at timestamptz,
@@ -76,7 +77,9 @@ create table deliveries (
     revoked_at timestamptz,                        -- the store took it back
     primary key (chain_id, transaction_id)
 );
-create index deliveries_open on deliveries (account_id) where claimed_at is null;
+create index deliveries_account on deliveries (account_id, transaction_id);
+create index deliveries_open on deliveries (created_at, id)
+    where claimed_at is null and revoked_at is null;
 create unique index deliveries_claim on deliveries (claim_key) where claim_key is not null;
 
 -- Refund defence ----------------------------------------------------------------------------------

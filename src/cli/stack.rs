@@ -243,15 +243,12 @@ pub(super) fn store_setup(
         }
         if let Some(google) = &product.google_play {
             let base_plan = google.base_plan_id.as_deref();
-            google_play.push(match (base_plan, period) {
-                (Some(plan), Some(period)) => {
-                    GooglePlayProduct::subscription(&google.product_id, plan, period)
-                }
-                (None, _) | (_, None) if product.kind == ProductKind::Consumable => {
-                    GooglePlayProduct::consumable(&google.product_id)
-                }
-                (None, _) | (_, None) => GooglePlayProduct::non_consumable(&google.product_id),
-            });
+            google_play.push(google_product(
+                &google.product_id,
+                base_plan,
+                product.kind,
+                period,
+            ));
         }
     }
     let apps = catalog.apps();
@@ -287,10 +284,31 @@ fn apple_product(product_id: &str, kind: ProductKind, period: Option<Period>) ->
             },
             ..AppStoreProduct::subscription(product_id, period, "21000000")
         },
-        (ProductKind::Consumable, _) => AppStoreProduct::consumable(product_id),
         (ProductKind::NonRenewing, _) => AppStoreProduct::non_renewing(product_id),
+        (ProductKind::Consumable, _) => AppStoreProduct::consumable(product_id),
         (ProductKind::Subscription, None) | (ProductKind::NonConsumable, _) => {
             AppStoreProduct::non_consumable(product_id)
+        }
+    }
+}
+
+fn google_product(
+    product_id: &str,
+    base_plan: Option<&str>,
+    kind: ProductKind,
+    period: Option<Period>,
+) -> GooglePlayProduct {
+    match (kind, base_plan, period) {
+        (ProductKind::Subscription, Some(plan), Some(period)) => {
+            GooglePlayProduct::subscription(product_id, plan, period)
+        }
+        // Play knows nothing that lasts for a time but subscriptions: a pass is sold again and
+        // again, and consumed.
+        (ProductKind::Consumable | ProductKind::NonRenewing, _, _) => {
+            GooglePlayProduct::consumable(product_id)
+        }
+        (ProductKind::Subscription | ProductKind::NonConsumable, _, _) => {
+            GooglePlayProduct::non_consumable(product_id)
         }
     }
 }

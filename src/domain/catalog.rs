@@ -9,6 +9,9 @@ use super::ids::CatalogVersion;
 use super::provider::{Environment, Provider};
 use super::time::Period;
 
+/// The most that one unit may bring: a sum of purchases never overflows.
+const CREDITS_MAX: i64 = 1_000_000_000;
+
 /// The file as written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -359,12 +362,25 @@ fn check_apps(file: &CatalogFile) -> Vec<String> {
 fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String> {
     let mut problems = Vec::new();
     let counted = product.kind == ProductKind::Consumable;
-    let of_use = !product.grants.is_empty()
-        || (counted
-            && (!product.credits.is_empty() || product.delivered_by == DeliveredBy::Backend));
-    if !of_use {
+    let delivered = product.delivered_by == DeliveredBy::Backend;
+    match (counted, product.grants.is_empty()) {
+        (false, true) => problems.push(format!(
+            "products.{id}: grants nothing; name at least one entitlement"
+        )),
+        (true, false) => problems.push(format!(
+            "products.{id}: a consumable is used up; name credits instead of grants"
+        )),
+        (true, true) if product.credits.is_empty() && !delivered => problems.push(format!(
+            "products.{id}: brings nothing; name credits, or say delivered_by = \"backend\""
+        )),
+        (true, true) if !product.credits.is_empty() && delivered => problems.push(format!(
+            "products.{id}: either its credits are booked here or a backend delivers it, not both"
+        )),
+        (true, true) | (false, false) => {}
+    }
+    if delivered && !counted {
         problems.push(format!(
-            "products.{id}: grants nothing; name at least one entitlement, or credits for a consumable"
+            "products.{id}: only consumables are delivered by a backend"
         ));
     }
     for (credit, amount) in &product.credits {
@@ -373,9 +389,9 @@ fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String>
                 "products.{id}: credits {credit:?}, which is not under [credits]"
             ));
         }
-        if *amount <= 0 || !counted {
+        if !(1..=CREDITS_MAX).contains(amount) || !counted {
             problems.push(format!(
-                "products.{id}: credits are for consumables, one or more a unit"
+                "products.{id}: credits are for consumables, 1 to {CREDITS_MAX} a unit"
             ));
         }
     }
@@ -396,6 +412,11 @@ fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String>
     if lasts && product.period.is_none() {
         problems.push(format!(
             "products.{id}: a subscription needs a period such as P1M"
+        ));
+    }
+    if !lasts && product.period.is_some() {
+        problems.push(format!(
+            "products.{id}: a period is for subscriptions, renewing or not"
         ));
     }
     if let Some(google) = &product.google_play
@@ -485,6 +506,34 @@ pub(crate) mod tests {
             (
                 "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\n[products.p]\nkind = \"subscription\"\ngrants = [\"e\"]\napp_store = { product_id = \"p\" }",
                 "needs a period",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\n[products.p]\nkind = \"non_renewing\"\ngrants = [\"e\"]\napp_store = { product_id = \"p\" }",
+                "needs a period",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\n[products.p]\nkind = \"non_consumable\"\nperiod = \"P1M\"\ngrants = [\"e\"]\napp_store = { product_id = \"p\" }",
+                "a period is for subscriptions",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\n[products.p]\nkind = \"consumable\"\ngrants = [\"e\"]\napp_store = { product_id = \"p\" }",
+                "credits instead of grants",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[products.p]\nkind = \"consumable\"\napp_store = { product_id = \"p\" }",
+                "brings nothing",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[products.p]\nkind = \"consumable\"\ncredits = { gone = 0 }\ndelivered_by = \"backend\"\napp_store = { product_id = \"p\" }",
+                "not both",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[credits.c]\n[products.p]\nkind = \"consumable\"\ncredits = { c = 0 }\napp_store = { product_id = \"p\" }",
+                "1 to 1000000000 a unit",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[products.p]\nkind = \"consumable\"\ncredits = { gone = 1 }\napp_store = { product_id = \"p\" }",
+                "not under [credits]",
             ),
         ];
         for (text, expected) in cases {

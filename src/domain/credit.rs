@@ -125,9 +125,11 @@ pub(crate) fn of_line(
 }
 
 /// What an account sees: one balance per credit of the catalog and environment; real money first,
-/// never added up with the sandbox's. `sums` are of all entries.
+/// never added up with the sandbox's, which is told to those whom sandbox purchases serve. `sums`
+/// are of all entries.
 pub(crate) fn balances(
     catalog: &Catalog,
+    tester: bool,
     sums: &[(String, Environment, i64)],
 ) -> Vec<CreditBalance> {
     let mut balances = Vec::new();
@@ -136,11 +138,13 @@ pub(crate) fn balances(
             let sum = sums
                 .iter()
                 .find(|(credit, of, _)| credit == id && *of == environment)?;
-            catalog.accepts(environment).then_some(CreditBalance {
-                id: id.to_owned(),
-                balance: sum.2,
-                environment: Some(environment),
-            })
+            catalog
+                .serves(environment, tester)
+                .then_some(CreditBalance {
+                    id: id.to_owned(),
+                    balance: sum.2,
+                    environment: Some(environment),
+                })
         };
         let before = balances.len();
         balances.extend(of_credit(Environment::Production));

@@ -156,23 +156,22 @@ fn acknowledgement(
             .iter()
             .filter_map(|item| catalog.plan(provider, &item.product))
     };
-    if !paid || plans().next().is_none() {
+    // What is sold again and again is consumed, once it has been handed over (`goods`).
+    let lasting = plans().any(|(_, plan)| match plan.kind {
+        ProductKind::Subscription | ProductKind::NonConsumable => true,
+        ProductKind::NonRenewing | ProductKind::Consumable => false,
+    });
+    if !paid || !lasting {
         return None;
     }
-    let consumable = plans().all(|(_, plan)| plan.kind == ProductKind::Consumable);
-    let duty = if consumable {
-        Duty::Consume
-    } else {
-        // Google takes it for a resubscription made outside the app, whose record names nobody.
-        let token = holder.store_token.filter(|_| state.out_of_app);
-        Duty::Acknowledge {
-            account_token: token.map(str::to_owned),
-        }
-    };
+    // Google takes it for a resubscription made outside the app, whose record names nobody.
+    let token = holder.store_token.filter(|_| state.out_of_app);
     Some(NewDuty {
         // One per token: the head names it.
         transaction_id: state.head.value.clone(),
-        duty,
+        duty: Duty::Acknowledge {
+            account_token: token.map(str::to_owned),
+        },
         deadline,
     })
 }

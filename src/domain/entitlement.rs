@@ -5,26 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::catalog::{Catalog, FamilySharing, Product, ProductKind};
 use super::chain::StoreProduct;
 use super::credit;
+use super::holding::Holding;
 use super::provider::{Environment, Provider};
-use super::subscription::state::{Access, ItemState, Leniency, Offer, RevocationReason};
+use super::stacking;
+use super::subscription::state::{
+    Access, ExpiryReason, ItemState, Leniency, Offer, RevocationReason,
+};
 use super::subscription::store_state::{Item, ItemKind};
 use super::time::{Instant, earliest};
-
-/// An item as the account's derivation sees it: the store's word plus what we know of the chain.
-#[derive(Clone, Debug)]
-pub(crate) struct Holding {
-    pub(crate) provider: Provider,
-    pub(crate) environment: Environment,
-    pub(crate) item: Item,
-    /// The store could not be asked when the period ended.
-    pub(crate) store_away: bool,
-    /// Set while only a signed proof stands for the store's word.
-    pub(crate) unconfirmed_since: Option<Instant>,
-    /// Since when the chain, once the account's, is another's.
-    pub(crate) away_since: Option<Instant>,
-    /// The account is one that sandbox purchases serve while they do not serve everyone.
-    pub(crate) tester: bool,
-}
 
 /// An audited gift.
 #[derive(Clone, Debug)]
@@ -38,6 +26,9 @@ pub(crate) struct Grant {
 pub(crate) struct Snapshot {
     pub(crate) entitlements: Vec<Entitlement>,
     pub(crate) subscriptions: Vec<SubscriptionView>,
+    /// One-time purchases that await their payment.
+    #[serde(default)]
+    pub(crate) pending: Vec<PendingPurchase>,
     /// What consumables were worth; at least one per credit of the catalog, ordered by id.
     #[serde(default)]
     pub(crate) credits: Vec<CreditBalance>,
@@ -82,6 +73,12 @@ pub(crate) struct Source {
     pub(crate) will_renew: bool,
     /// The store has not confirmed a signed proof yet.
     pub(crate) unconfirmed: bool,
+    /// What kind of period it is.
+    #[serde(default)]
+    pub(crate) offer: Offer,
+    /// Somebody of the family bought it.
+    #[serde(default)]
+    pub(crate) family_shared: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +95,8 @@ pub(crate) enum AccessReason {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InactiveReason {
     Never,
+    /// What was paid is over, whether the customer canceled it or the charge failed: time alone
+    /// must give the word that the store's next answer will.
     Expired,
     Refunded,
     Revoked,
@@ -125,6 +124,23 @@ pub(crate) struct SubscriptionView {
     pub(crate) will_renew: bool,
     pub(crate) billing_issue_since: Option<Instant>,
     pub(crate) pending_plan: String,
+    /// What kind of period it is in.
+    #[serde(default)]
+    pub(crate) offer: Offer,
+    /// Somebody of the family bought it.
+    #[serde(default)]
+    pub(crate) family_shared: bool,
+}
+
+/// A one-time purchase that is not paid yet (cash, approval by a parent).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PendingPurchase {
+    pub(crate) store: Provider,
+    /// Empty while the catalog does not know the product.
+    pub(crate) plan: String,
+    pub(crate) product_id: String,
+    pub(crate) environment: Environment,
+    pub(crate) quantity: u32,
 }
 
 impl Entitlement {
@@ -182,24 +198,47 @@ pub(crate) fn derive(
     leniency: Leniency,
     now: Instant,
 ) -> Snapshot {
+    let held: Vec<Held<'_>> = holdings
+        .iter()
+        .zip(stacking::ends(catalog, holdings))
+        .map(|(holding, lasts_until)| Held {
+            holding,
+            lasts_until,
+        })
+        .collect();
     let entitlements: Vec<_> = catalog
         .entitlements()
-        .map(|id| derive_one(id, catalog, holdings, grants, leniency, now))
+        .map(|id| derive_one(id, catalog, &held, grants, leniency, now))
         .collect();
     let next_transition_at = next_transition(&entitlements);
-    let subscriptions = holdings
+    let mine = holdings
         .iter()
-        .filter(|holding| {
-            holding.item.kind == ItemKind::Subscription && holding.away_since.is_none()
-        })
+        .filter(|holding| holding.away_since.is_none() && !holding.former);
+    let subscriptions = mine
+        .clone()
+        .filter(|holding| holding.item.kind == ItemKind::Subscription)
         .map(|holding| subscription_view(catalog, holding))
+        .collect();
+    let pending = mine
+        .filter(|holding| {
+            holding.item.kind == ItemKind::OneTime && holding.item.state == ItemState::Pending
+        })
+        .map(|holding| pending_purchase(catalog, holding))
         .collect();
     Snapshot {
         entitlements,
         subscriptions,
-        credits: credit::balances(catalog, &[]),
+        pending,
+        credits: credit::balances(catalog, false, &[]),
         next_transition_at,
     }
+}
+
+/// A holding with the end of what it bought, where the store does not say it.
+struct Held<'a> {
+    holding: &'a Holding,
+    /// Non-renewing: the end of its stacked periods.
+    lasts_until: Option<Instant>,
 }
 
 /// What an account has that never had anything: every entitlement, off.
@@ -210,21 +249,22 @@ pub(crate) fn nothing(catalog: &Catalog) -> Snapshot {
 fn derive_one(
     id: &str,
     catalog: &Catalog,
-    holdings: &[Holding],
+    held: &[Held<'_>],
     grants: &[Grant],
     leniency: Leniency,
     now: Instant,
 ) -> Entitlement {
     let mut sources = Vec::new();
     let mut last: Option<(Option<Instant>, InactiveReason)> = None;
-    for holding in holdings {
+    for held in held {
+        let holding = held.holding;
         let Some((plan, product)) = catalog.plan(holding.provider, &holding.item.product) else {
             continue;
         };
         if !product.grants.iter().any(|grant| grant == id) {
             continue;
         }
-        match open_source(catalog, holding, plan, product, leniency, now) {
+        match open_source(catalog, held, plan, product, leniency, now) {
             Ok(source) => sources.push(source),
             Err(closed) => {
                 // The latest end speaks for the entitlement.
@@ -263,6 +303,8 @@ fn granted(grant: &Grant, access: Access) -> Source {
         access,
         will_renew: false,
         unconfirmed: false,
+        offer: Offer::None,
+        family_shared: false,
     }
 }
 
@@ -278,14 +320,17 @@ fn best_first(a: &Source, b: &Source) -> std::cmp::Ordering {
 /// The source that a holding opens, or when and why it is closed.
 fn open_source(
     catalog: &Catalog,
-    holding: &Holding,
+    held: &Held<'_>,
     plan: &str,
     product: &Product,
     leniency: Leniency,
     now: Instant,
 ) -> Result<Source, (Option<Instant>, InactiveReason)> {
+    let holding = held.holding;
     let item = &holding.item;
-    let closed = |reason| Err((item.state.expires_at(), reason));
+    let lasts_until = held.lasts_until;
+    let expires_at = lasts_until.or_else(|| item.state.expires_at());
+    let closed = |reason| Err((expires_at, reason));
     if let Some(since) = holding.away_since {
         // What the new owner has is not this account's to see.
         return Err((Some(since), InactiveReason::Transferred));
@@ -306,7 +351,11 @@ fn open_source(
         // The store and the catalog disagree on what this is: fail closed.
         return closed(InactiveReason::Never);
     }
-    let access = holding_access(holding, leniency);
+    let mut access = holding_access(holding, leniency);
+    if product.kind == ProductKind::NonRenewing && access != Access::None {
+        // Without an end it would last for ever.
+        access = lasts_until.map_or(Access::None, |end| access.no_later_than(end));
+    }
     if access.is_open_at(now) {
         Ok(Source {
             reason: access_reason(item),
@@ -314,11 +363,15 @@ fn open_source(
             product_id: item.product.product_id.clone(),
             plan: plan.to_owned(),
             environment: holding.environment,
-            expires_at: item.state.expires_at(),
+            expires_at,
             access,
             will_renew: item.state.will_renew(),
             unconfirmed: holding.unconfirmed_since.is_some(),
+            offer: item.offer,
+            family_shared: item.family_shared,
         })
+    } else if access != Access::None {
+        closed(InactiveReason::Expired)
     } else {
         closed(inactive_reason(&item.state))
     }
@@ -343,6 +396,10 @@ fn access_reason(item: &Item) -> AccessReason {
 
 fn inactive_reason(state: &ItemState) -> InactiveReason {
     match state {
+        ItemState::Expired {
+            reason: ExpiryReason::NeverPaid,
+            ..
+        } => InactiveReason::Never,
         ItemState::Active { .. } | ItemState::GracePeriod { .. } | ItemState::Expired { .. } => {
             InactiveReason::Expired
         }
@@ -358,12 +415,26 @@ fn inactive_reason(state: &ItemState) -> InactiveReason {
     }
 }
 
+/// The catalog's word for a store's product; empty while it has none.
+fn plan_of(catalog: &Catalog, store: Provider, product: &StoreProduct) -> String {
+    let plan = catalog.plan(store, product);
+    plan.map(|(id, _)| id.to_owned()).unwrap_or_default()
+}
+
+fn pending_purchase(catalog: &Catalog, holding: &Holding) -> PendingPurchase {
+    let item = &holding.item;
+    PendingPurchase {
+        store: holding.provider,
+        plan: plan_of(catalog, holding.provider, &item.product),
+        product_id: item.product.product_id.clone(),
+        environment: holding.environment,
+        quantity: item.quantity,
+    }
+}
+
 fn subscription_view(catalog: &Catalog, holding: &Holding) -> SubscriptionView {
     let item = &holding.item;
-    let plan = |product: &StoreProduct| {
-        let plan = catalog.plan(holding.provider, product);
-        plan.map(|(id, _)| id.to_owned()).unwrap_or_default()
-    };
+    let plan = |product: &StoreProduct| plan_of(catalog, holding.provider, product);
     SubscriptionView {
         store: holding.provider,
         plan: plan(&item.product),
@@ -375,6 +446,8 @@ fn subscription_view(catalog: &Catalog, holding: &Holding) -> SubscriptionView {
         will_renew: item.state.will_renew(),
         billing_issue_since: item.state.billing_issue_since(),
         pending_plan: item.pending_product.as_ref().map(plan).unwrap_or_default(),
+        offer: item.offer,
+        family_shared: item.family_shared,
     }
 }
 
@@ -384,7 +457,7 @@ mod tests {
 
     use super::*;
     use crate::domain::catalog::tests::example;
-    use crate::domain::subscription::state::{ExpiryReason, Renewal};
+    use crate::domain::subscription::state::Renewal;
 
     fn now() -> Instant {
         DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
@@ -406,6 +479,8 @@ mod tests {
                 family_shared: false,
                 quantity: 1,
             },
+            units: 1,
+            former: false,
             store_away: false,
             unconfirmed_since: None,
             away_since: None,

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::catalog::{Catalog, SandboxAccess};
 use super::entitlement::{
-    AccessReason, Entitlement, Grant, Holding, InactiveReason, Snapshot, Source, derive,
+    AccessReason, Entitlement, Grant, InactiveReason, Snapshot, Source, derive,
 };
+use super::holding::Holding;
 use super::ownership::Verdict;
 use super::provider::{Environment, Provider};
 use super::subscription::state::{ExpiryReason, ItemState, Leniency, Renewal, RevocationReason};

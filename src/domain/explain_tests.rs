@@ -62,6 +62,8 @@ fn holding(product: &str, state: ItemState) -> Holding {
             family_shared: false,
             quantity: 1,
         },
+        units: 1,
+        former: false,
         store_away: false,
         unconfirmed_since: None,
         away_since: None,

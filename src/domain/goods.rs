@@ -15,7 +15,7 @@ use super::duty::{Duty, NewDuty};
 use super::ids::AccountId;
 use super::provider::Provider;
 use super::subscription::state::ItemState;
-use super::subscription::store_state::{Item, ItemKind, StoreState};
+use super::subscription::store_state::{Item, ItemKind, StoreState, Transaction};
 use super::time::Instant;
 
 /// A store that waits for nothing more (the purchase was acknowledged elsewhere, or it is the App
@@ -127,9 +127,7 @@ pub(crate) fn lines(state: &StoreState) -> Vec<Line<'_>> {
         // A purchase without an order (a promotion) has one line by each name.
         let transaction = item.transaction_id.as_ref().unwrap_or(&item.key);
         let first = lines.iter().all(|line| line.id != *transaction);
-        let row = state.transactions.iter().find(|row| {
-            row.transaction_id == *transaction && row.product.product_id == item.product.product_id
-        });
+        let row = row_of(state, item);
         lines.push(Line {
             id: if first {
                 transaction.clone()
@@ -137,11 +135,24 @@ pub(crate) fn lines(state: &StoreState) -> Vec<Line<'_>> {
                 format!("{transaction}/{}", item.product.product_id)
             },
             product: &item.product,
-            held: held(item, row.map(|row| row.units_held())),
+            held: held(item, row.map(Transaction::units_held)),
             consumed: row.is_some_and(|row| row.consumed),
         });
     }
     lines
+}
+
+/// The charge behind a line. An order of several products is one charge, named after the first.
+fn row_of<'a>(state: &'a StoreState, item: &Item) -> Option<&'a Transaction> {
+    state.transactions.iter().find(|row| {
+        Some(&row.transaction_id) == item.transaction_id.as_ref()
+            && row.product.product_id == item.product.product_id
+    })
+}
+
+/// Units of an item that are paid for and not taken back, as far as the store has said.
+pub(crate) fn units_of(state: &StoreState, item: &Item) -> u32 {
+    held(item, row_of(state, item).map(Transaction::units_held)).unwrap_or(0)
 }
 
 fn held(item: &Item, by_row: Option<u32>) -> Option<u32> {
@@ -164,13 +175,21 @@ struct After<'a> {
 }
 
 impl After<'_> {
-    /// Whether the owner has what the line bought.
-    fn handed_over(&self, line: &Line<'_>, plan: Option<(&str, &Product)>) -> bool {
-        let Some((_, product)) = plan else {
-            return false;
-        };
-        if product.kind != ProductKind::Consumable {
-            return false;
+    /// Whether the owner has what the line bought, and the store is to take it for used up.
+    fn handed_over(
+        &self,
+        provider: Provider,
+        line: &Line<'_>,
+        plan: Option<(&str, &Product)>,
+    ) -> bool {
+        match (plan.map(|(_, product)| product.kind), provider) {
+            (Some(ProductKind::Consumable), _) => {}
+            // Google sells nothing again that is not consumed; its access is derived.
+            (Some(ProductKind::NonRenewing), Provider::GooglePlay) => return true,
+            (Some(ProductKind::NonRenewing), Provider::AppStore)
+            | (Some(ProductKind::Subscription | ProductKind::NonConsumable) | None, _) => {
+                return false;
+            }
         }
         let mut entries = self.booked.entries.iter().chain(self.entries);
         let delivery = self
@@ -196,7 +215,7 @@ fn tell_store(
     let done = lines
         .iter()
         .filter(|line| line.held != Some(0))
-        .all(|line| after.handed_over(line, catalog.plan(provider, line.product)));
+        .all(|line| after.handed_over(provider, line, catalog.plan(provider, line.product)));
     let Some(line) = lines.iter().find(held).filter(|_| done) else {
         return Vec::new();
     };

@@ -1,6 +1,6 @@
 //! Periods of the catalog (ISO 8601) and small helpers over store dates.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, Months, Utc};
 use serde::{Deserialize, Serialize};
 
 /// Business time, as the stores and devices see it.
@@ -35,6 +35,20 @@ impl Period {
         };
         let count = body[..body.len() - 1].parse().ok().filter(|n| *n > 0)?;
         Some(Self { count, unit })
+    }
+}
+
+impl Period {
+    /// The end of `times` periods that begin at `start`. Month ends are those of the last month:
+    /// a month from the 31st of January ends on the last of February. `None` beyond the calendar.
+    pub(crate) fn after(self, start: Instant, times: u32) -> Option<Instant> {
+        let count = self.count.checked_mul(times)?;
+        match self.unit {
+            PeriodUnit::Day => start.checked_add_days(Days::new(count.into())),
+            PeriodUnit::Week => start.checked_add_days(Days::new(u64::from(count) * 7)),
+            PeriodUnit::Month => start.checked_add_months(Months::new(count)),
+            PeriodUnit::Year => start.checked_add_months(Months::new(count.checked_mul(12)?)),
+        }
     }
 }
 
@@ -75,6 +89,26 @@ pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn periods_end_by_the_calendar() {
+        let at = |text: &str| -> Instant { text.parse().expect("a date") };
+        for (period, times, end) in [
+            ("P1D", 3, "2027-02-03T09:00:00Z"),
+            ("P2W", 1, "2027-02-14T09:00:00Z"),
+            ("P1M", 1, "2027-02-28T09:00:00Z"),
+            ("P1M", 2, "2027-03-31T09:00:00Z"),
+            ("P1Y", 1, "2028-01-31T09:00:00Z"),
+        ] {
+            let period = Period::parse(period).expect("a period");
+            assert_eq!(
+                period.after(at("2027-01-31T09:00:00Z"), times),
+                Some(at(end))
+            );
+        }
+        let years = Period::parse("P1Y").expect("a period");
+        assert_eq!(years.after(at("2027-01-31T09:00:00Z"), u32::MAX), None);
+    }
 
     #[test]
     fn periods_read_and_print_alike() {

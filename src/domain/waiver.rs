@@ -89,9 +89,11 @@ pub(crate) fn moot(
         .find(|charge| charge.transaction_id == transaction_id);
     let moot = match duty {
         Duty::Acknowledge { .. } if state.head.value != transaction_id => Some(Waiver::Replaced),
-        Duty::Acknowledge { .. } | Duty::Consume if state.acknowledge_by.is_none() => {
+        Duty::Acknowledge { .. } if state.acknowledge_by.is_none() => {
             Some(Waiver::NoLongerAwaited)
         }
+        // Acknowledged or not: it is not for sale again before. What was taken back is.
+        Duty::Consume if used_up(state) => Some(Waiver::NoLongerAwaited),
         Duty::Consume if state.head.value != transaction_id => Some(Waiver::Replaced),
         // Named by the app meanwhile.
         Duty::SetAccountToken { .. } => state
@@ -104,6 +106,13 @@ pub(crate) fn moot(
         Duty::Acknowledge { .. } | Duty::Consume | Duty::Finish => None,
     };
     moot.or_else(|| (now > deadline + duty.grace()).then_some(Waiver::TooLate))
+}
+
+/// Every unit was consumed or taken back.
+fn used_up(state: &StoreState) -> bool {
+    let mut charges = state.transactions.iter();
+    !state.transactions.is_empty()
+        && charges.all(|charge| charge.consumed || charge.units_held() == 0)
 }
 
 fn gone_back(charge: &Transaction) -> bool {

@@ -3,7 +3,8 @@
 use super::Core;
 use crate::domain::catalog::Catalog;
 use crate::domain::credit;
-use crate::domain::entitlement::{Holding, derive, nothing};
+use crate::domain::entitlement::{derive, nothing};
+use crate::domain::holding::Holding;
 use crate::domain::ids::{AccountId, Revision};
 use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
@@ -27,17 +28,16 @@ pub(super) async fn account(
 ) -> Result<Option<Changed>, StorageError> {
     let mut holdings = ledger::holdings(tx, account.id).await?;
     let sandbox = |holding: &Holding| holding.environment == Environment::Sandbox;
-    if holdings.iter().any(sandbox) {
-        let tester = is_tester_in(tx, account.id, catalog).await?;
-        holdings
-            .iter_mut()
-            .for_each(|holding| holding.tester = tester);
-    }
+    // Credits, too, were brought by what the account holds.
+    let tester = holdings.iter().any(sandbox) && is_tester_in(tx, account.id, catalog).await?;
+    holdings
+        .iter_mut()
+        .for_each(|holding| holding.tester = tester);
     let grants = grants::of_account(tx, account.id).await?;
     let mut snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
     if !snapshot.credits.is_empty() {
         let sums = credits::sums(tx, account.id).await?;
-        snapshot.credits = credit::balances(catalog, &sums);
+        snapshot.credits = credit::balances(catalog, tester, &sums);
     }
     let current = snapshots::current(tx, account.id).await?;
     let (revision, same) = match &current {
@@ -81,7 +81,7 @@ pub(super) async fn is_tester(
     Ok(tester)
 }
 
-async fn is_tester_in(
+pub(super) async fn is_tester_in(
     tx: &mut Tx<'_>,
     account: AccountId,
     catalog: &Catalog,

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::{Core, derive, replay};
-use crate::domain::entitlement::Holding;
+use crate::domain::holding::{Chain, Holding};
 use crate::domain::event::{Decision, SignalSource};
 use crate::domain::explain::{
     Decider, Explanation, Facts, Gift, Purchase, Standing, explain as explain_it,
@@ -17,7 +17,7 @@ use crate::domain::subscription::guard::Known;
 use crate::domain::time::Instant;
 use crate::domain::wording;
 use crate::storage::holdings::{self, Decided, Held};
-use crate::storage::{StorageError, grants};
+use crate::storage::{StorageError, grants, ledger};
 
 /// An explanation with the trace that proves it.
 #[derive(Clone, Debug, Serialize)]
@@ -175,21 +175,17 @@ async fn purchase(
     };
     let holdings = match point.known {
         Some(known) if theirs => {
-            let Known {
-                state,
-                unconfirmed_since,
-                ..
-            } = known;
-            let holding = |item| Holding {
+            let charged = ledger::charged(&core.db, held.chain, at).await?;
+            let chain = Chain {
                 provider: held.provider,
-                environment: state.environment,
-                item,
                 store_away: point.store_away,
-                unconfirmed_since,
                 away_since,
-                tester,
+                known,
             };
-            state.items.into_iter().map(holding).collect()
+            let holdings = chain.holdings(charged).into_iter();
+            holdings
+                .map(|holding| Holding { tester, ..holding })
+                .collect()
         }
         Some(_) | None => Vec::new(),
     };

@@ -1,10 +1,11 @@
 //! Books what consumables bring their owner, under the lock of their chain and of all accounts
 //! that have something of it.
 
+use super::derive;
 use crate::domain::catalog::Catalog;
-use crate::domain::goods::{self, Booked};
+use crate::domain::goods::{self, Booked, Handover};
 use crate::domain::ids::{AccountId, ChainId};
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Environment, Provider};
 use crate::domain::subscription::store_state::{ItemKind, StoreState};
 use crate::domain::time::Instant;
 use crate::storage::{StorageError, Tx, credits, deliveries, duties};
@@ -41,19 +42,53 @@ pub(super) async fn hand_over(
     if !concerns(state) {
         return Ok(false);
     }
-    let (chain, provider) = chain;
+    let due = due(tx, chain, state, owner, catalog, now).await?;
+    let chain = chain.0;
+    credits::append(tx, chain, state.environment, &due.entries, now).await?;
+    deliveries::write(tx, chain, state.environment, &due.deliveries, now).await?;
+    for duty in &due.duties {
+        duties::add(tx, chain, duty).await?;
+    }
+    Ok(!due.duties.is_empty())
+}
+
+/// Writes what the store is to be told once a backend has claimed a delivery; the rest is
+/// settle's.
+pub(super) async fn tell_store(
+    tx: &mut Tx<'_>,
+    chain: (ChainId, Provider),
+    state: &StoreState,
+    owner: AccountId,
+    catalog: &Catalog,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let due = due(tx, chain, state, owner, catalog, now).await?;
+    for duty in &due.duties {
+        duties::add(tx, chain.0, duty).await?;
+    }
+    Ok(())
+}
+
+async fn due(
+    tx: &mut Tx<'_>,
+    (chain, provider): (ChainId, Provider),
+    state: &StoreState,
+    owner: AccountId,
+    catalog: &Catalog,
+    now: Instant,
+) -> Result<Handover, StorageError> {
     let entries = credits::of_chain(tx, chain).await?;
     let rows = deliveries::of_chain(tx, chain).await?;
     let booked = Booked {
         entries: &entries,
         deliveries: &rows,
     };
-    let served = catalog.accepts(state.environment);
-    let due = goods::hand_over(provider, state, owner, served, catalog, booked, now);
-    credits::append(tx, chain, state.environment, &due.entries, now).await?;
-    deliveries::write(tx, chain, &due.deliveries, now).await?;
-    for duty in &due.duties {
-        duties::add(tx, chain, duty).await?;
-    }
-    Ok(!due.duties.is_empty())
+    let tester = match state.environment {
+        Environment::Production => false,
+        Environment::Sandbox => derive::is_tester_in(tx, owner, catalog).await?,
+    };
+    let served = catalog.serves(state.environment, tester);
+    Ok(goods::hand_over(
+        provider, state, owner, served, catalog, booked, now,
+    ))
 }

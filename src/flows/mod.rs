@@ -4,6 +4,7 @@ pub(crate) mod act_at_store;
 pub(crate) mod apply_catalog;
 pub(crate) mod bind_purchase;
 mod breaker;
+pub(crate) mod claim_delivery;
 mod core;
 mod derive;
 pub(crate) mod examine;

@@ -17,13 +17,13 @@ use crate::domain::ownership::{
 };
 use crate::domain::reconcile::{Answer, Book, Outcome, Step, grants, reconcile};
 use crate::domain::subscription::guard::with_evidence;
-use crate::domain::subscription::store_state::{Evidence, StoreState};
+use crate::domain::subscription::store_state::{Evidence, StoreState, Transaction};
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::storage::chains::{Locked, Settled};
 use crate::storage::events::{Inputs, NewEvent};
 use crate::storage::leases::Claimed;
-use crate::storage::ledger::RawAnswer;
+use crate::storage::ledger::{Page, RawAnswer};
 use crate::storage::{
     StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, joins, ledger,
     ownership,
@@ -423,16 +423,33 @@ async fn write_books(
     let taken = !matches!(outcome.decision, Decision::Skip(_));
     let mut woken = false;
     if let Some(state) = work.state().filter(|_| taken) {
-        let environment = known.state.environment;
-        ledger::write_transactions(tx, chain, environment, &known.state.transactions).await?;
+        let page = Page {
+            chain,
+            environment: known.state.environment,
+            owner: outcome.book.owner.map(|owner| owner.account),
+            now,
+        };
+        let before = before.known.as_ref().map(|known| &known.state);
+        // What has not changed since is there already.
+        let news = |transaction: &&Transaction| {
+            before.is_none_or(|state| !state.transactions.contains(transaction))
+        };
+        let transactions = known.state.transactions.iter();
+        let told: Vec<_> = transactions.filter(news).cloned().collect();
+        ledger::write_transactions(tx, page, &told, true).await?;
+        ledger::write_transactions(tx, page, &known.state.untold_charges(), false).await?;
         let names = all_names(state);
         for name in &names {
             chains::own_alias(tx, chain, name).await?;
         }
-        let before = before.known.as_ref().map(|known| all_names(&known.state));
-        if before.is_none_or(|before| before != names) {
+        if before.map(all_names).is_none_or(|before| before != names) {
             woken = ingress::wake(tx, &names).await? > 0;
         }
+    }
+    if let Some(owner) = outcome.book.owner
+        && before.owner.is_none()
+    {
+        ledger::own_transactions(tx, chain, owner.account).await?;
     }
     for duty in &outcome.duties {
         duties::add(tx, chain, duty).await?;

@@ -10,11 +10,12 @@ use tonic::metadata::MetadataMap;
 use super::{status, wire};
 use crate::domain::catalog;
 use crate::domain::entitlement::{
-    AccessReason, CreditBalance, Entitlement, InactiveReason, Snapshot, Source, SubscriptionView,
+    AccessReason, CreditBalance, Entitlement, InactiveReason, PendingPurchase, Snapshot, Source,
+    SubscriptionView,
 };
 use crate::domain::ids::Revision;
 use crate::domain::provider::{Environment, Provider};
-use crate::domain::subscription::state::{ItemState, Renewal};
+use crate::domain::subscription::state::{ItemState, Offer, Renewal};
 use crate::domain::time::Instant;
 use crate::flows::Account;
 use crate::flows::Proof;
@@ -63,6 +64,7 @@ pub(crate) fn encode_snapshot(
             nanos: 0,
         }),
         credits: snapshot.credits.iter().map(credit).collect(),
+        pending_purchases: snapshot.pending.iter().map(pending).collect(),
     }
     .encode_to_vec()
     .into()
@@ -115,6 +117,8 @@ fn source(source: &Source) -> proto::Source {
         access_until: source.access.until().map(timestamp),
         will_renew: source.will_renew,
         unconfirmed: source.unconfirmed,
+        offer_type: offer_type(source.offer).into(),
+        family_shared: source.family_shared,
     }
 }
 
@@ -143,6 +147,27 @@ fn subscription(view: &SubscriptionView) -> proto::Subscription {
         manage_url: manage_url(view.store).to_owned(),
         environment: environment(view.environment).into(),
         trial: view.trial,
+        offer_type: offer_type(view.offer).into(),
+        family_shared: view.family_shared,
+    }
+}
+
+fn pending(purchase: &PendingPurchase) -> proto::PendingPurchase {
+    proto::PendingPurchase {
+        store: store(purchase.store).into(),
+        plan: purchase.plan.clone(),
+        product_id: purchase.product_id.clone(),
+        environment: environment(purchase.environment).into(),
+        quantity: i32::try_from(purchase.quantity).unwrap_or(i32::MAX),
+    }
+}
+
+fn offer_type(offer: Offer) -> proto::OfferType {
+    match offer {
+        Offer::None => proto::OfferType::Unspecified,
+        Offer::FreeTrial => proto::OfferType::FreeTrial,
+        Offer::Introductory => proto::OfferType::Introductory,
+        Offer::Promotional => proto::OfferType::Promotional,
     }
 }
 
@@ -319,6 +344,14 @@ pub(super) fn product(id: &str, product: &catalog::Product) -> wire::Product {
             .map(|period| period.to_string())
             .unwrap_or_default(),
         entitlements: product.grants.clone(),
+        credits: product
+            .credits
+            .iter()
+            .map(|(credit, amount)| wire::ProductCredit {
+                id: credit.clone(),
+                amount: *amount,
+            })
+            .collect(),
         store_products: product
             .store_products()
             .map(|(provider, product)| wire::StoreProduct {
@@ -327,6 +360,15 @@ pub(super) fn product(id: &str, product: &catalog::Product) -> wire::Product {
                 base_plan_id: product.base_plan_id.unwrap_or_default(),
             })
             .collect(),
+    }
+}
+
+/// A stored word for an environment.
+pub(super) fn environment_word(word: &str) -> wire::Environment {
+    match Environment::parse(word) {
+        Some(Environment::Production) => wire::Environment::Production,
+        Some(Environment::Sandbox) => wire::Environment::Sandbox,
+        None => wire::Environment::Unspecified,
     }
 }
 

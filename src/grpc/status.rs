@@ -28,7 +28,11 @@ pub(crate) enum Reason {
     AccountNotFound,
     AppUnknown,
     AsOfUnavailable,
+    ClaimKeyReused,
     DatabaseUnavailable,
+    DeliveryClaimed,
+    DeliveryNotFound,
+    DeliveryRevoked,
     EnvironmentNotAccepted,
     Internal,
     OperationIdReused,
@@ -42,6 +46,7 @@ pub(crate) enum Reason {
     RequestInvalid,
     StoreActionRefused,
     StoreActionUndecided,
+    ServiceRequired,
     StoreUnavailable,
     StreamRenew,
     TooManyStreams,
@@ -50,12 +55,16 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AppUnknown,
         Self::AsOfUnavailable,
+        Self::ClaimKeyReused,
         Self::DatabaseUnavailable,
+        Self::DeliveryClaimed,
+        Self::DeliveryNotFound,
+        Self::DeliveryRevoked,
         Self::EnvironmentNotAccepted,
         Self::Internal,
         Self::OperationIdReused,
@@ -69,6 +78,7 @@ impl Reason {
         Self::RequestInvalid,
         Self::StoreActionRefused,
         Self::StoreActionUndecided,
+        Self::ServiceRequired,
         Self::StoreUnavailable,
         Self::StreamRenew,
         Self::TooManyStreams,
@@ -80,7 +90,11 @@ impl Reason {
             Self::AccountNotAllowed => "ACCOUNT_NOT_ALLOWED",
             Self::AccountNotFound => "ACCOUNT_NOT_FOUND",
             Self::AppUnknown => "APP_UNKNOWN",
+            Self::ClaimKeyReused => "CLAIM_KEY_REUSED",
             Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
+            Self::DeliveryClaimed => "DELIVERY_CLAIMED",
+            Self::DeliveryNotFound => "DELIVERY_NOT_FOUND",
+            Self::DeliveryRevoked => "DELIVERY_REVOKED",
             Self::EnvironmentNotAccepted => "ENVIRONMENT_NOT_ACCEPTED",
             Self::Internal => "INTERNAL",
             Self::AsOfUnavailable => "AS_OF_UNAVAILABLE",
@@ -96,6 +110,7 @@ impl Reason {
             Self::RateLimited => "RATE_LIMITED",
             Self::ReceiptUnsupported => "RECEIPT_UNSUPPORTED",
             Self::RequestInvalid => "REQUEST_INVALID",
+            Self::ServiceRequired => "SERVICE_REQUIRED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StreamRenew => "STREAM_RENEW",
             Self::TooManyStreams => "TOO_MANY_STREAMS",
@@ -104,9 +119,16 @@ impl Reason {
 
     fn code(self) -> Code {
         match self {
-            Self::AccountNotAllowed | Self::OperatorRequired => Code::PermissionDenied,
-            Self::AccountNotFound | Self::PurchaseNotFound => Code::NotFound,
+            Self::AccountNotAllowed | Self::OperatorRequired | Self::ServiceRequired => {
+                Code::PermissionDenied
+            }
+            Self::AccountNotFound | Self::DeliveryNotFound | Self::PurchaseNotFound => {
+                Code::NotFound
+            }
             Self::AppUnknown
+            | Self::ClaimKeyReused
+            | Self::DeliveryClaimed
+            | Self::DeliveryRevoked
             | Self::EnvironmentNotAccepted
             | Self::ProofInsufficient
             | Self::PurchaseOwnedByAnotherAccount => Code::FailedPrecondition,

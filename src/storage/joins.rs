@@ -54,11 +54,9 @@ pub(crate) async fn merge(
     .execute(&mut **tx)
     .await?;
     sqlx::query!(
-        r#"insert into transactions (chain_id, transaction_id, product_id, base_plan_id,
-               environment, purchased_at, amount_micros, currency, revoked_at)
-           select $2, transaction_id, product_id, base_plan_id, environment, purchased_at,
-               amount_micros, currency, revoked_at from transactions where chain_id = $1
-           on conflict do nothing"#,
+        r#"update transactions t set chain_id = $2 where chain_id = $1 and not exists
+           (select 1 from transactions o
+            where o.chain_id = $2 and o.transaction_id = t.transaction_id)"#,
         part,
         whole
     )

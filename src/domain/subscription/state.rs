@@ -80,6 +80,18 @@ pub(crate) enum Offer {
     Promotional,
 }
 
+impl Offer {
+    /// The word for SQL; none for the full price.
+    pub(crate) fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::FreeTrial => Some("free_trial"),
+            Self::Introductory => Some("introductory"),
+            Self::Promotional => Some("promotional"),
+        }
+    }
+}
+
 impl ItemState {
     /// The word for SQL, events and the timeline.
     pub(crate) fn as_str(&self) -> &'static str {

@@ -39,6 +39,44 @@ pub(crate) struct StoreState {
     pub(crate) out_of_app: bool,
 }
 
+impl StoreState {
+    /// Charges that the items name and no transaction tells of (an order that could not be read):
+    /// without money, so that what was bought is not forgotten.
+    pub(crate) fn untold_charges(&self) -> Vec<Transaction> {
+        let untold = |item: &Item| {
+            let id = item.transaction_id.as_ref()?;
+            let paid = !matches!(item.state, ItemState::Pending | ItemState::Unknown { .. });
+            let told = self
+                .transactions
+                .iter()
+                .any(|transaction| transaction.transaction_id == *id);
+            let at = item.started_at.or(self.purchased_at).unwrap_or(self.stamp);
+            (paid && !told).then(|| Transaction {
+                expires_at: item
+                    .state
+                    .expires_at()
+                    .filter(|_| item.kind == ItemKind::Subscription),
+                quantity: item.quantity,
+                offer: item.offer,
+                family_shared: item.family_shared,
+                revoked_at: match item.state {
+                    ItemState::Revoked { at, .. } => Some(at),
+                    ItemState::Active { .. }
+                    | ItemState::GracePeriod { .. }
+                    | ItemState::OnHold { .. }
+                    | ItemState::Paused { .. }
+                    | ItemState::Pending
+                    | ItemState::Expired { .. }
+                    | ItemState::Owned { .. }
+                    | ItemState::Unknown { .. } => None,
+                },
+                ..Transaction::new(id.clone(), item.product.clone(), at)
+            })
+        };
+        self.items.iter().filter_map(untold).collect()
+    }
+}
+
 /// One thing bought: a subscription line or a one-time product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Item {
@@ -179,6 +217,18 @@ pub(crate) struct Refund {
     pub(crate) amount: Option<Money>,
     /// Units taken back, where it is by the piece; `None`: all or none, as `revoked_at` says.
     pub(crate) quantity: Option<u32>,
+}
+
+impl Refund {
+    /// What went back of `price`, as far as that can be told.
+    pub(crate) fn amount_of(&self, price: Option<Money>) -> Option<Money> {
+        match self.kind {
+            RefundKind::Full | RefundKind::Chargeback | RefundKind::Unacknowledged => {
+                self.amount.or(price)
+            }
+            RefundKind::Prorated | RefundKind::Partial => self.amount,
+        }
+    }
 }
 
 /// How a refund came about, as far as the store tells.

@@ -1,5 +1,6 @@
 //! `PurchaseService`: one file per call.
 
+mod deliveries;
 mod list_transactions;
 mod set_consumption;
 
@@ -32,6 +33,26 @@ impl PurchaseService for Purchases {
     ) -> Result<Response<wire::SetConsumptionResponse>, Status> {
         let caller = self.door.caller(request.metadata()).await?;
         set_consumption::set_consumption(&self.door, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn claim_delivery(
+        &self,
+        request: Request<wire::ClaimDeliveryRequest>,
+    ) -> Result<Response<wire::ClaimDeliveryResponse>, Status> {
+        let caller = self.door.caller(request.metadata()).await?;
+        deliveries::claim(&self.door, &caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<wire::ListDeliveriesRequest>,
+    ) -> Result<Response<wire::ListDeliveriesResponse>, Status> {
+        let caller = self.door.caller(request.metadata()).await?;
+        deliveries::list(&self.door, &caller, request.into_inner())
             .await
             .map(Response::new)
     }
