@@ -89,9 +89,7 @@ pub(crate) fn moot(
         .find(|charge| charge.transaction_id == transaction_id);
     let moot = match duty {
         Duty::Acknowledge { .. } if state.head.value != transaction_id => Some(Waiver::Replaced),
-        Duty::Acknowledge { .. } if state.acknowledge_by.is_none() => {
-            Some(Waiver::NoLongerAwaited)
-        }
+        Duty::Acknowledge { .. } if state.acknowledge_by.is_none() => Some(Waiver::NoLongerAwaited),
         // Acknowledged or not: it is not for sale again before. What was taken back is.
         Duty::Consume if used_up(state) => Some(Waiver::NoLongerAwaited),
         Duty::Consume if state.head.value != transaction_id => Some(Waiver::Replaced),

@@ -4,11 +4,11 @@
 use serde::Serialize;
 
 use super::{Core, derive, replay};
-use crate::domain::holding::{Chain, Holding};
 use crate::domain::event::{Decision, SignalSource};
 use crate::domain::explain::{
     Decider, Explanation, Facts, Gift, Purchase, Standing, explain as explain_it,
 };
+use crate::domain::holding::{Chain, Holding};
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::ownership::Verdict;
 use crate::domain::provider::Provider;
