@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{Catalog, FamilySharing, Product};
+use super::catalog::{Catalog, FamilySharing, Product, ProductKind};
 use super::duty::{self, Holder, NewDuty};
 use super::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
 use super::ids::{AccountId, ClaimId};
@@ -164,7 +164,7 @@ pub(crate) fn reconcile(
         }
         decision => decision,
     };
-    let next_check_at = next_check(&next, decision, policy, step.now);
+    let next_check_at = next_check(&next, decision, provider, catalog, policy, step.now);
     let duties = match (&next.owner, &next.known) {
         (Some(owner), Some(known)) => {
             let holder = Holder {
@@ -359,7 +359,15 @@ fn any_mapped(known: &Known, provider: Provider, catalog: &Catalog) -> bool {
 }
 
 /// Owned chains that grant, or may grant again without a new purchase, are read again by themselves.
-fn next_check(book: &Book, decision: Decision, policy: Policy, now: Instant) -> Option<Instant> {
+/// What was bought to be used up is not: its refund comes by notification, or is found by a sweep.
+fn next_check(
+    book: &Book,
+    decision: Decision,
+    provider: Provider,
+    catalog: &Catalog,
+    policy: Policy,
+    now: Instant,
+) -> Option<Instant> {
     if let Decision::Skip(SkipReason::Contradiction | SkipReason::StaleAnswer) = decision {
         return Some(now + DOUBT_RECHECK);
     }
@@ -368,7 +376,14 @@ fn next_check(book: &Book, decision: Decision, policy: Policy, now: Instant) -> 
     let ends = items
         .iter()
         .filter_map(|item| item_check(item, policy, now));
-    let open = items.iter().any(|item| !item.state.is_ended());
+    let used_up = |item: &Item| {
+        let plan = catalog.plan(provider, &item.product);
+        let consumable = plan.is_some_and(|(_, plan)| plan.kind == ProductKind::Consumable);
+        consumable && matches!(item.state, ItemState::Owned { .. })
+    };
+    let open = items
+        .iter()
+        .any(|item| !item.state.is_ended() && !used_up(item));
     let by_rule = open.then(|| now + policy.recheck_max);
     ends.fold(by_rule, |next, at| earliest(next, Some(at)))
 }
