@@ -70,10 +70,12 @@ async fn next_step(
 ) -> Result<Step, StorageError> {
     let state = &known.state;
     if let Some(waiver) = moot(&due.duty, &due.transaction_id, due.deadline, state, now) {
-        return Ok(Step::Waive(match waiver {
-            // The store was never told because nobody agreed: no fault of anybody's.
-            Waiver::TooLate if unconsented(core, due, known, now).await? => Waiver::NoConsent,
-            other => other,
+        // The store was never told because nobody agreed: no fault of anybody's.
+        let nobody_agreed = waiver == Waiver::TooLate && unconsented(core, due, known, now).await?;
+        return Ok(Step::Waive(if nobody_agreed {
+            Waiver::NoConsent
+        } else {
+            waiver
         }));
     }
     match &due.duty {

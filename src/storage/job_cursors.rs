@@ -18,7 +18,6 @@ pub(crate) struct Stand<C, A> {
     pub(crate) asked: Option<A>,
     /// A replica is at it.
     pub(crate) held: bool,
-    pub(crate) updated_at: Option<Instant>,
 }
 
 fn parse<T: DeserializeOwned>(value: JsonValue) -> Result<T, StorageError> {
@@ -40,7 +39,7 @@ where
     A: DeserializeOwned,
 {
     let row = sqlx::query!(
-        r#"select cursor, asked, lease_until > clock_timestamp() as "held!", updated_at
+        r#"select cursor, asked, lease_until > clock_timestamp() as "held!"
            from job_cursors where job = $1 and subject = $2"#,
         job,
         subject
@@ -52,14 +51,12 @@ where
             cursor: C::default(),
             asked: None,
             held: false,
-            updated_at: None,
         });
     };
     Ok(Stand {
         cursor: parse(row.cursor)?,
         asked: row.asked.map(parse).transpose()?,
         held: row.held,
-        updated_at: Some(row.updated_at),
     })
 }
 

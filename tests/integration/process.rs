@@ -166,8 +166,13 @@ impl Process {
         values.sum()
     }
 
+    /// Everything that it has logged.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
+    }
+
     /// The end of what it logged.
-    pub(crate) fn log(&self) -> String {
+    fn log(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
