@@ -8,17 +8,21 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::Args;
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::stack::{EXAMPLE_CATALOG, store_setup};
 use crate::clock::{Clock, VirtualClock};
 use crate::config::google_play::PushConfig;
+use crate::config::superwall::SuperwallConfig;
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::CatalogVersion;
 use crate::flows::apply_catalog;
 use crate::http::HttpClient;
-use crate::providers::{app_store, google_play};
+use crate::providers::superwall::Superwall;
+use crate::providers::{app_store, contract, google_play};
 use crate::sandbox::{
     AppStoreBuy, Environment, GooglePlayBuy, NotificationRecord, Options, Sandbox, Store, Webhooks,
     forge,
@@ -59,6 +63,7 @@ struct Delivery {
     /// Base64: not all are text.
     body: String,
     genuine: bool,
+    accepted: bool,
 }
 
 /// Makes, judges and prints everything; whether every verdict was as expected.
@@ -102,11 +107,12 @@ async fn make(
     let said = sandbox.notifications();
     let apple = apple(args, sandbox, catalog, &bought.signed_transaction, &said)?;
     let push = push(sandbox, &said).await?;
-    let superwall = deliveries(sandbox, &said);
+    let superwall = deliveries(sandbox, &said)?;
     let as_expected = apple
         .iter()
         .chain(&push)
-        .all(|case| case.accepted == case.genuine);
+        .all(|case| case.accepted == case.genuine)
+        && superwall.iter().all(|case| case.accepted == case.genuine);
     let http = HttpClient::new(Duration::from_secs(5))?;
     let keys = http.get(manifest.push.jwks_url.parse()?).await?;
     let keys: Value = serde_json::from_slice(&keys.body)?;
@@ -190,7 +196,11 @@ async fn push(sandbox: &Sandbox, said: &[NotificationRecord]) -> anyhow::Result<
     Ok(cases)
 }
 
-fn deliveries(sandbox: &Sandbox, said: &[NotificationRecord]) -> Vec<Delivery> {
+fn deliveries(sandbox: &Sandbox, said: &[NotificationRecord]) -> anyhow::Result<Vec<Delivery>> {
+    let server = Superwall::new(&SuperwallConfig {
+        signing_secret_file: None,
+        signing_secret: Some(sandbox.manifest().superwall.secret.into()),
+    })?;
     let body = said
         .iter()
         .rfind(|record| record.source == crate::sandbox::Source::Superwall)
@@ -199,15 +209,30 @@ fn deliveries(sandbox: &Sandbox, said: &[NotificationRecord]) -> Vec<Delivery> {
             |record| record.body.clone(),
         );
     let corpus = forge::svix_corpus(sandbox, "msg", &body).into_iter();
-    corpus
-        .map(|delivery| Delivery {
+    let judged = corpus.map(|delivery| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &delivery.headers {
+            headers.insert(*name, HeaderValue::from_str(value)?);
+        }
+        // Its door lets nothing in that is compressed.
+        let accepted = !headers.contains_key(CONTENT_ENCODING)
+            && server
+                .authenticate(&contract::Delivery {
+                    headers: &headers,
+                    body: &delivery.body,
+                    now: Clock::System.now(),
+                })
+                .is_ok();
+        Ok(Delivery {
+            accepted,
             class: delivery.class,
             name: delivery.name,
             headers: delivery.headers.into_iter().collect(),
             body: STANDARD.encode(delivery.body),
             genuine: delivery.genuine,
         })
-        .collect()
+    });
+    judged.collect()
 }
 
 /// The body of a store's latest notification.
