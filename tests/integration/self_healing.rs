@@ -69,7 +69,7 @@ async fn a_void_that_nobody_told_is_found_by_the_hourly_look() {
     let hours = TimeDelta::hours(2);
     world.stores().advance_by(hours).await.expect("later");
     phone.until_inactive("pro_access").await;
-    assert_eq!(pro(&phone.latest), off(InactiveReason::Revoked));
+    assert_eq!(pro(&phone.latest), off(InactiveReason::Refunded));
     let found = "select count(*) from raw_notifications where swept";
     assert_eq!(world.count(found).await, 1);
     // Told at last, and looked at again: nothing happens twice.

@@ -3,7 +3,14 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-const PERSONAL_FIELDS: [&str; 3] = ["subscribeWithGoogleInfo", "buyerAddress", "reasonUserInput"];
+const PERSONAL_FIELDS: [&str; 5] = [
+    "subscribeWithGoogleInfo",
+    "buyerAddress",
+    "reasonUserInput",
+    // A profile of the app's customer: a person of the household, of whom nothing is asked here.
+    "obfuscatedExternalProfileId",
+    "obfuscatedProfileId",
+];
 
 /// The document without personal data; untouched where there is none.
 pub(super) fn document(body: Bytes) -> Bytes {
