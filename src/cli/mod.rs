@@ -13,6 +13,7 @@ mod dev;
 mod doctor;
 mod inspect;
 mod operator;
+mod prove;
 pub mod sandbox;
 mod server;
 pub mod stack;
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Keep simulated stores and a server running for app developers
     Dev(dev::DevArgs),
+    /// Try the promises on this machine: lost and repeated signals, kills, forgeries, races
+    Prove(Box<prove::ProveArgs>),
     /// Run the store simulator: Apple's and Google's side of your billing, on a clock you move
     ///
     /// By itself it plays both stores for any server, ours or yours: it writes addresses, trust
@@ -126,6 +129,8 @@ pub(crate) struct ConfigArgs {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(debug_assertions)]
+    plant_from_environment();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -145,6 +150,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Debug builds only: what tests plant in the servers they start.
+#[cfg(debug_assertions)]
+fn plant_from_environment() {
+    use crate::domain::planted::{Bug, plant_everywhere};
+    let word = std::env::var("ENTITLED_PLANTED").ok();
+    if let Some(bug) = word.as_deref().and_then(Bug::parse) {
+        eprintln!("planted: {}", bug.as_str());
+        plant_everywhere(bug);
+    }
+}
+
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let (format, filter) = match command {
         Command::Start(_) | Command::Serve(_) | Command::Webhooks(_) | Command::Worker(_) => {
@@ -156,6 +172,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Doctor(_)
         | Command::Backfill(_)
         | Command::Retention(_)
+        | Command::Prove(_)
         | Command::Migrate(_)
         | Command::Catalog(_)
         | Command::Token(_)
@@ -179,6 +196,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     telemetry::init_logs(format, filter);
     match command {
         Command::Demo(args) => return demo::run(args).await,
+        Command::Prove(args) => return prove::run(*args).await,
         Command::Dev(args) => dev::run(args).await?,
         Command::Sandbox(args) => return sandbox::run(*args).await,
         Command::Start(args) => server::run(args, crate::app::Roles::ALL).await?,

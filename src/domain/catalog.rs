@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AppId, StoreProduct};
 use super::ids::CatalogVersion;
+use super::planted::{self, Bug};
 use super::provider::{Environment, Provider};
 use super::time::Period;
 
@@ -292,11 +293,24 @@ impl Catalog {
         provider: Provider,
         product: &StoreProduct,
     ) -> Option<(&str, &Product)> {
-        let id = self.by_store_product.get(&(provider, product.clone()))?;
+        let mapped = self.by_store_product.get(&(provider, product.clone()));
+        let id = mapped.or_else(|| self.mapped_by_mistake(provider, product))?;
         self.file
             .products
             .get_key_value(id)
             .map(|(id, plan)| (id.as_str(), plan))
+    }
+
+    /// Another base plan of the product, while that bug is planted.
+    fn mapped_by_mistake(&self, provider: Provider, product: &StoreProduct) -> Option<&String> {
+        if !planted::is(Bug::AnyBasePlanGrants) {
+            return None;
+        }
+        let mut all = self.by_store_product.iter();
+        let found = all.find(|((sold_by, sold), _)| {
+            *sold_by == provider && sold.product_id == product.product_id
+        });
+        found.map(|(_, id)| id)
     }
 
     /// Whether purchases of that environment may grant anything at all.
@@ -304,7 +318,7 @@ impl Catalog {
         match (environment, self.file.sandbox_access) {
             (Environment::Production, _)
             | (Environment::Sandbox, SandboxAccess::Everyone | SandboxAccess::Testers) => true,
-            (Environment::Sandbox, SandboxAccess::Nobody) => false,
+            (Environment::Sandbox, SandboxAccess::Nobody) => planted::is(Bug::IgnoreEnvironment),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::catalog::Catalog;
 use super::entitlement::CreditBalance;
 use super::ids::AccountId;
+use super::planted::{self, Bug};
 use super::provider::Environment;
 
 /// One booking. A balance is a sum of these.
@@ -76,7 +77,10 @@ pub(crate) fn of_line(
     rates: Option<&BTreeMap<String, i64>>,
     booked: &[Entry],
 ) -> Vec<Entry> {
-    let booked: Vec<&Entry> = booked.iter().filter(|entry| entry.line == line).collect();
+    let booked: Vec<&Entry> = booked
+        .iter()
+        .filter(|entry| entry.line == line && !planted::is(Bug::CreditTwice))
+        .collect();
     let frozen = rates_of(&booked);
     let first = frozen.is_empty();
     let rates: BTreeMap<&str, i64> = if first {

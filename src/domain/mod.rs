@@ -15,6 +15,7 @@ pub(crate) mod holding;
 pub(crate) mod ids;
 pub(crate) mod money;
 pub(crate) mod ownership;
+pub(crate) mod planted;
 pub(crate) mod provider;
 pub(crate) mod reconcile;
 pub(crate) mod refund_defence;

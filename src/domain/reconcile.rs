@@ -11,6 +11,7 @@ use super::duty::{self, Holder, NewDuty};
 use super::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
 use super::ids::{AccountId, ClaimId};
 use super::ownership::{self, Case, OpenClaim, Owner, OwnershipReason, Rules, Verdict};
+use super::planted::{self, Bug};
 use super::provider::Provider;
 use super::subscription::guard::{self, Known};
 use super::subscription::state::{ExpiryReason, ItemState, Leniency, Renewal};
@@ -123,8 +124,10 @@ pub(crate) fn reconcile(
         Some(known) if confirmed => {
             let answered = matches!(step.answer, Answer::Store(_));
             ownership::rule(&Case {
-                owner: book.owner,
-                hint: step.hint,
+                owner: book
+                    .owner
+                    .filter(|_| step.claims.is_empty() || !planted::is(Bug::NoOwnerCheckOnRestore)),
+                hint: step.hint.filter(|_| !planted::is(Bug::HintIgnored)),
                 purchased_at: known.state.purchased_at,
                 head: answered.then_some(&known.state.head),
                 claims: &step.claims,
@@ -275,12 +278,13 @@ fn decision_stands(decision: Decision) -> bool {
 /// Claims on something that the store does not know are refused; while it is away they stay open.
 fn refused(step: &Step) -> Vec<(ClaimId, AccountId, Verdict)> {
     match step.answer {
-        Answer::Away => Vec::new(),
-        Answer::NotFound | Answer::Gone | Answer::Store(_) | Answer::Proof(_) => step
-            .claims
-            .iter()
-            .map(|claim| (claim.id, claim.account, Verdict::NotFound))
-            .collect(),
+        Answer::Away if !planted::is(Bug::OutageRefusesClaims) => Vec::new(),
+        Answer::Away | Answer::NotFound | Answer::Gone | Answer::Store(_) | Answer::Proof(_) => {
+            step.claims
+                .iter()
+                .map(|claim| (claim.id, claim.account, Verdict::NotFound))
+                .collect()
+        }
     }
 }
 
@@ -368,6 +372,9 @@ fn next_check(
     policy: Policy,
     now: Instant,
 ) -> Option<Instant> {
+    if planted::is(Bug::NeverLooksAgain) {
+        return None;
+    }
     if let Decision::Skip(SkipReason::Contradiction | SkipReason::StaleAnswer) = decision {
         return Some(now + DOUBT_RECHECK);
     }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, warn};
 
 use super::Core;
+use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Source;
 use crate::failpoint;
 use crate::providers::contract::{Delivery, Rejection};
@@ -52,6 +53,9 @@ impl Ingress {
         self.0
             .try_send((row, told))
             .map_err(|_| ReceiveError::Unavailable)?;
+        if planted::is(Bug::AcknowledgeBeforeCommit) {
+            return Ok(());
+        }
         done.await.map_err(|_| ReceiveError::Unavailable)?
     }
 }

@@ -6,6 +6,7 @@ use super::Core;
 use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, SignalSource, SkipReason};
 use crate::domain::ids::ChainId;
+use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Source;
 use crate::domain::time::Instant;
 use crate::failpoint;
@@ -201,6 +202,15 @@ async fn resolve_signal(
     row: &Unresolved,
     signal: &Signal,
 ) -> Result<(), StorageError> {
+    if planted::is(Bug::LostSignals) {
+        let detail = signal.meaning.as_str();
+        let resolution = Resolution::Chain {
+            chain,
+            seq: 0,
+            detail,
+        };
+        return ingress::resolve(tx, row, Some(&signal.kind), resolution).await;
+    }
     let seq = chains::mark_dirty(tx, chain, SignalSource::Notification).await?;
     for fact in &signal.evidence {
         let observed_at = signal.occurred_at.unwrap_or(row.received_at);

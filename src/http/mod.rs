@@ -3,10 +3,12 @@
 //! No redirects, no proxy from the environment, TLS by rustls, bounded time and body size, and
 //! plain HTTP only to loopback: an answer can come from nowhere but the host that was configured.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, StatusCode};
 use reqwest::Url;
 
 /// Bodies beyond this are an attack or a mistake: the largest genuine answer is well under 1 MiB.
@@ -37,9 +39,28 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// Answers calls inside the process: simulated stores that no socket leads to.
+pub(crate) type InProcess =
+    Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Result<Answer, HttpError>> + Send + Sync>;
+
 /// A cheap handle; clones share one connection pool.
-#[derive(Clone, Debug)]
-pub(crate) struct HttpClient(reqwest::Client);
+#[derive(Clone)]
+pub(crate) struct HttpClient(Way);
+
+#[derive(Clone)]
+enum Way {
+    Network(reqwest::Client),
+    InProcess(InProcess),
+}
+
+impl std::fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Way::Network(_) => "HttpClient",
+            Way::InProcess(_) => "HttpClient(in process)",
+        })
+    }
+}
 
 impl HttpClient {
     /// `timeout` bounds one call from connect to the last byte of the answer.
@@ -51,8 +72,13 @@ impl HttpClient {
             .connect_timeout(timeout.min(Duration::from_secs(5)))
             .user_agent(concat!("entitled/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map(Self)
+            .map(|client| Self(Way::Network(client)))
             .map_err(|error| HttpError::Connection(error.without_url().to_string()))
+    }
+
+    /// A client all of whose calls are answered by `answer`.
+    pub(crate) fn in_process(answer: InProcess) -> Self {
+        Self(Way::InProcess(answer))
     }
 
     /// Sends one request; retrying is the caller's decision, who knows what the status means.
@@ -64,7 +90,20 @@ impl HttpClient {
         body: Option<Bytes>,
     ) -> Result<Answer, HttpError> {
         refuse_unsafe(&url)?;
-        let mut request = self.0.request(method, url).headers(headers);
+        let client = match &self.0 {
+            Way::Network(client) => client,
+            Way::InProcess(answer) => {
+                let mut request = Request::new(body.unwrap_or_default());
+                *request.method_mut() = method;
+                *request.headers_mut() = headers;
+                *request.uri_mut() = url
+                    .as_str()
+                    .parse()
+                    .map_err(|_| HttpError::Connection("not a URI".to_owned()))?;
+                return answer(request).await;
+            }
+        };
+        let mut request = client.request(method, url).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }

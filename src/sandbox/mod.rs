@@ -25,6 +25,7 @@ pub mod forge;
 mod google_play;
 mod identity;
 mod ids;
+mod in_process;
 mod inner;
 mod jws;
 mod keys;
@@ -76,6 +77,7 @@ pub use google_play::{
     VoidReason, VoidSource,
 };
 pub use identity::{IdentityToken, PushToken};
+pub use in_process::Line;
 use inner::Inner;
 pub use jws::Algorithm;
 pub use manifest::{IdentityManifest, Manifest, PushManifest, SuperwallManifest};

@@ -90,7 +90,12 @@ pub(super) fn checked(sins: Sins) -> Result<Sins, SandboxError> {
 }
 
 pub(super) fn router(sandbox: &Sandbox) -> Router {
-    let stores = Router::new()
+    stores(sandbox).merge(control::routes(sandbox))
+}
+
+/// What the stores and the identity provider answer.
+pub(super) fn stores(sandbox: &Sandbox) -> Router {
+    Router::new()
         .nest("/apple", app_store::api::routes())
         .nest("/google", google_play::api::routes())
         .layer(axum::middleware::from_fn_with_state(
@@ -102,8 +107,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
             recent::remember,
         ))
         .nest("/identity", identity::routes())
-        .with_state(Arc::clone(&sandbox.inner));
-    stores.merge(control::routes(sandbox))
+        .with_state(Arc::clone(&sandbox.inner))
 }
 
 /// Serves until told to stop, and a little longer for requests under way.

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{Db, StorageError, Tx};
 use crate::domain::chain::Alias;
 use crate::domain::ids::ChainId;
+use crate::domain::planted::{self, Bug};
 use crate::domain::time::Instant;
 
 /// An authentic body on its way into the table.
@@ -34,7 +35,13 @@ pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<u64, StorageError
     rows.sort_by(|a, b| (a.source, &a.event_id).cmp(&(b.source, &b.event_id)));
     let ids: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
     let sources: Vec<String> = rows.iter().map(|row| row.source.to_owned()).collect();
-    let event_ids: Vec<String> = rows.iter().map(|row| row.event_id.clone()).collect();
+    let event_ids: Vec<String> = rows
+        .iter()
+        .map(|row| match planted::is(Bug::SkipDedupe) {
+            true => format!("{} {}", row.event_id, Uuid::now_v7()),
+            false => row.event_id.clone(),
+        })
+        .collect();
     let bodies: Vec<Vec<u8>> = rows.iter().map(|row| row.body.clone()).collect();
     let received: Vec<Instant> = rows.iter().map(|row| row.received_at).collect();
     let swept: Vec<bool> = rows.iter().map(|row| row.swept).collect();

@@ -3,6 +3,7 @@
 use super::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
 use super::store_state::{Evidence, Item, Refund, RefundKind, StoreState, Transaction, VoidCause};
 use crate::domain::event::{ApplyReason, Decision, MergeReason, SkipReason};
+use crate::domain::planted::{self, Bug};
 use crate::domain::time::Instant;
 
 /// How often a contradicting answer is asked for again before it is believed.
@@ -32,7 +33,9 @@ pub(crate) fn decide(known: Option<&Known>, incoming: &StoreState, standing_in: 
     // A successor names what it replaces; their stamps are of two documents and order nothing.
     let succeeds = incoming.predecessors.contains(&known.state.head);
     let superseded = known.state.predecessors.contains(&incoming.head);
-    if superseded || (!succeeds && incoming.stamp < known.state.stamp) {
+    let superseded = superseded && !planted::is(Bug::LateExpiredOfReplacedTokenRevokesNew);
+    let older = incoming.stamp < known.state.stamp && !planted::is(Bug::CompareArrivalNotEventTime);
+    if superseded || (!succeeds && older) {
         return Decision::Skip(SkipReason::StaleAnswer);
     }
     if standing_in && known.unconfirmed_since.is_none() && covers(&known.state, incoming) {
@@ -64,7 +67,9 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 cause,
             } => {
                 for item in &mut state.items {
-                    if item.transaction_id.as_deref() == Some(order_id) {
+                    if item.transaction_id.as_deref() == Some(order_id)
+                        || planted::is(Bug::RefundOfOldTransactionRevokesActive)
+                    {
                         revoke(item, *at);
                     }
                 }
@@ -130,6 +135,9 @@ fn revoke(item: &mut Item, at: Instant) {
 /// An answer that takes back paid time without a refund, a cancellation or another product is
 /// more likely a stale read than the truth.
 fn contradicts(known: &StoreState, incoming: &StoreState) -> bool {
+    if planted::is(Bug::DropPeriodEndComparison) {
+        return false;
+    }
     pairs(known, incoming).any(|(old, new)| {
         let (Some(old), Some(new)) = (old, new) else {
             return false;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::planted::{self, Bug};
 use crate::domain::time::Instant;
 
 /// A line item of a purchase, normalised over all stores.
@@ -224,14 +225,18 @@ impl ItemState {
                 expires_at,
                 renewal: Renewal::On,
             } => {
-                let slack = if store_away {
+                let slack = if planted::is(Bug::NoLeniency) {
+                    chrono::TimeDelta::zero()
+                } else if store_away {
                     leniency.outage
                 } else {
                     leniency.renewal
                 };
                 Access::Until(*expires_at + slack)
             }
+            Self::GracePeriod { .. } if planted::is(Bug::GraceIsOver) => Access::None,
             Self::GracePeriod { until, .. } => Access::Until(*until),
+            Self::Pending if planted::is(Bug::PendingGrants) => Access::Lifetime,
             Self::Owned { .. } => Access::Lifetime,
             Self::OnHold { .. }
             | Self::Paused { .. }

@@ -1,0 +1,19 @@
+//! The model: random lives of purchases at both stores against the server's own reading and
+//! deciding, through every delivery that a network can think of.
+
+mod acts;
+mod books;
+mod case;
+mod draw;
+mod oracle;
+mod orders;
+mod run;
+mod shop;
+mod stage;
+mod stories;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use orders::{Effort, Told, all as every_order};
+pub(super) use run::{Settings, Totals, cores, replay, run};
