@@ -178,4 +178,6 @@ fn account_token(text: Option<&String>) -> Option<String> {
 #[cfg(test)]
 mod one_time_tests;
 #[cfg(test)]
+mod plans_tests;
+#[cfg(test)]
 mod tests;
