@@ -228,16 +228,16 @@ fn expected(purchases: &[PurchaseTruth]) -> [(&'static str, bool); 2] {
 }
 
 fn is_coins(purchase: &PurchaseTruth) -> bool {
-    purchase.product_id.ends_with("coins")
+    purchase.product_id.contains("coins")
 }
 
-/// Ten for each piece that was not given back.
+/// A hundred for each piece that was not given back.
 fn coins_of(purchases: &[PurchaseTruth]) -> i64 {
     let coins = purchases
         .iter()
         .filter(|purchase| purchase.entitled && is_coins(purchase));
     coins
-        .map(|purchase| i64::from(purchase.quantity) * 10)
+        .map(|purchase| i64::from(purchase.quantity) * 100)
         .sum()
 }
 

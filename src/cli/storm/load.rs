@@ -30,19 +30,20 @@ const SENDERS: usize = 8;
 /// One in so many acknowledged notifications is sent once more, as stores do.
 const REPEATS_ONE_IN: u32 = 6;
 const PACKAGE: &str = "com.example.app";
+/// What is counted shows best whether anything happened twice.
 const APPLE_PRODUCTS: [&str; 5] = [
     "com.example.premium.monthly",
     "com.example.premium.yearly",
     "com.example.export",
-    "com.example.coins",
-    "com.example.coins",
+    "com.example.coins.100",
+    "com.example.coins.100",
 ];
 /// Product and base plan.
 const GOOGLE_PRODUCTS: [(&str, Option<&str>); 4] = [
     ("premium", Some("premium-monthly")),
     ("premium", Some("premium-yearly")),
-    ("coins", None),
-    ("coins", None),
+    ("coins_100", None),
+    ("coins_100", None),
 ];
 
 /// When the last request was begun that was answered well.

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use self::history::{History, Line};
 use self::load::{Load, Pulse, Tally};
 use self::victim::{Doors, Victim};
-use super::stack::{EXAMPLE_CATALOG, Stack, StackOptions};
+use super::stack::{Stack, StackOptions};
 use crate::app::Roles;
 use crate::sandbox::Webhooks;
 use crate::storage::Db;
@@ -35,16 +35,6 @@ use crate::storage::cluster::{Cluster, DataDir};
 /// When the simulated stores open.
 const START: &str = "2027-01-10T09:00:00Z";
 const DATABASE: &str = "storm";
-/// Beside the example's products: what is counted shows best whether anything happened twice.
-const COINS: &str = r#"
-[credits.coins]
-
-[products.coins]
-kind = "consumable"
-credits = { coins = 10 }
-app_store = { product_id = "com.example.coins" }
-google_play = { product_id = "coins" }
-"#;
 /// Customers who are served at the same time.
 const LANES: u64 = 8;
 /// The longest pause between a recovery and the next kill: time in which work is under way.
@@ -177,7 +167,6 @@ async fn play(options: Options, cluster: &Cluster) -> anyhow::Result<Report> {
     let stack = Stack::start(StackOptions {
         roles: nobody,
         seed: options.seed,
-        catalog: format!("{EXAMPLE_CATALOG}{COINS}"),
         ..StackOptions::new(options.dir.clone(), cluster.url(DATABASE), START.parse()?)
     })
     .await?;

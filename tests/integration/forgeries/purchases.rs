@@ -234,15 +234,6 @@ async fn a_genuine_token_gives_what_its_store_says_and_no_more() {
     world.stop().await;
 }
 
-const COINS: &str = r#"
-[credits.coins]
-
-[products.coins]
-kind = "consumable"
-credits = { coins = 10 }
-app_store = { product_id = "com.example.coins" }
-google_play = { product_id = "coins" }
-"#;
 const PACKS: usize = 2;
 /// An account may bind sixty times in a minute.
 const AT_ONCE: usize = 14;
@@ -250,7 +241,7 @@ const AT_ONCE: usize = 14;
 /// B8: each pack is credited once, however many hands it comes through at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_claims_of_one_consumable_credit_it_once() {
-    let world = World::with(|options| options.catalog.push_str(COINS)).await;
+    let world = World::start().await;
     let alice = world.person("alice").await;
     let mallory = world.person("mallory").await;
     let mut proofs = Vec::new();
@@ -259,10 +250,12 @@ async fn parallel_claims_of_one_consumable_credit_it_once() {
         let hint = number
             .is_multiple_of(2)
             .then_some(alice.store_token.as_str());
-        let apple = world.buy_apple("alice", "com.example.coins", hint).await;
+        let apple = world
+            .buy_apple("alice", "com.example.coins.100", hint)
+            .await;
         proofs.push((Some(apple.signed_transaction), String::new()));
         let buyer = format!("alice's phone {number}");
-        let google = world.buy_google(&buyer, "coins", hint).await;
+        let google = world.buy_google(&buyer, "coins_100", hint).await;
         proofs.push((None, google.purchase_token));
     }
     for (signed, token) in &proofs {
@@ -285,7 +278,7 @@ async fn parallel_claims_of_one_consumable_credit_it_once() {
         world.deliver(&id).await;
     }
     world.settled().await;
-    let expected = i64::try_from(2 * PACKS * 10).expect("a count");
+    let expected = i64::try_from(2 * PACKS * 100).expect("a count");
     let coins = |snapshot: entitled::proto::EntitlementSnapshot| -> i64 {
         snapshot.credits.iter().map(|credit| credit.balance).sum()
     };
