@@ -159,14 +159,12 @@ pub(crate) fn reconcile(
         known,
         store_away,
     };
-    let decision = match narrow(decision, book, &next, provider, catalog) {
-        Decision::Apply(ApplyReason::OwnerChanged)
-            if ruling.reason == Some(OwnershipReason::Policy) =>
-        {
-            Decision::Apply(ApplyReason::Transferred)
-        }
-        decision => decision,
-    };
+    let mut decision = narrow(decision, book, &next, provider, catalog);
+    if decision == Decision::Apply(ApplyReason::OwnerChanged)
+        && ruling.reason == Some(OwnershipReason::Policy)
+    {
+        decision = Decision::Apply(ApplyReason::Transferred);
+    }
     let next_check_at = next_check(&next, decision, provider, catalog, policy, step.now);
     let duties = match (&next.owner, &next.known) {
         (Some(owner), Some(known)) => {

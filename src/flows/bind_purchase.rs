@@ -7,7 +7,7 @@ use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
-use super::{Core, derive, settle};
+use super::{Core, derive, settled_events};
 use crate::domain::catalog::TransferPolicy;
 use crate::domain::chain::{Alias, AliasKind, base_order_id};
 use crate::domain::event::SignalSource;
@@ -254,7 +254,7 @@ async fn refuse(
     now: Instant,
 ) -> Result<(), StorageError> {
     let mut tx = core.db.begin().await?;
-    settle::refuse(&mut tx, chain, claimant, Some(owner), now).await?;
+    settled_events::refuse(&mut tx, chain, claimant, Some(owner), now).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) mod resync;
 pub(crate) mod retain;
 pub(crate) mod set_consumption;
 mod settle;
+mod settled_events;
 pub(crate) mod sweep;
 pub(crate) mod tell_timeline;
 pub(crate) mod transfer;

@@ -8,12 +8,13 @@ use tracing::{debug, info};
 use super::Core;
 use super::derive::{self, Changed};
 use super::goods;
+use super::settled_events::{revision_of, tell_loser, write_events};
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
-use crate::domain::event::{ApplyReason, Decision, MergeReason, SignalSource, SkipReason};
-use crate::domain::ids::{AccountId, ChainId, Revision};
+use crate::domain::event::{Decision, MergeReason, SignalSource};
+use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::ownership::{
-    MOVES_COUNTED_FOR, OpenClaim, Owner, OwnershipReason, Rules, Verdict, join as domain_join,
+    MOVES_COUNTED_FOR, OpenClaim, Owner, OwnershipReason, Rules, join as domain_join,
 };
 use crate::domain::reconcile::{Answer, Book, Outcome, Step, grants, reconcile};
 use crate::domain::subscription::guard::with_evidence;
@@ -286,38 +287,6 @@ async fn joined_owner(
     Ok(domain_join(ours, theirs, rules, active, moves, now))
 }
 
-/// An account that loses a chain is told, whoever has it now.
-async fn tell_loser(
-    tx: &mut Tx<'_>,
-    account: AccountId,
-    reason: OwnershipReason,
-    revision: Option<Revision>,
-    now: Instant,
-) -> Result<(), StorageError> {
-    let (source, why) = match reason {
-        OwnershipReason::Claimed | OwnershipReason::Policy => (
-            SignalSource::Proof,
-            "a purchase moved to another account that showed it, as the policy allows",
-        ),
-        OwnershipReason::StoreHint => (
-            SignalSource::Proof,
-            "a purchase moved to the account that the store's record names",
-        ),
-        OwnershipReason::Joined => (
-            SignalSource::Schedule,
-            "a purchase turned out to continue one of another account",
-        ),
-        OwnershipReason::Transfer => (SignalSource::Operator, "a purchase was moved away"),
-    };
-    let event = NewEvent {
-        account: Some(account),
-        detail: Some(why),
-        revision,
-        ..NewEvent::new(source, Decision::Apply(ApplyReason::Transferred), now)
-    };
-    events::append(tx, event).await
-}
-
 async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, StorageError> {
     Ok(Book {
         owner: chain.owner,
@@ -515,102 +484,6 @@ async fn write_chain(
         ingress::mark_processed(tx, chain, synced_seq).await?;
     }
     Ok(())
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the event names everything that decided it"
-)]
-async fn write_events(
-    tx: &mut Tx<'_>,
-    chain: ChainId,
-    work: &Work,
-    outcome: &Outcome,
-    inputs: &Inputs,
-    changed: &[Changed],
-    catalog: &Catalog,
-    now: Instant,
-) -> Result<(), StorageError> {
-    let answer_id = match work.raw.as_slice() {
-        [] => None,
-        raw => Some(ledger::add_answers(tx, chain, raw, work.fetched_at).await?),
-    };
-    let owner = outcome.book.owner.map(|owner| owner.account);
-    let detail = outcome.book.known.as_ref().map(describe);
-    let event = NewEvent {
-        chain: Some(chain),
-        account: owner,
-        detail: detail.as_deref(),
-        revision: owner.and_then(|owner| revision_of(changed, owner)),
-        catalog: Some(catalog.version()),
-        answer_id,
-        inputs: Some(inputs),
-        ..NewEvent::new(work.claimed.source, outcome.decision, now)
-    };
-    events::append(tx, event).await?;
-    for (_, claimant, verdict) in &outcome.verdicts {
-        if *verdict == Verdict::OwnedByAnother {
-            refuse(tx, chain, *claimant, owner, now).await?;
-        }
-    }
-    Ok(())
-}
-
-fn revision_of(changed: &[Changed], account: AccountId) -> Option<Revision> {
-    let mut changed = changed.iter();
-    let of_account = changed.find(|changed| changed.account.id == account);
-    of_account.map(|changed| changed.stored.revision)
-}
-
-/// A refused claim leaves an event on both accounts; neither names the other.
-pub(super) async fn refuse(
-    tx: &mut Tx<'_>,
-    chain: ChainId,
-    claimant: AccountId,
-    owner: Option<AccountId>,
-    now: Instant,
-) -> Result<(), StorageError> {
-    let decision = Decision::Skip(SkipReason::OwnedByAnother);
-    let told = [
-        (
-            Some(claimant),
-            "this account claimed a purchase that is another's",
-        ),
-        (
-            owner,
-            "another account claimed this purchase and was refused",
-        ),
-    ];
-    for (account, detail) in told {
-        if account.is_some() {
-            let event = NewEvent {
-                account,
-                chain: (account == owner).then_some(chain),
-                detail: Some(detail),
-                ..NewEvent::new(SignalSource::Proof, decision, now)
-            };
-            events::append(tx, event).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The known state in a few words for the timeline; no token, no personal datum.
-fn describe(known: &crate::domain::subscription::guard::Known) -> String {
-    let items = known
-        .state
-        .items
-        .iter()
-        .map(|item| match item.state.expires_at() {
-            Some(end) => format!(
-                "{} {} until {}",
-                item.product,
-                item.state.as_str(),
-                end.format("%F %T")
-            ),
-            None => format!("{} {}", item.product, item.state.as_str()),
-        });
-    items.collect::<Vec<_>>().join(", ")
 }
 
 fn log(set: &LockedSet, outcome: &Outcome, work: &Work) {

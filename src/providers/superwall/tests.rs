@@ -266,7 +266,8 @@ fn the_newer_shape_is_read_leniently() {
 fn what_is_not_understood_is_set_aside() {
     for (body, expected) in [
         (b"".to_vec(), "it is not JSON, or not an object"),
-        (b"[1]".to_vec(), "it is not JSON, or not an object"),
+        (b"1".to_vec(), "it is not JSON, or not an object"),
+        (b"[1]".to_vec(), "it has no data"),
         (b"{}".to_vec(), "it has no data"),
         (
             event("subscription_extended", |_| {}),
