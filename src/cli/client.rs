@@ -19,6 +19,18 @@ use crate::proto::{
 #[derive(Clone, Debug)]
 pub struct Bearer(MetadataValue<Ascii>);
 
+impl Bearer {
+    /// The credential that a token is.
+    ///
+    /// # Errors
+    /// The token has characters that no token has.
+    pub fn of(token: &str) -> anyhow::Result<Self> {
+        let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
+        bearer.set_sensitive(true);
+        Ok(Self(bearer))
+    }
+}
+
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request
@@ -54,10 +66,9 @@ impl Client {
     /// # Errors
     /// The token has characters that no token has.
     pub fn over(channel: Channel, token: &str) -> anyhow::Result<Self> {
-        let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
-        bearer.set_sensitive(true);
+        let bearer = Bearer::of(token)?;
         Ok(Self {
-            inner: EntitlementServiceClient::with_interceptor(channel, Bearer(bearer)),
+            inner: EntitlementServiceClient::with_interceptor(channel, bearer),
         })
     }
 

@@ -38,4 +38,5 @@ mod self_healing;
 mod spine;
 mod stories;
 mod superwall;
+mod tickets;
 mod watch;

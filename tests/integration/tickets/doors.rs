@@ -1,0 +1,194 @@
+//! Who may ask, and what operators do under their own name.
+
+use entitled::proto::{
+    ActAtStoreRequest, CancelSubscription, ExplainEntitlementRequest, ExtendSubscription,
+    GrantEntitlementRequest, ListTransactionsRequest, ResyncRequest, RevokeGrantRequest,
+    TransferPurchaseRequest, act_at_store_request::Action,
+};
+use tonic::Code;
+
+use super::{Operator, token};
+use crate::scene::MONTHLY;
+use crate::support::{World, assert_refused, is_active};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_operators_may_and_they_bind_nothing() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    for (who, token) in [
+        ("a user", world.token("alice")),
+        ("a service", world.service_token()),
+    ] {
+        let mut caller = Operator::with(&world, &token).await;
+        let request = ResyncRequest {
+            account: "dev:alice".into(),
+        };
+        let refused = caller.support.resync(request).await.expect_err(who);
+        assert_refused(&refused, Code::PermissionDenied, "OPERATOR_REQUIRED");
+        let request = ExplainEntitlementRequest {
+            account: "dev:alice".into(),
+            entitlement: "pro_access".into(),
+            at: None,
+        };
+        let refused = caller.support.explain_entitlement(request).await;
+        assert_refused(
+            &refused.expect_err(who),
+            Code::PermissionDenied,
+            "OPERATOR_REQUIRED",
+        );
+    }
+    // A user's own money only; everybody's for operators alone.
+    let mut user = Operator::with(&world, &world.token("bob")).await;
+    let request = ListTransactionsRequest {
+        account: "dev:alice".into(),
+        ..Default::default()
+    };
+    let refused = user.purchases.list_transactions(request).await;
+    assert_refused(
+        &refused.expect_err("another's"),
+        Code::PermissionDenied,
+        "ACCOUNT_NOT_ALLOWED",
+    );
+    let bought = world.buy_apple("alice", MONTHLY, None).await;
+    let mut operator = world
+        .client_with_token(&token(&world, "sue", "entitled.operator"))
+        .await;
+    let refused = operator.bind_app_store(&bought.signed_transaction).await;
+    assert_refused(
+        &refused.expect_err("operators bind nothing"),
+        Code::PermissionDenied,
+        "ACCOUNT_NOT_ALLOWED",
+    );
+    assert!(!is_active(&alice.now().await, "pro_access"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_does_carries_name_and_reason() {
+    let world = World::start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let mut sue = Operator::of(&world).await;
+    let grant = GrantEntitlementRequest {
+        account: "dev:alice".into(),
+        entitlement: "pro_access".into(),
+        expires_at: None,
+        reason: "a lost week".into(),
+    };
+    sue.support.grant_entitlement(grant).await.expect("given");
+    assert!(is_active(&alice.now().await, "pro_access"));
+    let why = sue.why("dev:alice").await;
+    assert_eq!(
+        why.sentence,
+        "on for good: a gift by app:sue (a lost week); off only if it is taken back"
+    );
+    let revoke = RevokeGrantRequest {
+        account: "dev:alice".into(),
+        entitlement: "pro_access".into(),
+        reason: "a mistake".into(),
+    };
+    let revoked = sue.support.revoke_grant(revoke.clone()).await;
+    assert_eq!(revoked.expect("taken back").into_inner().revoked, 1);
+    let again = sue.support.revoke_grant(revoke).await;
+    assert_eq!(again.expect("no gift left").into_inner().revoked, 0);
+    assert!(!is_active(&alice.now().await, "pro_access"));
+    assert!(
+        sue.why("dev:alice")
+            .await
+            .sentence
+            .contains("was taken back")
+    );
+
+    let bought = world
+        .buy_apple("alice", MONTHLY, Some(&alice.store_token))
+        .await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let mut transfer = TransferPurchaseRequest {
+        purchase: bought.original_transaction_id.clone(),
+        to_account: "dev:bob".into(),
+        from_account: "dev:bob".into(),
+        reason: "the customer's new login".into(),
+        operation_id: "ticket-4711".into(),
+    };
+    let stale = sue.support.transfer_purchase(transfer.clone()).await;
+    assert_refused(
+        &stale.expect_err("it is alice's"),
+        Code::FailedPrecondition,
+        "TRANSFER_STALE",
+    );
+    transfer.from_account = "dev:alice".into();
+    sue.support
+        .transfer_purchase(transfer)
+        .await
+        .expect("moved");
+    assert!(is_active(&bob.now().await, "pro_access"));
+    let story = sue.story("dev:alice", &[]).await;
+    for what in [
+        "it belongs",
+        "an operator gave access",
+        "took a gift back",
+        "moved it",
+    ] {
+        let told = story.iter().find(|entry| entry.story.contains(what));
+        if what != "it belongs" {
+            assert_eq!(told.expect(what).actor, "app:sue", "{what}");
+        }
+    }
+    assert_eq!(sue.why("dev:alice").await.reason, "transferred");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let bought = world
+        .buy_google("alice", "premium-monthly", Some(&alice.store_token))
+        .await;
+    alice
+        .bind_google(&bought.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    let mut sue = Operator::of(&world).await;
+    let act = |action, operation_id: &str| ActAtStoreRequest {
+        purchase: bought.purchase_token.clone(),
+        reason: "the customer asked".into(),
+        operation_id: operation_id.into(),
+        action: Some(action),
+    };
+    let cancel = || Action::Cancel(CancelSubscription { by_developer: true });
+    let first = sue
+        .support
+        .act_at_store(act(cancel(), "ticket-4711"))
+        .await
+        .expect("canceled")
+        .into_inner();
+    assert!(first.settled);
+    let calls = world.stores().store_calls();
+    let second = sue
+        .support
+        .act_at_store(act(cancel(), "ticket-4711"))
+        .await
+        .expect("the same outcome")
+        .into_inner();
+    assert_eq!(second.outcome, first.outcome);
+    assert_eq!(world.stores().store_calls(), calls, "asked once");
+    let other = Action::Extend(ExtendSubscription { days: 3 });
+    let reused = sue.support.act_at_store(act(other, "ticket-4711")).await;
+    assert_refused(
+        &reused.expect_err("another action"),
+        Code::AlreadyExists,
+        "OPERATION_ID_REUSED",
+    );
+    world.settled().await;
+    let pro = alice.now().await;
+    assert!(is_active(&pro, "pro_access"));
+    assert!(!pro.subscriptions[0].will_renew);
+    let asked = sue.story("dev:alice", &[]).await;
+    let by_sue = asked.iter().filter(|entry| entry.actor == "app:sue");
+    assert!(by_sue.count() >= 3, "the wish, before and after: {asked:?}");
+    world.stop().await;
+}
