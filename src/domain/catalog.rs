@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AppId, StoreProduct};
 use super::ids::CatalogVersion;
+use super::offer::{OfferKind, OfferSpec};
 use super::planted::{self, Bug};
 use super::provider::{Environment, Provider};
 use super::time::Period;
@@ -26,6 +27,9 @@ pub(crate) struct CatalogFile {
     /// What consumables are counted in: `[credits.coins]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) credits: BTreeMap<String, CreditSpec>,
+    /// What the app may offer with a signature of ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) offers: BTreeMap<String, OfferSpec>,
     #[serde(default)]
     pub(crate) sandbox_access: SandboxAccess,
     /// Accounts that sandbox purchases serve while `sandbox_access = "testers"`: `issuer:subject`
@@ -194,6 +198,7 @@ impl Catalog {
     /// Checks the file and builds the look-ups; every problem is a sentence for its author.
     pub(crate) fn build(file: CatalogFile, version: CatalogVersion) -> Result<Self, Vec<String>> {
         let mut problems = check_apps(&file);
+        problems.extend(check_offers(&file));
         let mut by_store_product = HashMap::new();
         for (id, product) in &file.products {
             problems.extend(check_product(id, product, &file));
@@ -267,6 +272,12 @@ impl Catalog {
             .products
             .iter()
             .map(|(id, product)| (id.as_str(), product))
+    }
+
+    /// An offer, and the product that it is for.
+    pub(crate) fn offer(&self, id: &str) -> Option<(&OfferSpec, &Product)> {
+        let offer = self.file.offers.get(id)?;
+        Some((offer, self.file.products.get(&offer.product)?))
     }
 
     pub(crate) fn app_by_bundle(&self, bundle_id: &str) -> Option<&App> {
@@ -368,6 +379,29 @@ fn check_apps(file: &CatalogFile) -> Vec<String> {
                     other.id, app.id
                 ));
             }
+        }
+    }
+    problems
+}
+
+/// Only the App Store takes signed offers, and only for what renews.
+fn check_offers(file: &CatalogFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (id, offer) in &file.offers {
+        let product = file.products.get(&offer.product);
+        let fits = product.is_some_and(|product| {
+            product.kind == ProductKind::Subscription && product.app_store.is_some()
+        });
+        if !fits {
+            problems.push(format!(
+                "offers.{id}: {:?} is no subscription under [products] that the App Store sells",
+                offer.product
+            ));
+        }
+        if offer.kind == OfferKind::Introductory && offer.offer_id.is_some() {
+            problems.push(format!(
+                "offers.{id}: an introductory offer has no offer_id"
+            ));
         }
     }
     problems
@@ -548,6 +582,10 @@ pub(crate) mod tests {
             (
                 "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[products.p]\nkind = \"consumable\"\ncredits = { gone = 1 }\napp_store = { product_id = \"p\" }",
                 "not under [credits]",
+            ),
+            (
+                "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[offers.o]\nproduct = \"gone\"\nkind = \"promotional\"\neligible = \"any\"",
+                "no subscription under [products]",
             ),
         ];
         for (text, expected) in cases {

@@ -14,6 +14,7 @@ pub(crate) mod goods;
 pub(crate) mod holding;
 pub(crate) mod ids;
 pub(crate) mod money;
+pub(crate) mod offer;
 pub(crate) mod ownership;
 pub(crate) mod planted;
 pub(crate) mod provider;

@@ -28,6 +28,7 @@ pub(crate) mod retain;
 pub(crate) mod set_consumption;
 mod settle;
 mod settled_events;
+pub(crate) mod sign_offer;
 pub(crate) mod sweep;
 pub(crate) mod tell_timeline;
 pub(crate) mod transfer;

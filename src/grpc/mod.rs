@@ -4,6 +4,7 @@ pub(crate) mod auth;
 pub(crate) mod codec;
 mod convert;
 mod door;
+mod offers;
 mod pages;
 mod purchases;
 mod server;

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::{Caller, CallerKind};
 use super::door::{Door, Subject};
+use super::offers;
 use super::shared_snapshot::SharedSnapshot;
 use super::status;
 use super::streams::{self, StreamLimits};
@@ -226,5 +227,15 @@ impl wire::entitlement_service_server::EntitlementService for Service {
                 .collect(),
             catalog_version: catalog.version().0,
         }))
+    }
+
+    async fn sign_offer(
+        &self,
+        request: Request<wire::SignOfferRequest>,
+    ) -> Result<Response<wire::SignOfferResponse>, Status> {
+        let caller = self.door.caller(request.metadata()).await?;
+        offers::sign_offer(&self.door, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Reason {
     Internal,
     OperationIdReused,
     OperatorRequired,
+    OfferNotEligible,
+    OfferUnknown,
     ProofInsufficient,
     ProofInvalid,
     PurchaseNotFound,
@@ -55,7 +57,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AppUnknown,
@@ -69,6 +71,8 @@ impl Reason {
         Self::Internal,
         Self::OperationIdReused,
         Self::OperatorRequired,
+        Self::OfferNotEligible,
+        Self::OfferUnknown,
         Self::ProofInsufficient,
         Self::ProofInvalid,
         Self::PurchaseNotFound,
@@ -103,6 +107,8 @@ impl Reason {
             Self::StoreActionUndecided => "STORE_ACTION_UNDECIDED",
             Self::TransferStale => "TRANSFER_STALE",
             Self::OperatorRequired => "OPERATOR_REQUIRED",
+            Self::OfferNotEligible => "OFFER_NOT_ELIGIBLE",
+            Self::OfferUnknown => "OFFER_UNKNOWN",
             Self::ProofInsufficient => "PROOF_INSUFFICIENT",
             Self::ProofInvalid => "PROOF_INVALID",
             Self::PurchaseNotFound => "PURCHASE_NOT_FOUND",
@@ -122,14 +128,16 @@ impl Reason {
             Self::AccountNotAllowed | Self::OperatorRequired | Self::ServiceRequired => {
                 Code::PermissionDenied
             }
-            Self::AccountNotFound | Self::DeliveryNotFound | Self::PurchaseNotFound => {
-                Code::NotFound
-            }
+            Self::AccountNotFound
+            | Self::DeliveryNotFound
+            | Self::OfferUnknown
+            | Self::PurchaseNotFound => Code::NotFound,
             Self::AppUnknown
             | Self::ClaimKeyReused
             | Self::DeliveryClaimed
             | Self::DeliveryRevoked
             | Self::EnvironmentNotAccepted
+            | Self::OfferNotEligible
             | Self::ProofInsufficient
             | Self::PurchaseOwnedByAnotherAccount => Code::FailedPrecondition,
             Self::DatabaseUnavailable | Self::StoreUnavailable | Self::StreamRenew => {

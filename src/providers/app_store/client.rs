@@ -10,7 +10,7 @@ use rand::Rng;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::token::RequestTokens;
+use super::token::{KeyError, OfferClaims, RequestTokens};
 use super::wire::ErrorBody;
 use crate::domain::provider::Environment;
 use crate::http::{Answer, HttpClient, HttpError};
@@ -255,6 +255,15 @@ impl Client {
             Verdict::Done(answer) => Err(unreadable(http_status(&answer))),
             Verdict::Again(error) | Verdict::GiveUp(error) => Err(error),
         }
+    }
+
+    /// Signs an offer with the key that the calls are made with.
+    pub(super) fn sign_offer(
+        &self,
+        bundle_id: &str,
+        offer: &OfferClaims,
+    ) -> Result<String, KeyError> {
+        self.tokens.sign_offer(bundle_id, offer)
     }
 
     async fn send(&self, request: &Request<'_>) -> Result<Verdict, FetchError> {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+pub(crate) use token::{KeyError, OfferClaims};
 pub(crate) use verify::inspect::inspect;
 pub(crate) use verify::{Roots, Verifier};
 
@@ -39,7 +40,7 @@ use crate::domain::time::Instant;
 use crate::http::HttpClient;
 use binding::Accepted;
 use client::Client;
-use token::{KeyError, RequestTokens};
+use token::RequestTokens;
 use verify::ocsp::{Ocsp, OcspError};
 use verify::{Chain, VerifyError};
 
@@ -90,6 +91,15 @@ impl AppStore {
             client,
             ocsp: config.ocsp.then(|| Ocsp::new(http)),
         })
+    }
+
+    /// Signs an offer for StoreKit; calls nobody.
+    pub(crate) fn sign_offer(
+        &self,
+        bundle_id: &str,
+        offer: &OfferClaims,
+    ) -> Result<String, KeyError> {
+        self.client.sign_offer(bundle_id, offer)
     }
 
     /// Asks whether the certificates behind a stranger's document still stand. Answers of the

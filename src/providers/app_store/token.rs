@@ -29,6 +29,35 @@ struct Claims<'a> {
     bid: &'a str,
 }
 
+/// What StoreKit is told about an offer (`jws_signature_creator.py` of Apple's own library).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(crate) enum OfferClaims {
+    Promotional {
+        product_id: String,
+        offer_identifier: String,
+        /// Any transaction of the customer's, or their `appTransactionId`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        transaction_id: Option<String>,
+    },
+    Introductory {
+        product_id: String,
+        allow_introductory_offer: bool,
+        transaction_id: String,
+    },
+}
+
+#[derive(Serialize)]
+struct SignedOffer<'a> {
+    bid: &'a str,
+    iss: &'a str,
+    aud: &'static str,
+    iat: u64,
+    nonce: String,
+    #[serde(flatten)]
+    offer: &'a OfferClaims,
+}
+
 struct Minted {
     authorization: HeaderValue,
     at: Instant,
@@ -81,6 +110,36 @@ impl RequestTokens {
             .remove(bundle_id);
     }
 
+    /// An offer's claims, signed: a compact JWS for StoreKit.
+    pub(super) fn sign_offer(
+        &self,
+        bundle_id: &str,
+        offer: &OfferClaims,
+    ) -> Result<String, KeyError> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let claims = SignedOffer {
+            iss: &self.issuer_id,
+            iat: now.as_secs(),
+            aud: match offer {
+                OfferClaims::Promotional { .. } => "promotional-offer",
+                OfferClaims::Introductory { .. } => "introductory-offer-eligibility",
+            },
+            bid: bundle_id,
+            nonce: uuid::Uuid::new_v4().to_string(),
+            offer,
+        };
+        jsonwebtoken::encode(&self.header(), &claims, &self.key).map_err(|_| KeyError)
+    }
+
+    fn header(&self) -> Header {
+        Header {
+            kid: Some(self.key_id.clone()),
+            ..Header::new(Algorithm::ES256)
+        }
+    }
+
     fn mint(&self, bundle_id: &str) -> Result<HeaderValue, KeyError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -92,13 +151,66 @@ impl RequestTokens {
             aud: AUDIENCE,
             bid: bundle_id,
         };
-        let header = Header {
-            kid: Some(self.key_id.clone()),
-            ..Header::new(Algorithm::ES256)
-        };
-        let jwt = jsonwebtoken::encode(&header, &claims, &self.key).map_err(|_| KeyError)?;
+        let jwt = jsonwebtoken::encode(&self.header(), &claims, &self.key).map_err(|_| KeyError)?;
         let mut value = HeaderValue::try_from(format!("Bearer {jwt}")).map_err(|_| KeyError)?;
         value.set_sensitive(true);
         Ok(value)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation};
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_offer_is_signed_with_apples_claims_and_verifies_with_the_public_key() {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let tokens = RequestTokens::new("issuer", "key", &pair.serialize_pem()).unwrap();
+        let public = DecodingKey::from_ec_der(pair.der_bytes());
+        let promotional = OfferClaims::Promotional {
+            product_id: "yearly".into(),
+            offer_identifier: "back".into(),
+            transaction_id: None,
+        };
+        let introductory = OfferClaims::Introductory {
+            product_id: "yearly".into(),
+            allow_introductory_offer: false,
+            transaction_id: "2000000000000001".into(),
+        };
+        for (offer, audience, own) in [
+            (
+                promotional,
+                "promotional-offer",
+                json!({"productId": "yearly", "offerIdentifier": "back"}),
+            ),
+            (
+                introductory,
+                "introductory-offer-eligibility",
+                json!({"productId": "yearly", "allowIntroductoryOffer": false,
+                    "transactionId": "2000000000000001"}),
+            ),
+        ] {
+            let jws = tokens.sign_offer("com.example.app", &offer).unwrap();
+            let mut rules = Validation::new(Algorithm::ES256);
+            rules.set_audience(&[audience]);
+            rules.set_issuer(&["issuer"]);
+            rules.set_required_spec_claims(&["aud", "iss"]);
+            rules.validate_exp = false;
+            let told = jsonwebtoken::decode::<Map<String, Value>>(&jws, &public, &rules).unwrap();
+            assert_eq!(told.header.kid.as_deref(), Some("key"));
+            let mut claims = told.claims;
+            assert_eq!(claims.remove("bid"), Some(json!("com.example.app")));
+            assert!(claims.remove("iat").unwrap().is_u64());
+            let nonce = claims.remove("nonce").unwrap();
+            assert!(uuid::Uuid::try_parse(nonce.as_str().unwrap()).is_ok());
+            claims.remove("aud");
+            claims.remove("iss");
+            assert_eq!(Value::Object(claims), own);
+        }
     }
 }
