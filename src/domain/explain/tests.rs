@@ -6,7 +6,9 @@ use super::*;
 use crate::domain::catalog::CatalogFile;
 use crate::domain::chain::StoreProduct;
 use crate::domain::ids::CatalogVersion;
-use crate::domain::subscription::state::Offer;
+use crate::domain::subscription::state::{
+    ExpiryReason, ItemState, Offer, Renewal, RevocationReason,
+};
 use crate::domain::subscription::store_state::{Item, ItemKind};
 
 const CATALOG: &str = r#"
@@ -299,6 +301,12 @@ fn every_reason_without_access_reads_like_a_sentence() {
             "never",
             "off: App Store says something about yearly that grants nothing here; on once the \
              store says otherwise",
+        ),
+        (
+            expired(ExpiryReason::NeverPaid),
+            "never",
+            "off since 3 May 10:12 UTC: App Store purchase yearly was never paid; on with a purchase that is \
+             paid",
         ),
         (
             theirs(holding("unheard", active(Renewal::On))),
