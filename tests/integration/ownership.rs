@@ -270,6 +270,7 @@ async fn i4_a_provisional_claim_yields_to_the_account_that_the_store_names() {
     let first = world.buy_google("shared", "premium-monthly", None).await;
     let bound = bob.bind_google(&first.purchase_token).await.expect("bound");
     assert_eq!(bound.outcome(), BindOutcome::Bound);
+    world.settled().await;
     let mut upgrade = google_buy("shared", "premium-yearly", Some(&alice.store_token));
     upgrade.replaces = Some(first.purchase_token.clone());
     let second = world

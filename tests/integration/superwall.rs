@@ -236,9 +236,13 @@ async fn post(world: &World, id: &str, body: &str, signatures: &str) -> u16 {
     request.send().await.expect("an answer").status().as_u16()
 }
 
+/// One moment for all of a test's messages: what is signed is what is sent.
 fn now_seconds() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("after 1970").as_secs()
+    static NOW: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *NOW.get_or_init(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("after 1970").as_secs()
+    })
 }
 
 fn sign(world: &World, id: &str, body: &str) -> String {
