@@ -260,7 +260,10 @@ fn change(stage: &Stage, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> 
                 buy.base_plan_id.clone_from(&one.base_plan_id);
             } else {
                 buy.replaces = Some(one.id.clone());
-                buy.replacement_mode = draw.pick(&modes).copied();
+                // A plan that waits for its own end to begin anew is one to whoever reads it.
+                let same = buy.product_id == one.product_id && buy.base_plan_id == one.base_plan_id;
+                let mode = draw.pick(&modes).copied();
+                buy.replacement_mode = mode.filter(|mode| !same || *mode != ReplacementMode::Deferred);
             }
             GooglePlayAction::Buy(buy).into()
         }
