@@ -39,8 +39,8 @@ pub(crate) struct Tuning {
     pub(crate) wait_max: Duration,
     /// The longest pause after failures (default 5 min).
     pub(crate) backoff_max: Duration,
-    /// Calls per second, over all replicas (default 20: Apple's refund history allows 10 a second
-    /// and is every other call).
+    /// Calls per second, over all replicas (default 80: Apple allows 50 of each kind, and a read is
+    /// one call of each of two kinds).
     pub(crate) app_store_calls_per_second: f64,
     /// The same for Google (default 40: 3,000 a minute are allowed).
     pub(crate) google_play_calls_per_second: f64,
