@@ -211,7 +211,10 @@ fn a_pass_stacks_ends_and_is_as_if_never_bought_once_refunded() {
         pro.and_then(|pro| pro.access_until())
     };
     let end = |text: &str| Some(at(text));
-    assert_eq!(until(&[first.clone()]), end("2027-02-28T09:00:00Z"));
+    assert_eq!(
+        until(std::slice::from_ref(&first)),
+        end("2027-02-28T09:00:00Z")
+    );
     let both = [second.clone(), first.clone()];
     assert_eq!(until(&both), end("2027-04-28T09:00:00Z"));
     assert_eq!(
