@@ -45,7 +45,10 @@ pub(super) async fn claim(
         .await
         .map_err(|error| match error {
             ClaimError::Storage(error) => status::from_storage(error),
-            error => refused(&error),
+            error @ (ClaimError::NotFound
+            | ClaimError::Claimed
+            | ClaimError::Revoked
+            | ClaimError::KeyReused) => refused(&error),
         })?;
     Ok(wire::ClaimDeliveryResponse {
         delivery: Some(delivery(claimed)),

@@ -238,7 +238,11 @@ impl Client {
             Act::NotificationHistory {
                 page: Some(page), ..
             } => vec![("paginationToken", *page)],
-            _ => Vec::new(),
+            Act::NotificationHistory { page: None, .. }
+            | Act::Finish { .. }
+            | Act::SetAccountToken { .. }
+            | Act::Consumption { .. }
+            | Act::Extend { .. } => Vec::new(),
         };
         let request = Request {
             method,
