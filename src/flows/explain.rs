@@ -82,9 +82,22 @@ pub(crate) async fn explain(
             None => present(&held),
         };
         if let Some(purchase) = purchase(core, &held, book, account, tester, moment).await? {
-            chains.push(held.chain);
+            chains.push(Some(held.chain));
             purchases.push(purchase);
         }
+    }
+    // A bind of what is another's is refused at once, and leaves an event alone.
+    let refusal = ["owned_by_another".to_owned()];
+    let refusal = holdings::decided_for_account(&core.db, account, &refusal, moment).await?;
+    if let Some(refusal) = &refusal {
+        let verdict = Verdict::OwnedByAnother;
+        let at = refusal.at;
+        chains.push(None);
+        purchases.push(Purchase {
+            store: None,
+            holdings: Vec::new(),
+            standing: Standing::Refused { at, verdict },
+        });
     }
     let gifts = gifts(core, account, moment).await?;
     let facts = Facts {
@@ -97,7 +110,10 @@ pub(crate) async fn explain(
     let explanation = explain_it(entitlement, &facts)
         .ok_or_else(|| ExplainError::UnknownEntitlement(entitlement.to_owned()))?;
     let (chain, store) = match explanation.decider {
-        Decider::Purchase(n) => (chains.get(n).copied(), purchases.get(n).map(|p| p.store)),
+        Decider::Purchase(n) => (
+            chains.get(n).copied().flatten(),
+            purchases.get(n).and_then(|purchase| purchase.store),
+        ),
         Decider::Gift(_) | Decider::Nothing => (None, None),
     };
     let decided = match (explanation.decider, chain) {
@@ -111,7 +127,8 @@ pub(crate) async fn explain(
             )
             .await?
         }
-        (Decider::Purchase(_) | Decider::Nothing, _) => None,
+        (Decider::Purchase(_), None) => refusal,
+        (Decider::Nothing, _) => None,
     };
     Ok(Explained {
         entitlement: entitlement.to_owned(),
@@ -190,7 +207,7 @@ async fn purchase(
         Some(_) | None => Vec::new(),
     };
     Ok(Some(Purchase {
-        store: held.provider,
+        store: Some(held.provider),
         holdings,
         standing,
     }))

@@ -136,7 +136,8 @@ pub(crate) async fn decided(
     Ok(decided)
 }
 
-/// The last gift or taking back, or the like, about an account up to a moment.
+/// The last gift, taking back or refusal of an account up to a moment: what is about the account
+/// itself, not about a purchase that it owns.
 pub(crate) async fn decided_for_account(
     db: &Db,
     account: AccountId,
@@ -148,7 +149,7 @@ pub(crate) async fn decided_for_account(
         r#"select e.id as event, e.at, e.source, e.decision, e.reason, e.actor,
                   null::text as signal
            from subscription_events e
-           where e.account_id = $1 and e.reason = any($2) and e.at <= $3
+           where e.account_id = $1 and e.chain_id is null and e.reason = any($2) and e.at <= $3
            order by e.id desc limit 1"#,
         account.0,
         reasons,

@@ -19,7 +19,8 @@ use super::wording::moment;
 /// A purchase that has something to do with the account.
 #[derive(Clone, Debug)]
 pub(crate) struct Purchase {
-    pub(crate) store: Provider,
+    /// `None` where only a refusal is known.
+    pub(crate) store: Option<Provider>,
     /// What counts for the account: its own, or what it lost by a transfer. Empty for what it only
     /// asked for, and until the store has answered.
     pub(crate) holdings: Vec<Holding>,

@@ -5,6 +5,7 @@ use crate::domain::catalog::SandboxAccess;
 use crate::domain::entitlement::{Entitlement, InactiveReason};
 use crate::domain::holding::Holding;
 use crate::domain::ownership::Verdict;
+use crate::domain::provider::Provider;
 use crate::domain::subscription::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
 use crate::domain::wording::tail;
 
@@ -299,7 +300,7 @@ impl Facts<'_> {
     }
 
     fn no_use(&self, purchase: &Purchase) -> Option<Words> {
-        let store = purchase.store.label();
+        let store = purchase.store.map_or("a store", Provider::label);
         let words = |reason, because: String, next: &str, advice| Words {
             reason,
             because,

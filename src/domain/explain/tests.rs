@@ -75,7 +75,7 @@ fn holding(product: &str, state: ItemState) -> Holding {
 
 fn theirs(holding: Holding) -> Purchase {
     Purchase {
-        store: Provider::AppStore,
+        store: Some(Provider::AppStore),
         holdings: vec![holding],
         standing: Standing::Theirs,
     }
@@ -87,7 +87,7 @@ fn yearly(state: ItemState) -> Purchase {
 
 fn asked(standing: Standing) -> Purchase {
     Purchase {
-        store: Provider::AppStore,
+        store: Some(Provider::AppStore),
         holdings: Vec::new(),
         standing,
     }

@@ -36,6 +36,7 @@ async fn what_was_true_at_a_past_moment_is_told_as_it_was() {
         .refund_app_store(&bought.transaction_id)
         .await
         .expect("refunded");
+    world.stores().advance(period("P2D")).await.expect("time");
     world.settled().await;
 
     let mut backend = world.client_with_token(&world.service_token()).await.inner;
@@ -49,7 +50,7 @@ async fn what_was_true_at_a_past_moment_is_told_as_it_was() {
     };
     let before = start() - chrono::TimeDelta::days(1);
     let during = start() + chrono::TimeDelta::days(5);
-    let after = start() + chrono::TimeDelta::days(10);
+    let after = start() + chrono::TimeDelta::days(11);
     for (moment, active) in [(before, false), (during, true), (after, false)] {
         let told = read(at(moment)).await.expect("a past").into_inner();
         assert_eq!(
@@ -102,9 +103,7 @@ async fn what_was_true_at_a_past_moment_is_told_as_it_was() {
 async fn pages_cover_everything_once_and_a_device_sees_no_ids_of_the_store() {
     let world = World::start().await;
     let alice = world.person("alice").await;
-    let bought = world
-        .buy_apple("alice", MONTHLY, Some(&alice.store_token))
-        .await;
+    let bought = world.buy_apple("alice", MONTHLY, None).await;
     alice
         .bind_apple(&bought.signed_transaction)
         .await
