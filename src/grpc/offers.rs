@@ -36,8 +36,8 @@ fn refused(cause: SignOfferError) -> Status {
     match cause {
         SignOfferError::UnknownOffer => status::status(Reason::OfferUnknown, cause.to_string()),
         SignOfferError::NotEligible => status::status(Reason::OfferNotEligible, cause.to_string()),
-        SignOfferError::UnknownApp => status::bad_request("app", cause.to_string()),
-        SignOfferError::NoTransaction => status::bad_request("transaction_id", cause.to_string()),
+        SignOfferError::UnknownApp => status::bad_request("app", &cause.to_string()),
+        SignOfferError::NoTransaction => status::bad_request("transaction_id", &cause.to_string()),
         SignOfferError::Key => status::status(Reason::Internal, cause.to_string()),
         SignOfferError::Storage(cause) => status::from_storage(cause),
     }

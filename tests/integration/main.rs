@@ -24,6 +24,7 @@ mod environments;
 mod fail_closed;
 mod failing;
 mod forgeries;
+mod google_lifecycles;
 mod guesses;
 mod invariants;
 mod lifecycle;

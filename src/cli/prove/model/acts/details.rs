@@ -263,7 +263,8 @@ fn change(stage: &Stage, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> 
                 // A plan that waits for its own end to begin anew is one to whoever reads it.
                 let same = buy.product_id == one.product_id && buy.base_plan_id == one.base_plan_id;
                 let mode = draw.pick(&modes).copied();
-                buy.replacement_mode = mode.filter(|mode| !same || *mode != ReplacementMode::Deferred);
+                buy.replacement_mode =
+                    mode.filter(|mode| !same || *mode != ReplacementMode::Deferred);
             }
             GooglePlayAction::Buy(buy).into()
         }
