@@ -146,5 +146,6 @@ pub(crate) async fn receive(
     failpoint::at("after_raw_insert");
     metrics::counter!("entitled_notifications_total", "provider" => source.as_str()).increment(1);
     core.received.notify_one();
+    failpoint::at("before_ack");
     Ok(())
 }

@@ -108,7 +108,9 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
     tx.commit().await?;
     if !awaited.is_empty() {
         // A settle may have made a name known meanwhile, before it could see the row that waits.
-        let mut tx = core.db.begin().await?;
+        // Whoever sent these has been answered.
+    failpoint::at("after_ack");
+    let mut tx = core.db.begin().await?;
         ingress::wake(&mut tx, &awaited).await?;
         tx.commit().await?;
     }

@@ -77,6 +77,7 @@ pub(super) async fn settle(core: &Core, work: &Work) -> Result<Settlement, Stora
                 failpoint::at("after_commit");
                 derive::publish(core, changed);
                 core.settled.notify_waiters();
+                failpoint::at("after_notify");
                 return Ok(settlement);
             }
             Err(StorageError::Conflict(cause)) if attempt < ATTEMPTS_MAX => {

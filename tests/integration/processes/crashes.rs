@@ -76,6 +76,12 @@ macro_rules! survives {
 survives! {
     after_the_raw_row_apple = "after_raw_insert", AppStore;
     after_the_raw_row_google = "after_raw_insert", GooglePlay;
+    before_the_store_is_answered_apple = "before_ack", AppStore;
+    before_the_store_is_answered_google = "before_ack", GooglePlay;
+    after_the_store_was_answered_apple = "after_ack", AppStore;
+    after_the_store_was_answered_google = "after_ack", GooglePlay;
+    after_the_devices_were_told_apple = "after_notify", AppStore;
+    after_the_devices_were_told_google = "after_notify", GooglePlay;
     before_the_rows_are_resolved_apple = "before_resolve_commit", AppStore;
     before_the_rows_are_resolved_google = "before_resolve_commit", GooglePlay;
     with_the_chain_claimed_apple = "after_claim", AppStore;

@@ -1,0 +1,78 @@
+//! `docs/guarantees.md` names only tests and planted bugs that exist, and every bug there is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// All Rust source below a directory, as one text.
+fn source(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&source(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    text
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The words that `ENTITLED_PLANTED` takes.
+fn bugs() -> BTreeSet<String> {
+    let planted = fs::read_to_string(root().join("src/domain/planted.rs")).unwrap();
+    let words = planted.split("fn as_str").nth(1).unwrap();
+    let words = words.split("fn parse").next().unwrap();
+    words
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The cells of the tables' rows, row by row.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter(|line| line.starts_with("| I"));
+    rows.map(|row| row.split('|').map(str::trim).collect())
+        .collect()
+}
+
+#[test]
+fn the_named_tests_and_bugs_exist() {
+    let text = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let source = source(&root().join("tests")) + &source(&root().join("src"));
+    let (rows, bugs) = (rows(&text), bugs());
+    let mut promises = BTreeSet::new();
+    let mut named = BTreeSet::new();
+    for row in &rows {
+        let [_, promise, _, tests, planted, _] = row[..] else {
+            panic!("not a row of promise, words, tests and bugs: {row:?}");
+        };
+        promises.insert(promise);
+        assert!(quoted(tests).count() > 0, "{promise} names no test");
+        for test in quoted(tests) {
+            let name = test.rsplit("::").next().unwrap();
+            let exists =
+                source.contains(&format!("fn {name}(")) || source.contains(&format!("{name} = "));
+            assert!(exists, "{promise} names a test that does not exist: {test}");
+        }
+        for bug in quoted(planted) {
+            assert!(bugs.contains(bug), "{promise} names no bug: {bug}");
+            named.insert(bug.to_owned());
+        }
+    }
+    assert_eq!(promises.len(), 10, "{promises:?}");
+    assert_eq!(named, bugs, "every bug stands beside its promise");
+}
