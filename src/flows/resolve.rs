@@ -69,6 +69,8 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
         tx.rollback().await?;
         return Ok(0);
     }
+    // Whoever sent these has been answered.
+    failpoint::at("after_ack");
     let (mut signals, mut awaited) = (Vec::new(), Vec::new());
     for row in &rows {
         match read(core, row) {
@@ -108,9 +110,7 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
     tx.commit().await?;
     if !awaited.is_empty() {
         // A settle may have made a name known meanwhile, before it could see the row that waits.
-        // Whoever sent these has been answered.
-    failpoint::at("after_ack");
-    let mut tx = core.db.begin().await?;
+        let mut tx = core.db.begin().await?;
         ingress::wake(&mut tx, &awaited).await?;
         tx.commit().await?;
     }
