@@ -32,7 +32,7 @@ async fn a_repeated_bind_of_a_chain_in_sync_asks_no_store() {
         .await
         .expect("bound");
     world.settled().await;
-    let calls = world.stores().store_calls();
+    let calls = crate::scene::asked_about_purchases(world.stores());
     let revision = alice.now().await.revision;
     for _ in 0..3 {
         for answer in [
@@ -49,7 +49,7 @@ async fn a_repeated_bind_of_a_chain_in_sync_asks_no_store() {
             assert_eq!(answer.snapshot.expect("a snapshot").revision, revision);
         }
     }
-    assert_eq!(world.stores().store_calls(), calls);
+    assert_eq!(crate::scene::asked_about_purchases(world.stores()), calls);
 
     // A transaction that is news does ask: the notification of this renewal was lost.
     world.hold().await;
@@ -144,9 +144,18 @@ async fn products_are_listed_by_store() {
         .iter()
         .map(|product| product.id.as_str())
         .collect();
-    assert_eq!(ids, ["export_forever", "pro_monthly", "pro_yearly"]);
+    assert_eq!(
+        ids,
+        [
+            "coins_100",
+            "export_forever",
+            "pro_monthly",
+            "pro_yearly",
+            "season_pass"
+        ]
+    );
     assert_eq!(all.catalog_version, 1);
-    let yearly = &all.products[2];
+    let yearly = &all.products[3];
     assert_eq!(
         (yearly.kind(), yearly.period.as_str()),
         (ProductKind::Subscription, "P1Y")

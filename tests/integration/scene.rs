@@ -1,6 +1,7 @@
 //! What the tests of the promises do over and over: people who buy, signals that are held, lost and
 //! repeated, further replicas, and a look into the tables.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -423,8 +424,24 @@ pub const EFFECTS: &str = "
         'duties', (select jsonb_agg(jsonb_build_array(transaction_id, kind, attempts) order by id) from duties),
         'claims', (select count(*) from ownership_claims where verdict = 'won'),
         'owners', (select count(*) from ownership_changes),
-        'raw', (select count(*) from raw_notifications),
+        'raw', (select count(*) from raw_notifications ),
         'evidence', (select count(*) from chain_evidence),
         'events', (select count(*) from subscription_events),
         'revisions', (select jsonb_agg(jsonb_build_array(account_id, revision) order by account_id)
                       from entitlement_snapshots))::text";
+
+/// How often the stores were asked about purchases: what looks for undelivered notifications by
+/// itself, and what credentials cost, does not count.
+pub fn asked_about_purchases(stores: &Sandbox) -> BTreeMap<Endpoint, u64> {
+    let mut calls = stores.store_calls();
+    calls.retain(|endpoint, _| {
+        !matches!(
+            endpoint,
+            Endpoint::AppleNotificationHistory
+                | Endpoint::GoogleVoided
+                | Endpoint::GoogleToken
+                | Endpoint::IdentityKeys
+        )
+    });
+    calls
+}

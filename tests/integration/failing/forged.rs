@@ -51,7 +51,10 @@ async fn no_forged_transaction_binds() {
     let books = Books::of(&world).await;
     let mut app = world.client("alice").await;
     app.get().await.expect("an account");
-    let (before, calls) = (books.kept().await, sandbox.store_calls());
+    let (before, calls) = (
+        books.kept().await,
+        crate::scene::asked_about_purchases(sandbox),
+    );
     let genuine = payload(&bought.signed_transaction);
     let forgeries = forge::apple_variants(sandbox, &genuine).expect("forged");
     assert!(forgeries.len() > 35);
@@ -80,7 +83,11 @@ async fn no_forged_transaction_binds() {
         assert!(!repeats, "{}: {said}", &forgery.name);
     }
     assert_eq!(books.kept().await, before, "nothing of it was kept");
-    assert_eq!(sandbox.store_calls(), calls, "nobody was asked");
+    assert_eq!(
+        crate::scene::asked_about_purchases(sandbox),
+        calls,
+        "nobody was asked"
+    );
     let bound = app
         .bind_app_store(&bought.signed_transaction)
         .await
@@ -147,7 +154,10 @@ async fn a_genuine_document_that_is_no_proof_here_binds_nothing() {
     let books = Books::of(&world).await;
     let mut app = world.client("alice").await;
     app.get().await.expect("an account");
-    let (before, calls) = (books.kept().await, sandbox.store_calls());
+    let (before, calls) = (
+        books.kept().await,
+        crate::scene::asked_about_purchases(sandbox),
+    );
     for (number, (jws, code, reason)) in foreign.chain(unsound).enumerate() {
         let status = app
             .bind_app_store(&jws)
@@ -157,7 +167,11 @@ async fn a_genuine_document_that_is_no_proof_here_binds_nothing() {
         assert_eq!(client_action(&status), "CONTACT_SUPPORT");
     }
     assert_eq!(books.kept().await, before, "nothing of it was kept");
-    assert_eq!(sandbox.store_calls(), calls, "nobody was asked");
+    assert_eq!(
+        crate::scene::asked_about_purchases(sandbox),
+        calls,
+        "nobody was asked"
+    );
     world.stop().await;
 }
 

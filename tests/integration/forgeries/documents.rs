@@ -28,7 +28,10 @@ async fn every_forged_transaction_is_refused_and_every_genuine_one_binds() {
     let genuine = payload_of(&bought.signed_transaction);
     let corpus = forge::apple_corpus(world.stores(), &genuine, &canary.url, SEED).expect("forged");
     let books = Books::of(&world).await;
-    let (before, asked) = (books.kept().await, world.stores().store_calls());
+    let (before, asked) = (
+        books.kept().await,
+        crate::scene::asked_about_purchases(world.stores()),
+    );
     let mut counted = Counted::default();
     let (genuine, forged): (Vec<_>, Vec<_>) = corpus.into_iter().partition(|case| case.genuine);
     for (number, case) in forged.into_iter().enumerate() {
@@ -54,7 +57,11 @@ async fn every_forged_transaction_is_refused_and_every_genuine_one_binds() {
         counted.count(case.class, false);
     }
     assert_eq!(books.kept().await, before, "nothing of them was kept");
-    assert_eq!(world.stores().store_calls(), asked, "no store was asked");
+    assert_eq!(
+        crate::scene::asked_about_purchases(world.stores()),
+        asked,
+        "no store was asked"
+    );
     for case in genuine {
         let what = format!("{} {}", case.class, case.name);
         alice.bind_apple(&case.jws).await.expect(&what);
@@ -198,7 +205,7 @@ async fn a_notification_put_together_from_parts_grants_nothing() {
 async fn receipts_are_refused_with_the_way_out() {
     let world = World::start().await;
     let alice = world.person("alice").await;
-    let asked = world.stores().store_calls();
+    let asked = crate::scene::asked_about_purchases(world.stores());
     for length in [64, 1_000, 40_000] {
         let receipt = format!("MII{}", "Tg4wDQYJKoZIhvcNAQcC".repeat(length / 20));
         let refused = alice.bind_apple(&receipt).await.expect_err("a receipt");
@@ -207,6 +214,10 @@ async fn receipts_are_refused_with_the_way_out() {
             (Code::InvalidArgument, "RECEIPT_UNSUPPORTED")
         );
     }
-    assert_eq!(world.stores().store_calls(), asked, "nobody was asked");
+    assert_eq!(
+        crate::scene::asked_about_purchases(world.stores()),
+        asked,
+        "nobody was asked"
+    );
     world.stop().await;
 }

@@ -150,7 +150,7 @@ async fn two_workers_share_a_queue_without_doing_anything_twice() {
     let effects = books.effects().await;
     assert_eq!(
         (effects.chains, effects.owners, effects.transactions),
-        (2 * EACH, 2 * EACH, EACH)
+        (2 * EACH, 2 * EACH, 2 * EACH)
     );
     assert_eq!(
         (effects.applied, effects.notifications, effects.unfinished),

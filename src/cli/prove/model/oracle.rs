@@ -160,10 +160,8 @@ pub(super) fn compare(stage: &Stage, strict: bool) -> Result<u64, String> {
             ));
         }
     }
-    if !strict {
-        unowned(stage, &all)?;
-    }
     if strict {
+        unowned(stage, &all)?;
         owners(stage, &all)?;
         compared += credits(stage, &all)?;
         compared += lines(stage, &all)?;
@@ -171,7 +169,8 @@ pub(super) fn compare(stage: &Stage, strict: bool) -> Result<u64, String> {
     Ok(compared)
 }
 
-/// What was shown to the server while its store was away is decided once the store is back.
+/// What was shown to the server is somebody's once every app has shown it again: a store that
+/// answered with the past did not know it the first time.
 fn unowned(stage: &Stage, all: &[PurchaseTruth]) -> Result<(), String> {
     for one in all.iter().filter(|one| one.entitled) {
         let chain = stage.books.find(&alias(one));

@@ -82,6 +82,7 @@ fn is_of_the_core(bug: Bug) -> bool {
 }
 
 #[test]
+#[ignore = "takes minutes: docs/reliability.md"]
 fn every_planted_bug_of_the_core_is_found() {
     let of_core = Bug::ALL.into_iter().filter(|bug| is_of_the_core(*bug));
     let (found, missed): (Vec<_>, Vec<_>) = of_core
