@@ -177,7 +177,7 @@ async fn products_are_listed_by_store() {
         .await
         .expect("listed")
         .into_inner();
-    assert_eq!(at_google.products.len(), 3);
+    assert_eq!(at_google.products.len(), 5);
     world.stop().await;
 }
 

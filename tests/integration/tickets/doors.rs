@@ -167,7 +167,13 @@ async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
         .expect("canceled")
         .into_inner();
     assert!(first.settled);
-    let calls = world.stores().store_calls();
+    let asked = || {
+        world
+            .stores()
+            .store_calls()
+            .get(&entitled::sandbox::Endpoint::GoogleCancel)
+            .copied()
+    };
     let second = sue
         .support
         .act_at_store(act(cancel(), "ticket-4711"))
@@ -175,7 +181,7 @@ async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
         .expect("the same outcome")
         .into_inner();
     assert_eq!(second.outcome, first.outcome);
-    assert_eq!(world.stores().store_calls(), calls, "asked once");
+    assert_eq!(asked(), Some(1), "asked once");
     let other = Action::Extend(ExtendSubscription { days: 3 });
     let reused = sue.support.act_at_store(act(other, "ticket-4711")).await;
     assert_refused(
