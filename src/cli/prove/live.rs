@@ -338,7 +338,9 @@ async fn crowd(stack: &Stack, load: Load, seen: &mut Seen) -> anyhow::Result<()>
     let mut acts = 0;
     for _ in 0..load.months {
         for number in 0..load.customers {
-            acts += act(stack, &name(number), &mut dice).await?;
+            let name = name(number);
+            let done = act(stack, &name, &mut dice).await;
+            acts += done.with_context(|| format!("{name} acts"))?;
         }
         // Apps that ask while everything else goes on.
         let asking = (0..load.customers)
@@ -356,13 +358,19 @@ async fn crowd(stack: &Stack, load: Load, seen: &mut Seen) -> anyhow::Result<()>
             refreshed.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>(),
             sandbox.advance_by(days)
         );
-        refreshed?;
-        advanced?;
+        refreshed.context("asking")?;
+        advanced.context("time passes")?;
     }
     // What is late arrives; nothing is lost any more, and every chain gets its daily look.
     sandbox.set_sins(Sins::default())?;
-    sandbox.flush_deliveries().await?;
-    sandbox.advance_by(TimeDelta::hours(26)).await?;
+    sandbox
+        .flush_deliveries()
+        .await
+        .context("what is late arrives")?;
+    sandbox
+        .advance_by(TimeDelta::hours(26))
+        .await
+        .context("a last day passes")?;
     open_apps(stack, load).await?;
     stack.app.idle_probe().idle(SETTLED_WITHIN).await;
     seen.signals = sandbox.progress().borrow().signals + acts;
@@ -442,7 +450,10 @@ async fn bind_all(stack: &Stack, name: &str) -> anyhow::Result<u64> {
         binds += 1;
         let answer = match one.store {
             Store::AppStore => {
-                let signed = stack.sandbox.signed_transaction(&one.latest_transaction)?;
+                let signed = stack
+                    .sandbox
+                    .signed_transaction(&one.latest_transaction)
+                    .with_context(|| format!("{name}'s device cannot show {}", one.id))?;
                 client.bind_app_store(&signed).await
             }
             Store::GooglePlay => client.bind_google_play("com.example.app", &one.id).await,
