@@ -16,7 +16,9 @@ use super::stack::{DEFAULT_DIR, OPERATOR_SCOPE, StackAddress};
 use super::token::{self, DAY};
 use crate::http::HttpClient;
 use crate::proto::watch_entitlements_response::Event;
-use crate::proto::{AccessReason, Entitlement, EntitlementSnapshot, InactiveReason, Store};
+use crate::proto::{
+    AccessReason, Entitlement, EntitlementSnapshot, Environment, InactiveReason, Store,
+};
 
 /// Which stack, and as whom.
 #[derive(Args)]
@@ -400,6 +402,16 @@ fn print_snapshot(snapshot: &EntitlementSnapshot, degraded: bool) {
     println!("revision {}{note}", snapshot.revision);
     for entitlement in &snapshot.entitlements {
         println!("  {}", line(entitlement));
+    }
+    for credit in &snapshot.credits {
+        let note = match Environment::try_from(credit.environment).unwrap_or_default() {
+            Environment::Sandbox => ", sandbox",
+            Environment::Production | Environment::Unspecified => "",
+        };
+        println!("  {:>4} {}{note}", credit.balance, credit.id);
+    }
+    for pending in &snapshot.pending_purchases {
+        println!("  {} awaits its payment", pending.product_id);
     }
 }
 

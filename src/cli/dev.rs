@@ -76,7 +76,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         ..StackOptions::new(dir.clone(), database.url.clone(), Clock::System.now())
     };
     let stack = Stack::start(options).await?;
-    introduce(&stack, &args);
+    introduce(&stack, &dir, args.ephemeral);
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
@@ -149,11 +149,13 @@ async fn open_database(dir: &Path, ephemeral: bool) -> anyhow::Result<Database> 
     })
 }
 
-fn introduce(stack: &Stack, args: &DevArgs) {
-    let place = if args.dir == Path::new(DEFAULT_DIR) {
+fn introduce(stack: &Stack, dir: &Path, ephemeral: bool) {
+    let found_without_a_word =
+        !ephemeral && std::path::absolute(DEFAULT_DIR).is_ok_and(|default| default == dir);
+    let place = if found_without_a_word {
         String::new()
     } else {
-        format!(" --dir {}", args.dir.display())
+        format!(" --dir {}", dir.display())
     };
     let server = &stack.address.server;
     let stores = &stack.address.control;

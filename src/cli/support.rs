@@ -315,6 +315,12 @@ pub(super) async fn entitlements(args: &EntitlementsArgs) -> anyhow::Result<()> 
             ),
         }
     }
+    for credit in &stored.snapshot.credits {
+        println!("  {}: {}", credit.id, credit.balance);
+    }
+    for pending in &stored.snapshot.pending {
+        println!("  {}: awaits its payment", pending.product_id);
+    }
     Ok(())
 }
 
