@@ -62,8 +62,14 @@ pub struct PurchaseTruth {
     pub entitled: bool,
     /// End of what was paid or granted in grace; none for one-time purchases.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whether it is set to renew.
+    /// Whether it, or what it becomes, is set to renew.
     pub auto_renew: bool,
+    /// The product of the next period, if it will be another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_product_id: Option<String>,
+    /// Google's base plan of the next period, if it will be another product or plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_base_plan_id: Option<String>,
     /// What the app named its account with: account token, or obfuscated account id.
     pub account: Option<String>,
     /// How many were bought and not refunded; one for subscriptions.
@@ -131,6 +137,8 @@ fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
             false => chain.access_until(),
         },
         auto_renew,
+        next_product_id: next_product(chain),
+        next_base_plan_id: None,
         account: latest
             .and_then(|t| t.app_account_token)
             .map(|token| token.to_string()),
@@ -147,6 +155,13 @@ fn app_store(chain: &Chain, now: DateTime<Utc>) -> PurchaseTruth {
     }
 }
 
+/// What the next charge is for, if something else: while a commitment runs, what follows it.
+fn next_product(chain: &Chain) -> Option<String> {
+    let subscription = chain.subscription.as_ref().filter(|s| s.auto_renew)?;
+    let held = &chain.latest()?.product_id;
+    (subscription.renews_to != *held).then(|| subscription.renews_to.clone())
+}
+
 /// One per item of a subscription, or the one-time purchase.
 fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> Vec<PurchaseTruth> {
     let whole = PurchaseTruth {
@@ -160,6 +175,8 @@ fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> Vec<PurchaseTruth> {
         entitled: purchase.entitles(now),
         expires_at: None,
         auto_renew: false,
+        next_product_id: None,
+        next_base_plan_id: None,
         account: purchase.obfuscated_account_id.clone(),
         quantity: 1,
         ownership: Ownership::Purchased,
@@ -185,13 +202,18 @@ fn google_play(purchase: &Purchase, now: DateTime<Utc>) -> Vec<PurchaseTruth> {
                 .filter(|item| item.expiry.is_some() || !begun)
                 .map(|item| {
                     let entitled = subscription.item_entitles(item, now);
+                    let next = subscription.next(item);
+                    let auto_renew = next.unwrap_or(item).is_charged_again();
+                    let next = next.filter(|_| auto_renew);
                     PurchaseTruth {
                         product_id: item.product_id.clone(),
                         base_plan_id: Some(item.base_plan_id.clone()),
                         state: google_play_state(purchase, subscription.state(now), entitled),
                         entitled,
                         expires_at: item.expiry,
-                        auto_renew: item.auto_renew,
+                        auto_renew,
+                        next_product_id: next.map(|next| next.product_id.clone()),
+                        next_base_plan_id: next.map(|next| next.base_plan_id.clone()),
                         offer: item.offer_id.clone(),
                         ..whole.clone()
                     }

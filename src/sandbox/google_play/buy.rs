@@ -337,7 +337,25 @@ impl Turn<'_> {
                 "the old purchase is not acknowledged",
             ));
         }
+        if self.goes_on_elsewhere(&old.token) {
+            return Err(SandboxError::Refused("a change of it awaits its payment"));
+        }
         Ok(Some(old))
+    }
+
+    /// Whether a purchase has a successor, paid or awaiting its payment: the store knows of one
+    /// change of a subscription at a time, and what was changed does not lapse.
+    fn goes_on_elsewhere(&self, token: &str) -> bool {
+        let all = self.world.google_play.purchases.values();
+        let mut successors = all.filter(|purchase| {
+            let lapsed = purchase.out_of_app.as_ref();
+            purchase.linked_token.as_deref() == Some(token)
+                || lapsed.is_some_and(|lapsed| lapsed.expired_token == token)
+        });
+        successors.any(|successor| {
+            let state = successor.subscription().map(|s| s.state(self.now));
+            state != Some(SubscriptionState::PendingPurchaseCanceled)
+        })
     }
 
     /// The subscription that is taken up again outside the app.
@@ -352,6 +370,9 @@ impl Turn<'_> {
                 && purchase.started_at.is_some()
         });
         let lapsed = lapsed.ok_or(SandboxError::Refused("nothing has lapsed"))?;
+        if self.goes_on_elsewhere(&lapsed.token) {
+            return Err(SandboxError::Refused("it goes on in another purchase"));
+        }
         Ok(Some(OutOfApp {
             expired_token: lapsed.token.clone(),
             expired_account_id: lapsed.obfuscated_account_id.clone(),

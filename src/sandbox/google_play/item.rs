@@ -147,6 +147,20 @@ impl Item {
         self.auto_renew.then(|| self.expiry.unwrap_or(self.from))
     }
 
+    /// Whether another charge follows the current period: a commitment that was cancelled has a
+    /// last one.
+    pub(in crate::sandbox) fn is_charged_again(&self) -> bool {
+        self.auto_renew && !self.commitment_over()
+    }
+
+    /// The product that takes its place at the end of its period.
+    pub(super) fn becomes(&self) -> Option<&str> {
+        match &self.deferred {
+            Some(Deferred::Replacement { product_id }) => Some(product_id),
+            Some(Deferred::Removal) | None => None,
+        }
+    }
+
     /// What the next period costs, and how long it is; nothing changes.
     pub(super) fn next_phase(&self, plan: &Plan<'_>) -> UpcomingPhase {
         let full = UpcomingPhase {

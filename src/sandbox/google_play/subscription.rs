@@ -171,6 +171,13 @@ impl Subscription {
         self.state(now).entitles() && (item.lasts(now) || item.auto_renew && item.expiry.is_some())
     }
 
+    /// The item that takes an item's place when its period ends.
+    pub(in crate::sandbox) fn next(&self, item: &Item) -> Option<&Item> {
+        let becomes = item.becomes()?;
+        let mut waiting = self.items.iter().filter(|next| next.expiry.is_none());
+        waiting.find(|next| next.product_id == becomes)
+    }
+
     /// The next date of charge.
     pub(super) fn charged_at(&self) -> Option<DateTime<Utc>> {
         self.items.iter().filter_map(Item::charged_at).min()

@@ -69,6 +69,7 @@ pub(super) async fn play(stage: &mut Stage, op: Op) -> Result<Came, String> {
         What::Stale => {
             let count = 1 + u32::try_from(draw.below(4)).unwrap_or_default();
             stage.say(|| format!("{count} stale answers"));
+            stage.books.has_been_stale = true;
             stage.sandbox.sin_next_calls(None, CallSin::Stale, count);
             Ok(Came::Done)
         }

@@ -54,6 +54,8 @@ pub(super) struct Chain {
     pub(super) first_owner: Option<AccountId>,
     /// Moved by an operator, or grown together with another: who owned what before decides.
     pub(super) moved: bool,
+    /// Who was told, after an answer of a moment ago, that the store does not know it.
+    pub(super) not_known_yet: BTreeSet<AccountId>,
     /// What was credited for it, never changed.
     pub(super) entries: Vec<Entry>,
 }
@@ -112,6 +114,8 @@ pub(super) struct Books {
     snapshots: BTreeMap<AccountId, Snapshot>,
     /// A promise that a step broke.
     broken: Option<String>,
+    /// Whether a store has ever answered with the past.
+    pub(super) has_been_stale: bool,
     pub(super) tally: Tally,
 }
 
@@ -139,6 +143,7 @@ impl Books {
             claims: 0,
             snapshots: BTreeMap::new(),
             broken: None,
+            has_been_stale: false,
             tally: Tally::default(),
         }
     }
@@ -175,6 +180,7 @@ impl Books {
             hints: BTreeSet::new(),
             first_owner: None,
             moved: false,
+            not_known_yet: BTreeSet::new(),
             entries: Vec::new(),
         });
         self.names.insert(alias.clone(), index);
@@ -458,7 +464,8 @@ impl Books {
             let wrong = match verdict {
                 Verdict::Won | Verdict::Confirmed => owner != Some(*account),
                 Verdict::OwnedByAnother => owner.is_none() || owner == Some(*account),
-                Verdict::NotFound => step.answer == Answer::Away,
+                // Nothing is handed over here that its store does not know.
+                Verdict::NotFound => step.answer != Answer::NotFound || !self.has_been_stale,
                 Verdict::Misnamed => true,
             };
             if wrong {

@@ -160,8 +160,8 @@ pub(super) fn compare(stage: &Stage, strict: bool) -> Result<u64, String> {
             ));
         }
     }
+    unowned(stage, &all)?;
     if strict {
-        unowned(stage, &all)?;
         owners(stage, &all)?;
         compared += credits(stage, &all)?;
         compared += lines(stage, &all)?;
@@ -169,15 +169,17 @@ pub(super) fn compare(stage: &Stage, strict: bool) -> Result<u64, String> {
     Ok(compared)
 }
 
-/// What was shown to the server is somebody's once every app has shown it again: a store that
-/// answered with the past did not know it the first time.
+/// What was shown to the server is somebody's, but for claims that were refused by a store which
+/// answered with the past and did not know the purchase yet: those apps are told to show it again,
+/// and until they do it may be nobody's.
 fn unowned(stage: &Stage, all: &[PurchaseTruth]) -> Result<(), String> {
     for one in all.iter().filter(|one| one.entitled) {
         let chain = stage.books.find(&alias(one));
         let Some(chain) = chain.map(|chain| &stage.books.chains[chain]) else {
             continue;
         };
-        if chain.book.owner.is_none() && !chain.entitled_to_own.is_empty() {
+        let mut wanted = chain.entitled_to_own.difference(&chain.not_known_yet);
+        if chain.book.owner.is_none() && wanted.next().is_some() {
             return Err(format!(
                 "{:?} was handed over and is nobody's: {chain:#?}",
                 one.id
@@ -333,6 +335,12 @@ fn lines(stage: &Stage, all: &[PurchaseTruth]) -> Result<u64, String> {
         };
         if end != one.expires_at || renews != one.auto_renew {
             return Err(format!("chain {index} says {:?} of {one:#?}", item.state));
+        }
+        let next = item.pending_product.as_ref();
+        let becomes = next.map(|next| (&next.product_id, next.base_plan_id.as_ref()));
+        let truly = one.next_product_id.as_ref();
+        if becomes != truly.map(|id| (id, one.next_base_plan_id.as_ref())) {
+            return Err(format!("chain {index} becomes {becomes:?}, of {one:#?}"));
         }
         compared += 1;
     }

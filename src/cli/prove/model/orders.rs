@@ -190,6 +190,7 @@ async fn record(stage: &mut Stage, story: &Story) -> Result<Vec<Signal>, String>
             // A look whose answer is of a minute ago.
             "stale" => {
                 let alias = ids.alias()?;
+                stage.books.has_been_stale = true;
                 stage.sandbox.sin_next_calls(None, CallSin::Stale, 2);
                 let recorded = stage.books.record(&alias, Vec::new(), None, stage.now());
                 let name = "a stale answer".to_owned();

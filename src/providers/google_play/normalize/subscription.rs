@@ -226,10 +226,12 @@ impl Reading<'_> {
         }
     }
 
-    /// What the line becomes at its end.
+    /// What the line becomes at its end. What was cancelled before its turn came never begins.
     fn pending_product(&self, line: &SubscriptionLine) -> Option<StoreProduct> {
-        let next = self.next(line).map(product);
-        next.or_else(|| replacement(line).map(StoreProduct::new))
+        match self.next(line) {
+            Some(next) => renews(next).then(|| product(next)),
+            None => replacement(line).map(StoreProduct::new),
+        }
     }
 
     /// The line that begins when this one ends; it is not paid yet.

@@ -238,3 +238,36 @@ async fn a_cancelled_subscription_that_is_bought_again_before_its_end_is_linked(
         ],
     );
 }
+
+#[tokio::test]
+async fn a_subscription_goes_on_in_one_purchase_at_most() {
+    let shop = Shop::open().await;
+    let old = shop.subscribe("basic", "monthly").await;
+    shop.until("2026-01-12T00:00:00Z").await;
+    let later = GooglePlayBuy {
+        pending: true,
+        ..change(&old, "pro", "monthly", ReplacementMode::ChargeFullPrice)
+    };
+    let waiting = shop.buy(later.clone()).await;
+    let settle = |token: &str, paid| GooglePlayAction::SettlePending {
+        purchase_token: token.to_owned(),
+        paid,
+    };
+    let other = || {
+        let mode = ReplacementMode::ChargeFullPrice;
+        GooglePlayAction::Buy(change(&old, "extra", "monthly", mode))
+    };
+    let reason = "a change of it awaits its payment";
+    assert_eq!(shop.refusal(other()).await, reason);
+    // Given up, it is as if it had never been asked for.
+    shop.act(settle(&waiting, false)).await.unwrap();
+    let waiting = shop.buy(later).await;
+    shop.act(settle(&waiting, true)).await.unwrap();
+    // What was changed has not lapsed.
+    let outside = GooglePlayBuy {
+        out_of_app: true,
+        ..order("basic", "monthly")
+    };
+    let reason = "it goes on in another purchase";
+    assert_eq!(shop.refusal(GooglePlayAction::Buy(outside)).await, reason);
+}

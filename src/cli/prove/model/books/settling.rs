@@ -51,6 +51,14 @@ impl Books {
         chain
             .claims
             .retain(|(open, _)| outcome.verdicts.iter().all(|(id, ..)| *id != open.id));
+        for (_, account, verdict) in &outcome.verdicts {
+            match verdict {
+                Verdict::NotFound => chain.not_known_yet.insert(*account),
+                Verdict::Won | Verdict::Confirmed | Verdict::OwnedByAnother | Verdict::Misnamed => {
+                    chain.not_known_yet.remove(account)
+                }
+            };
+        }
         if let Some(hint) = step.hint {
             chain.entitled_to_own.insert(hint);
             chain.hints.insert(hint);
@@ -150,10 +158,12 @@ impl Books {
             }
             self.add_evidence(whole, evidence);
             let hints = std::mem::take(&mut self.chains[part].hints);
+            let not_known_yet = std::mem::take(&mut self.chains[part].not_known_yet);
             let entries = std::mem::take(&mut self.chains[part].entries);
             let chain = &mut self.chains[whole];
             chain.moved = true;
             chain.hints.extend(hints);
+            chain.not_known_yet.extend(not_known_yet);
             chain.entries.extend(entries);
             chain.names.extend(names);
             chain.entitled_to_own.extend(rights);
