@@ -48,6 +48,9 @@ pub(crate) struct TokenArgs {
     /// For one of the people who answer tickets: may call SupportService
     #[arg(long)]
     operator: bool,
+    /// For somebody who has not signed in
+    #[arg(long, conflicts_with = "operator")]
+    anonymous: bool,
     #[command(flatten)]
     stack: StackArgs,
 }
@@ -117,11 +120,11 @@ impl ServerArgs {
 
 pub(super) fn token(args: &TokenArgs) -> anyhow::Result<()> {
     let secret = args.stack.address()?.secret;
-    let scope = if args.operator { OPERATOR_SCOPE } else { "" };
-    println!(
-        "{}",
-        token::mint_scoped(&secret, &args.subject, scope, DAY)?
-    );
+    let of = token::As {
+        scope: if args.operator { OPERATOR_SCOPE } else { "" },
+        anonymous: args.anonymous,
+    };
+    println!("{}", token::mint_as(&secret, &args.subject, of, DAY)?);
     Ok(())
 }
 

@@ -16,21 +16,31 @@ pub(crate) fn mint(
     subject: &str,
     ttl: std::time::Duration,
 ) -> anyhow::Result<String> {
-    mint_scoped(secret, subject, "", ttl)
+    mint_as(secret, subject, As::default(), ttl)
 }
 
-/// The same with a scope: what the `dev` stack calls a service or an operator.
-pub(crate) fn mint_scoped(
+/// Who else a development token may be of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct As<'a> {
+    /// What the `dev` stack calls a service or an operator.
+    pub(crate) scope: &'a str,
+    /// Nobody has signed in.
+    pub(crate) anonymous: bool,
+}
+
+/// The same with a scope, or of somebody who has not signed in.
+pub(crate) fn mint_as(
     secret: &str,
     subject: &str,
-    scope: &str,
+    of: As<'_>,
     ttl: std::time::Duration,
 ) -> anyhow::Result<String> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .context("the clock is before 1970")?;
     let claims = serde_json::json!({
-        "iss": DEV_ISSUER, "aud": "entitled", "sub": subject, "scope": scope,
+        "iss": DEV_ISSUER, "aud": "entitled", "sub": subject, "scope": of.scope,
+        "is_anonymous": of.anonymous,
         "iat": now.as_secs(), "exp": (now + ttl).as_secs(),
     });
     let key = EncodingKey::from_secret(secret.as_bytes());

@@ -32,8 +32,10 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    fn is_provisional_at(&self, now: Instant) -> bool {
-        self.provisional_until.is_some_and(|until| now < until)
+    /// Whether a hint that counts moves the chain: a claim by possession alone yields to it, and
+    /// whoever got the chain by a transfer to the buyer of what was bought after that.
+    fn yields_to_a_hint_at(&self, now: Instant) -> bool {
+        self.transferred || self.provisional_until.is_some_and(|until| now < until)
     }
 
     /// Named by the store's record: nothing but a transfer moves it.
@@ -177,12 +179,20 @@ pub(crate) struct Rules {
     pub(crate) policy: TransferPolicy,
     /// A hint binds without a claim.
     pub(crate) auto_bind: bool,
+    /// Nobody has signed in to the account that owns the chain: a reinstall brings another, and
+    /// whoever shows fresh possession is taken for the customer.
+    pub(crate) owner_is_anonymous: bool,
 }
 
 impl Rules {
     /// The catalog's rules for what the store says: of its environment, unless a product has its
     /// own; of several products the strictest.
-    pub(crate) fn of(catalog: &Catalog, provider: Provider, state: &StoreState) -> Self {
+    pub(crate) fn of(
+        catalog: &Catalog,
+        provider: Provider,
+        state: &StoreState,
+        owner_is_anonymous: bool,
+    ) -> Self {
         let rules = catalog.ownership();
         let general = match state.environment {
             Environment::Production => rules.production,
@@ -196,7 +206,13 @@ impl Rules {
         Self {
             policy: policy.min().unwrap_or(general),
             auto_bind: rules.auto_bind,
+            owner_is_anonymous,
         }
+    }
+
+    /// Whether fresh possession moves nothing, whatever the purchase's state.
+    pub(crate) fn keep_always(self) -> bool {
+        self.policy == TransferPolicy::Keep && !self.owner_is_anonymous
     }
 
     fn let_move(self, active: bool, moves: u32) -> bool {
@@ -205,7 +221,7 @@ impl Rules {
             TransferPolicy::TransferIfInactive => !active,
             TransferPolicy::Transfer => true,
         };
-        allowed && moves < MOVES_MAX
+        (allowed || self.owner_is_anonymous) && moves < MOVES_MAX
     }
 }
 
@@ -240,6 +256,7 @@ pub(crate) struct Ruling {
 /// Decides all open claims on a chain that the store has confirmed. One claim at most changes the
 /// owner: whoever is told that they won has it.
 pub(crate) fn rule(case: &Case<'_>) -> Ruling {
+    // What was bought before a transfer names who it was taken from.
     let hint = case
         .hint
         .filter(|_| !hint_is_older_than_transfer(case.owner, case.purchased_at));
@@ -291,8 +308,8 @@ fn hint_is_older_than_transfer(owner: Option<Owner>, purchased_at: Option<Instan
     })
 }
 
-/// A hint confirms the owner it names; where it binds by itself, a free or provisional chain goes
-/// to the account that it names.
+/// A hint that counts confirms the owner it names; where it binds by itself, a chain that is free
+/// or yields to it goes to the account that it names.
 fn follow_hint(
     case: &Case<'_>,
     hint: Option<AccountId>,
@@ -308,7 +325,7 @@ fn follow_hint(
             }),
             None,
         ),
-        Some(current) if !current.is_provisional_at(case.now) => (Some(current), None),
+        Some(current) if !current.yields_to_a_hint_at(case.now) => (Some(current), None),
         unsettled @ (Some(_) | None) if !case.rules.auto_bind => (unsettled, None),
         Some(_) | None => {
             let owner = Owner::confirmed(named, case.now);
@@ -324,7 +341,7 @@ fn successor(
     owner: Option<Owner>,
     claim: &OpenClaim,
 ) -> Option<(Owner, OwnershipReason)> {
-    let settled = owner.is_some_and(|owner| !owner.is_provisional_at(case.now));
+    let settled = owner.is_some_and(|owner| !owner.yields_to_a_hint_at(case.now));
     if hint == Some(claim.account) && !settled {
         let confirmed = Owner::confirmed(claim.account, case.now);
         return Some((confirmed, OwnershipReason::StoreHint));

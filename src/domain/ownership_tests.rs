@@ -40,6 +40,7 @@ fn owned_by(n: u128, provisional: bool) -> Owner {
 }
 
 const KEEP: Rules = Rules {
+    owner_is_anonymous: false,
     policy: TransferPolicy::Keep,
     auto_bind: true,
 };
@@ -80,7 +81,7 @@ fn the_first_of_many_claims_wins_and_is_provisional() {
             ..case(None, &claims)
         });
         assert_eq!(owner_of(&ruling), Some(account(1)));
-        assert!(ruling.owner.is_some_and(|o| o.is_provisional_at(now())));
+        assert!(ruling.owner.is_some_and(|o| o.yields_to_a_hint_at(now())));
         assert_eq!(ruling.reason, Some(OwnershipReason::Claimed));
         assert_eq!(verdicts(&ruling)[0], Verdict::Won);
         let others = &verdicts(&ruling)[1..];
@@ -186,11 +187,18 @@ fn after_a_transfer_an_older_purchase_carries_no_hint() {
             ..case(Some(transferred), &claims)
         })
     };
-    for purchased_at in [None, Some(now()), Some(now() + TimeDelta::days(1))] {
+    for purchased_at in [None, Some(now() - TimeDelta::days(1)), Some(now())] {
         let ruling = hinted(purchased_at);
         assert_eq!(ruling.owner, Some(transferred), "{purchased_at:?}");
         assert_eq!(verdicts(&ruling), [Verdict::OwnedByAnother]);
     }
+    let bought_again = hinted(Some(now() + TimeDelta::days(1)));
+    assert_eq!(
+        bought_again.owner,
+        Some(Owner::confirmed(account(2), now())),
+        "who pays has it"
+    );
+    assert_eq!(verdicts(&bought_again), [Verdict::Won]);
 }
 
 #[test]
@@ -298,5 +306,33 @@ fn a_join_of_two_owned_chains_is_a_transfer_request() {
 fn verdicts_are_read_as_they_are_written() {
     for verdict in Verdict::ALL {
         assert_eq!(Verdict::parse(verdict.as_str()), Some(verdict));
+    }
+}
+
+#[test]
+fn whoever_shows_fresh_possession_takes_over_from_somebody_who_never_signed_in() {
+    let owner = Some(owned_by(1, false));
+    for (anonymous, shown_hours_ago, moves, moved) in [
+        (true, 0, 0, true),
+        (true, 0, MOVES_MAX - 1, true),
+        (true, 0, MOVES_MAX, false),
+        (true, 25, 0, false),
+        (false, 0, 0, false),
+    ] {
+        let claims = [signed(2, shown_hours_ago)];
+        let ruling = rule(&Case {
+            rules: Rules {
+                owner_is_anonymous: anonymous,
+                ..KEEP
+            },
+            moves,
+            ..case(owner, &claims)
+        });
+        let expected = if moved { account(2) } else { account(1) };
+        assert_eq!(
+            owner_of(&ruling),
+            Some(expected),
+            "{anonymous} {shown_hours_ago} {moves}"
+        );
     }
 }

@@ -66,6 +66,9 @@ pub(crate) struct Step {
     /// How often the policy has moved the chain lately.
     #[serde(default)]
     pub(crate) moves: u32,
+    /// Nobody has signed in to the account that owns the chain.
+    #[serde(default)]
+    pub(crate) owner_is_anonymous: bool,
 }
 
 impl Step {
@@ -131,7 +134,7 @@ pub(crate) fn reconcile(
                 purchased_at: known.state.purchased_at,
                 head: answered.then_some(&known.state.head),
                 claims: &step.claims,
-                rules: Rules::of(catalog, provider, &known.state),
+                rules: Rules::of(catalog, provider, &known.state, step.owner_is_anonymous),
                 active: grants(provider, known, book.store_away, catalog, policy, step.now),
                 moves: step.moves,
                 now: step.now,

@@ -74,6 +74,7 @@ fn step(now: i64, answer: Answer) -> Step {
         claims: vec![],
         tokens: vec![],
         moves: 0,
+        owner_is_anonymous: false,
     }
 }
 

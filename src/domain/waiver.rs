@@ -55,7 +55,7 @@ pub(crate) const ALARM_LEAD_MAX: TimeDelta = TimeDelta::hours(24);
 impl Duty {
     /// How long before its deadline somebody is woken for it: money goes back after an
     /// acknowledgement's, and half of the time for an answer is left.
-    pub(crate) fn alarm_lead(&self) -> TimeDelta {
+    fn alarm_lead(&self) -> TimeDelta {
         match self {
             Self::Acknowledge { .. } | Self::Consume => ALARM_LEAD_MAX,
             Self::AnswerConsumptionRequest => TimeDelta::hours(6),
@@ -74,6 +74,29 @@ impl Duty {
         }
     }
 }
+
+/// For each kind of duty, until when a deadline is near at `now`.
+pub(crate) fn near_until(now: Instant) -> [(&'static str, Instant); 6] {
+    [
+        Duty::Acknowledge {
+            account_token: None,
+        },
+        Duty::Consume,
+        Duty::Finish,
+        Duty::SetAccountToken {
+            account_token: String::new(),
+        },
+        Duty::AnswerConsumptionRequest,
+        Duty::ReviewRefund {
+            pending_refund_token: String::new(),
+        },
+    ]
+    .map(|duty| (duty.kind(), now + duty.alarm_lead()))
+}
+
+/// How long after the moment of the refund a purchase that nobody acknowledged is still an alarm:
+/// by then the store's void has come, or a schedule has seen it.
+pub(crate) const REFUNDED_SINCE: TimeDelta = TimeDelta::days(2);
 
 /// Whether the duty about `transaction_id` has become pointless by what is known of its chain.
 pub(crate) fn moot(

@@ -8,7 +8,6 @@ use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
 use super::{Core, derive, settled_events};
-use crate::domain::catalog::TransferPolicy;
 use crate::domain::chain::{Alias, AliasKind, base_order_id};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::{AccountId, ChainId, ClaimId};
@@ -223,8 +222,13 @@ async fn decided_already(
         let outcome = classify(core, account, &known, Outcome::AlreadyYours).await?;
         return Ok(Some(outcome));
     }
-    let rules = Rules::of(&core.catalog.load(), proven.alias.provider, &known.state);
-    if progress.owner_is_settled && rules.policy == TransferPolicy::Keep {
+    let rules = Rules::of(
+        &core.catalog.load(),
+        proven.alias.provider,
+        &known.state,
+        progress.owner_is_anonymous,
+    );
+    if progress.owner_is_settled && rules.keep_always() {
         if core.limits.is_first_refusal(chain, account.id) {
             refuse(core, chain, account.id, owner, now).await?;
         }

@@ -115,8 +115,8 @@ pub(crate) struct Core {
     pub(crate) retention: Retention,
     pub(crate) limits: Limits,
     pub(super) breakers: Breakers,
-    /// (issuer, subject) → account.
-    pub(super) accounts: Cache<(String, String), Account>,
+    /// (issuer, subject, anonymous) → account.
+    pub(super) accounts: Cache<(String, String, bool), Account>,
     /// Rings when a raw row was kept here.
     pub(crate) received: Notify,
     /// Rings when chains became dirty here.

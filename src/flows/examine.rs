@@ -7,7 +7,7 @@ use super::{Core, sweep, watch_sources};
 use crate::domain::chain::StoreProduct;
 use crate::domain::provider::Provider;
 use crate::domain::silence::Verdict;
-use crate::domain::waiver::ALARM_LEAD_MAX;
+use crate::domain::waiver::{ALARM_LEAD_MAX, REFUNDED_SINCE, near_until};
 use crate::providers::contract::{FetchError, SweepRequest};
 use crate::storage::{StorageError, diagnosis, duties};
 
@@ -165,23 +165,18 @@ async fn silence(core: &Core) -> Result<Vec<Finding>, StorageError> {
 
 async fn open_duties(core: &Core) -> Result<Finding, StorageError> {
     let now = core.clock.now();
-    let open = duties::open_until(&core.db, now + ALARM_LEAD_MAX, 1_000).await?;
-    let near: Vec<_> = open
-        .iter()
-        .filter(|duty| duty.waits_for.is_none())
-        .filter(|duty| duty.deadline - duty.duty.alarm_lead() <= now)
-        .collect();
-    let consent = open.iter().filter(|duty| duty.waits_for.is_some()).count();
-    let health = match near.iter().any(|duty| duty.deadline <= now) {
-        true => Health::Fail,
-        false if !near.is_empty() => Health::Warn,
-        false => Health::Ok,
+    let (near, first) = duties::near_deadline(&core.db, &near_until(now)).await?;
+    let consent = duties::waiting(&core.db).await?;
+    let health = match &first {
+        Some(first) if first.deadline <= now => Health::Fail,
+        Some(_) => Health::Warn,
+        None => Health::Ok,
     };
-    let mut found = format!("{} near or past their deadline", near.len());
-    if let Some(first) = near.first() {
+    let mut found = format!("{near} near or past their deadline");
+    if let Some(first) = first {
         found = format!(
             "{found}; first {} until {} ({} attempts: {})",
-            first.duty.kind(),
+            first.kind,
             first.deadline.format("%F %T"),
             first.attempts,
             first.last_error.as_deref().unwrap_or("not tried yet")
@@ -199,8 +194,9 @@ async fn open_duties(core: &Core) -> Result<Finding, StorageError> {
 }
 
 async fn forsaken(core: &Core) -> Result<Finding, StorageError> {
-    let horizon = core.clock.now() + ALARM_LEAD_MAX;
-    let forsaken = duties::unacknowledged(&core.db, horizon).await?;
+    let now = core.clock.now();
+    let forsaken =
+        duties::unacknowledged(&core.db, now - REFUNDED_SINCE, now + ALARM_LEAD_MAX).await?;
     let unowned = forsaken.iter().filter(|purchase| !purchase.owned).count();
     let health = if forsaken.is_empty() {
         Health::Ok

@@ -11,7 +11,7 @@ use crate::domain::duty::Duty;
 use crate::domain::refund_defence::{self, Question, RefundAnswer, Ruling};
 use crate::domain::subscription::guard::Known;
 use crate::domain::time::Instant;
-use crate::domain::waiver::{ALARM_LEAD_MAX, Waiver, moot};
+use crate::domain::waiver::{ALARM_LEAD_MAX, REFUNDED_SINCE, Waiver, moot, near_until};
 use crate::failpoint;
 use crate::providers::contract::{Effect, FetchError};
 use crate::storage::duties::{self, Due};
@@ -21,7 +21,7 @@ use crate::storage::{StorageError, budget, consumption, ledger};
 const BUDGET_PAUSE: Duration = Duration::from_millis(500);
 /// A duty that waits for somebody's word is looked at at least this often: a wake-up may be lost.
 const LOOK_AGAIN: TimeDelta = TimeDelta::minutes(15);
-/// So many near or late duties are named; the rest is counted.
+/// So many near or late duties are named in one look; the rest in the next.
 const NAMED_MAX: i64 = 200;
 
 /// Takes open duties that are due, up to `limit`.
@@ -213,16 +213,26 @@ async fn failed(
     let kind = due.duty.kind();
     metrics::counter!("entitled_duties_failed_total", "kind" => kind).increment(1);
     warn!(chain = %due.chain, kind, attempts = due.attempts, %cause, "a store could not be told");
-    // Never so long a pause that the last tries are missed.
-    let left = (due.deadline - now).to_std().unwrap_or_default() / 4;
-    let pause = match cause {
-        FetchError::Away { retry_after, .. } => retry_after
-            .unwrap_or_default()
-            .max(backoff(core, due.attempts)),
+    let asked_for = match cause {
+        FetchError::Away { retry_after, .. } => retry_after.unwrap_or_default(),
         FetchError::Refused(_) | FetchError::Unreadable(_) => core.tuning.backoff_max,
     };
-    let pause = pause.min(left.max(Duration::from_secs(1)));
+    let pause = pause_after(
+        backoff(core, due.attempts),
+        asked_for,
+        (due.deadline - now).to_std().ok(),
+    );
     duties::failed(&core.db, due.id, &cause.to_string(), pause).await
+}
+
+/// How long a duty pauses that failed: as the back-off and the store say, but never so long that
+/// the last tries before the deadline are missed; `left` is the time until it, if any is left.
+fn pause_after(backoff: Duration, asked_for: Duration, left: Option<Duration>) -> Duration {
+    let pause = backoff.max(asked_for);
+    match left.filter(|left| !left.is_zero()) {
+        Some(left) => pause.min((left / 4).max(Duration::from_secs(1))),
+        None => pause,
+    }
 }
 
 /// Doubles with every attempt, with jitter.
@@ -238,32 +248,21 @@ fn backoff(core: &Core, attempts: i32) -> Duration {
 /// a day before a store refunds purchases that nobody owns or no product maps.
 pub(crate) async fn watch_deadlines(core: &Core) -> Result<(), StorageError> {
     let now = core.clock.now();
-    let open = duties::open_until(&core.db, now + ALARM_LEAD_MAX, NAMED_MAX).await?;
     // A question that only the customer can let us answer wakes nobody.
-    let near: Vec<_> = open
-        .iter()
-        .filter(|duty| duty.deadline - duty.duty.alarm_lead() <= now)
-        .filter(|duty| duty.waits_for.is_none())
-        .collect();
-    let unsaid: Vec<i64> = near
-        .iter()
-        .filter(|duty| duty.alarmed_at.is_none())
-        .map(|duty| duty.id)
-        .collect();
-    if !unsaid.is_empty() {
-        let first = duties::alarm(&core.db, &unsaid, now).await?;
-        for duty in near.iter().filter(|duty| first.contains(&duty.id)) {
-            error!(chain = %duty.chain, kind = duty.duty.kind(), deadline = %duty.deadline,
-                attempts = duty.attempts, cause = duty.last_error.as_deref().unwrap_or("not tried"),
-                "a store waits for us, and not for long");
-        }
+    let near = near_until(now);
+    for duty in duties::alarm(&core.db, &near, NAMED_MAX, now).await? {
+        error!(chain = %duty.chain, kind = duty.kind, deadline = %duty.deadline,
+            attempts = duty.attempts, cause = duty.last_error.as_deref().unwrap_or("not tried"),
+            "a store waits for us, and not for long");
     }
-    metrics::gauge!("entitled_duties_near_deadline").set(near.len() as f64);
+    let (count, _) = duties::near_deadline(&core.db, &near).await?;
+    metrics::gauge!("entitled_duties_near_deadline").set(count as f64);
     for (kind, open, failing) in duties::open_by_kind(&core.db).await? {
         metrics::gauge!("entitled_duties_open", "kind" => kind.clone()).set(open as f64);
         metrics::gauge!("entitled_duties_failing", "kind" => kind).set(failing as f64);
     }
-    let forsaken = duties::unacknowledged(&core.db, now + ALARM_LEAD_MAX).await?;
+    let forsaken =
+        duties::unacknowledged(&core.db, now - REFUNDED_SINCE, now + ALARM_LEAD_MAX).await?;
     metrics::gauge!("entitled_purchases_about_to_be_refunded").set(forsaken.len() as f64);
     if let Some(first) = forsaken.first() {
         warn!(
@@ -272,4 +271,27 @@ pub(crate) async fn watch_deadlines(core: &Core) -> Result<(), StorageError> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_duty_is_tried_at_the_stores_pace_and_a_near_one_before_its_deadline() {
+        let seconds = Duration::from_secs;
+        for (backoff, asked_for, left, pause) in [
+            (4, 0, Some(3600), 4),
+            (600, 0, Some(400), 100),
+            (4, 900, Some(86_400), 900),
+            (4, 900, Some(400), 100),
+            (600, 0, Some(2), 1),
+            (600, 0, None, 600),
+            (4, 900, None, 900),
+            (600, 900, Some(0), 900),
+        ] {
+            let found = pause_after(seconds(backoff), seconds(asked_for), left.map(seconds));
+            assert_eq!(found, seconds(pause), "{backoff} {asked_for} {left:?}");
+        }
+    }
 }

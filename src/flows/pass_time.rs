@@ -13,16 +13,22 @@ const BATCH: i64 = 256;
 /// Settles every account whose next transition has passed; tells how many succeeded. One that
 /// cannot be settled is logged and holds up nobody.
 pub(crate) async fn pass_time(core: &Core) -> Result<usize, StorageError> {
-    let due = snapshots::due(&core.db, core.clock.now(), BATCH).await?;
-    let mut settled = 0;
-    for account in due {
-        match settle_account(core, account).await {
-            Ok(()) => settled += 1,
-            Err(error @ StorageError::Unavailable(_)) => return Err(error),
-            Err(error) => error!(%account, %error, "a passed transition cannot be settled"),
+    let (now, catalog) = (core.clock.now(), core.catalog.load().version());
+    let (mut settled, mut after) = (0, None);
+    loop {
+        let due = snapshots::due(&core.db, catalog, now, after, BATCH).await?;
+        let Some(last) = due.last() else {
+            return Ok(settled);
+        };
+        after = Some(*last);
+        for (_, account) in due {
+            match settle_account(core, account).await {
+                Ok(()) => settled += 1,
+                Err(error @ StorageError::Unavailable(_)) => return Err(error),
+                Err(error) => error!(%account, %error, "a passed transition cannot be settled"),
+            }
         }
     }
-    Ok(settled)
 }
 
 async fn settle_account(core: &Core, id: AccountId) -> Result<(), StorageError> {

@@ -31,18 +31,21 @@ pub(crate) async fn read_entitlements(
     })
 }
 
-/// The account of an identity; made by its first authenticated call. Remembered for a while: a user
+/// The account of an identity, `anonymous` where its issuer says that nobody has signed in; made by
+/// its first authenticated call. Remembered for a while: a user
 /// with a fresh token is known while the database is away, too.
 pub(crate) async fn account_of(
     core: &Core,
     issuer: &str,
     subject: &str,
+    anonymous: bool,
 ) -> Result<Account, StorageError> {
-    let key = (issuer.to_owned(), subject.to_owned());
+    let key = (issuer.to_owned(), subject.to_owned(), anonymous);
     if let Some(account) = core.accounts.get(&key) {
         return Ok(account);
     }
-    let account = accounts::find_or_create(&core.db, issuer, subject, core.clock.now()).await?;
+    let account =
+        accounts::find_or_create(&core.db, (issuer, subject), anonymous, core.clock.now()).await?;
     core.accounts.insert(key, account.clone());
     Ok(account)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::StreamExt as _;
 use tokio::time::Instant as MachineInstant;
 
 use super::Core;
@@ -13,6 +13,11 @@ use crate::domain::ids::{AccountId, ChainId};
 use crate::storage::{StorageError, chains};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
+/// Purchases of one account that are asked about at once.
+const AT_ONCE: usize = 8;
+/// Purchases that one refresh asks about: a device cannot spend the stores' quota on every pack of
+/// coins its account ever bought. An operator's resync asks about all.
+const PURCHASES_MAX: i64 = 50;
 
 /// Why a refresh did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -23,20 +28,20 @@ pub(crate) enum RefreshError {
     Storage(#[from] StorageError),
 }
 
-/// Asks the stores; tells how many purchases could not be asked about in time. Work that is under
-/// way for a chain is joined, not repeated.
+/// Asks the stores; tells how many purchases could not be asked about in time. Work that is under way for a chain is joined, not repeated.
 pub(crate) async fn refresh(core: &Arc<Core>, account: AccountId) -> Result<usize, RefreshError> {
     core.limits
         .refresh
         .take(account)
         .map_err(RefreshError::TooMany)?;
-    let marked = chains::mark_account_dirty(&core.db, account, SignalSource::Refresh).await?;
+    let marked =
+        chains::mark_account_dirty(&core.db, account, SignalSource::Refresh, PURCHASES_MAX).await?;
     let deadline = MachineInstant::now() + core.tuning.wait_max;
-    let waits = marked
-        .into_iter()
-        .map(|(chain, seq)| synced(core, chain, seq, deadline));
+    let mut done = futures::stream::iter(marked)
+        .map(|(chain, seq)| synced(core, chain, seq, deadline))
+        .buffer_unordered(AT_ONCE);
     let mut pending = 0;
-    for done in join_all(waits).await {
+    while let Some(done) = done.next().await {
         pending += usize::from(!done?);
     }
     Ok(pending)

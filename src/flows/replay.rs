@@ -166,7 +166,9 @@ async fn reread(
 pub(crate) async fn book_at(core: &Core, chain: ChainId, at: Instant) -> anyhow::Result<Book> {
     let mut catalogs = HashMap::new();
     let mut book = Book::default();
-    let recorded = events::of_chain(&core.db, chain).await?;
+    let mut tx = core.db.begin().await?;
+    let recorded = events::of_chain(&mut tx, chain).await?;
+    tx.rollback().await?;
     for event in recorded.iter().filter(|event| event.at <= at) {
         match &event.inputs {
             Inputs::Rebased(rebased) => book = rebased.clone(),
@@ -189,7 +191,7 @@ async fn read(core: &Core, chain: ChainId) -> Result<(Vec<Recorded>, Book), Stor
         known: ledger::known(&mut tx, chain).await?,
         store_away: locked.is_some_and(|locked| locked.store_away),
     };
-    let recorded = events::of_chain(&core.db, chain).await?;
+    let recorded = events::of_chain(&mut tx, chain).await?;
     tx.rollback().await?;
     Ok((recorded, stored))
 }

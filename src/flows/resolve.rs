@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::providers::contract::{Hint, Meaning, Reading, Signal};
 use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::{self, Resolution, Unresolved};
-use crate::storage::{StorageError, Tx, chains, evidence};
+use crate::storage::{StorageError, Tx, chains, evidence, savepoint};
 
 const BATCH: i64 = 64;
 const CONFLICTS_MAX: u32 = 5;
@@ -21,7 +21,7 @@ const CONFLICTS_MAX: u32 = 5;
 /// Resolves one batch; tells how many rows it read. A row that cannot be written harms no other:
 /// a failed batch is done again row by row, and the bad one is marked.
 pub(crate) async fn resolve_batch(core: &Core) -> Result<usize, StorageError> {
-    match resolve_rows(core, BATCH).await {
+    match resolve_many(core).await {
         Ok(read) => Ok(read),
         Err(error @ StorageError::Unavailable(_)) => Err(error),
         Err(error) => {
@@ -38,47 +38,78 @@ pub(crate) async fn resolve_batch(core: &Core) -> Result<usize, StorageError> {
 /// One row on its own; `false` when there is none.
 async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
     for _ in 0..CONFLICTS_MAX {
-        match resolve_rows(core, 1).await {
-            Ok(read) => return Ok(read > 0),
-            Err(StorageError::Conflict(_)) => {}
-            Err(error @ StorageError::Unavailable(_)) => return Err(error),
-            Err(error @ (StorageError::Corrupt(_) | StorageError::Other(_))) => {
-                return give_up_next(core, &error).await;
+        let mut tx = core.db.begin().await?;
+        let rows = ingress::take_unresolved(&mut tx, 1).await?;
+        let Some(row) = rows.first() else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        let mut attempt = savepoint(&mut tx).await?;
+        let awaited = match resolve_rows(core, &mut attempt, &rows).await {
+            Ok(awaited) => {
+                attempt.commit().await?;
+                awaited
             }
-        }
+            Err(StorageError::Conflict(_)) => continue,
+            Err(error @ StorageError::Unavailable(_)) => return Err(error),
+            Err(cause @ (StorageError::Corrupt(_) | StorageError::Other(_))) => {
+                attempt.rollback().await?;
+                error!(source = row.source, id = %row.id, %cause,
+                    "a notification cannot be resolved; kept");
+                let detail = "it cannot be written to the books; see the log";
+                ingress::resolve(&mut tx, row, None, Resolution::Failed { detail }).await?;
+                Vec::new()
+            }
+        };
+        tx.commit().await?;
+        wake(core, &awaited).await?;
+        return Ok(true);
     }
     Err(StorageError::Conflict("a notification keeps losing".into()))
 }
 
-async fn give_up_next(core: &Core, cause: &StorageError) -> Result<bool, StorageError> {
+async fn resolve_many(core: &Core) -> Result<usize, StorageError> {
     let mut tx = core.db.begin().await?;
-    if let Some(row) = ingress::take_unresolved(&mut tx, 1).await?.pop() {
-        error!(source = row.source, id = %row.id, %cause, "a notification cannot be resolved; kept");
-        let detail = "it cannot be written to the books; see the log";
-        ingress::resolve(&mut tx, &row, None, Resolution::Failed { detail }).await?;
-    }
-    tx.commit().await?;
-    Ok(true)
-}
-
-async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
-    let now = core.clock.now();
-    let mut tx = core.db.begin().await?;
-    let rows = ingress::take_unresolved(&mut tx, limit).await?;
+    let rows = ingress::take_unresolved(&mut tx, BATCH).await?;
     if rows.is_empty() {
         tx.rollback().await?;
         return Ok(0);
     }
+    let awaited = resolve_rows(core, &mut tx, &rows).await?;
+    failpoint::at("before_resolve_commit");
+    tx.commit().await?;
+    wake(core, &awaited).await?;
+    Ok(rows.len())
+}
+
+/// A settle may have made a name known before it could see the row that waits for it.
+async fn wake(core: &Core, awaited: &[Alias]) -> Result<(), StorageError> {
+    if awaited.is_empty() {
+        return Ok(());
+    }
+    let mut tx = core.db.begin().await?;
+    ingress::wake(&mut tx, awaited).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Reads the rows and marks their chains dirty; gives the names that some of them wait for.
+async fn resolve_rows(
+    core: &Core,
+    tx: &mut Tx<'_>,
+    rows: &[Unresolved],
+) -> Result<Vec<Alias>, StorageError> {
+    let now = core.clock.now();
     // Whoever sent these has been answered.
     failpoint::at("after_ack");
     let (mut signals, mut awaited) = (Vec::new(), Vec::new());
-    for row in &rows {
+    for row in rows {
         match read(core, row) {
             Reading::Chain(signal) => {
-                let chain = chains::find_or_create(&mut tx, &signal.alias, now).await?;
+                let chain = chains::find_or_create(tx, &signal.alias, now).await?;
                 signals.push((chain, row, signal));
             }
-            Reading::Hint(hint) => match chain_of(&mut tx, &hint).await? {
+            Reading::Hint(hint) => match chain_of(tx, &hint).await? {
                 Some((chain, name)) => {
                     let signal = Signal {
                         kind: hint.kind,
@@ -90,31 +121,23 @@ async fn resolve_rows(core: &Core, limit: i64) -> Result<usize, StorageError> {
                     signals.push((chain, row, signal));
                 }
                 None => {
-                    wait(&mut tx, row, &hint).await?;
+                    wait(tx, row, &hint).await?;
                     awaited.extend(hint.names.into_iter().take(1));
                 }
             },
             aside @ (Reading::Ignored { .. }
             | Reading::Unsupported { .. }
             | Reading::Unreadable { .. }) => {
-                set_aside(&mut tx, row, &aside, now).await?;
+                set_aside(tx, row, &aside, now).await?;
             }
         }
     }
     // Chains are locked in id order, as everywhere.
     signals.sort_by_key(|(chain, ..)| *chain);
     for (chain, row, signal) in &signals {
-        resolve_signal(&mut tx, *chain, row, signal).await?;
+        resolve_signal(tx, *chain, row, signal).await?;
     }
-    failpoint::at("before_resolve_commit");
-    tx.commit().await?;
-    if !awaited.is_empty() {
-        // A settle may have made a name known meanwhile, before it could see the row that waits.
-        let mut tx = core.db.begin().await?;
-        ingress::wake(&mut tx, &awaited).await?;
-        tx.commit().await?;
-    }
-    Ok(rows.len())
+    Ok(awaited)
 }
 
 /// What a row says by the code and the catalog of today.

@@ -12,7 +12,8 @@ pub(crate) async fn resync(
     account: AccountId,
     actor: &str,
 ) -> Result<usize, StorageError> {
-    let marked = chains::mark_account_dirty(&core.db, account, SignalSource::Operator).await?;
+    let marked =
+        chains::mark_account_dirty(&core.db, account, SignalSource::Operator, i64::MAX).await?;
     let decision = Decision::MergeOnly(MergeReason::AskedAgain);
     let event = NewEvent {
         account: Some(account),

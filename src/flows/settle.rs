@@ -282,7 +282,8 @@ async fn joined_owner(
         return Ok(ours);
     };
     let provider = set.whole.head.provider;
-    let rules = Rules::of(catalog, provider, &known.state);
+    let anonymous = accounts::is_anonymous(tx, ours.account).await?;
+    let rules = Rules::of(catalog, provider, &known.state, anonymous);
     let active = grants(provider, known, book.store_away, catalog, core.policy, now);
     let moves = ownership::moves_since(tx, set.whole.id, now - MOVES_COUNTED_FOR).await?;
     Ok(domain_join(ours, theirs, rules, active, moves, now))
@@ -348,6 +349,10 @@ async fn gather(
         true => 0,
         false => ownership::moves_since(tx, chain, now - MOVES_COUNTED_FOR).await?,
     };
+    let owner_is_anonymous = match owner {
+        Some(owner) if !claims.is_empty() => accounts::is_anonymous(tx, owner.account).await?,
+        Some(_) | None => false,
+    };
     Ok((
         Step {
             source: work.claimed.source,
@@ -357,6 +362,7 @@ async fn gather(
             claims,
             tokens,
             moves,
+            owner_is_anonymous,
         },
         facts,
     ))

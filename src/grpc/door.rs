@@ -112,9 +112,14 @@ impl Door {
                 return Ok(account);
             }
         }
-        let account = account_of(&self.core, &caller.issuer, &caller.subject)
-            .await
-            .map_err(status::from_storage)?;
+        let account = account_of(
+            &self.core,
+            &caller.issuer,
+            &caller.subject,
+            caller.anonymous,
+        )
+        .await
+        .map_err(status::from_storage)?;
         let _ = caller.account.set(account.id.0);
         Ok(account)
     }
@@ -137,7 +142,7 @@ impl Door {
                 Some((issuer, subject))
                     if self.authenticator.knows_issuer(issuer) && auth::is_subject(subject) =>
                 {
-                    account_of(&self.core, issuer, subject)
+                    account_of(&self.core, issuer, subject, false)
                         .await
                         .map_err(status::from_storage)
                 }

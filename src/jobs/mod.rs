@@ -127,7 +127,10 @@ async fn time(core: &Arc<Core>) {
                 continue;
             }
         }
-        let next = snapshots::next_due(&core.db).await.ok().flatten();
+        let next = snapshots::next_due(&core.db, core.catalog.load().version())
+            .await
+            .ok()
+            .flatten();
         tokio::select! {
             () = async {
                 match next {

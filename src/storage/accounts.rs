@@ -20,8 +20,18 @@ pub(crate) async fn find(
     issuer: &str,
     subject: &str,
 ) -> Result<Option<Account>, StorageError> {
+    let identity = identity(db, issuer, subject).await?;
+    Ok(identity.map(|(account, _)| account))
+}
+
+/// An identity's account, and whether the identity is an anonymous one.
+async fn identity(
+    db: &Db,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<(Account, bool)>, StorageError> {
     let row = sqlx::query!(
-        r#"select i.account_id, t.token
+        r#"select i.account_id, i.anonymous, t.token
            from account_identities i join store_tokens t on t.account_id = i.account_id
            where i.issuer = $1 and i.subject = $2
            order by t.created_at, t.token limit 1"#,
@@ -30,9 +40,12 @@ pub(crate) async fn find(
     )
     .fetch_optional(db.pool())
     .await?;
-    Ok(row.map(|row| Account {
-        id: row.account_id.into(),
-        store_token: row.token,
+    Ok(row.map(|row| {
+        let account = Account {
+            id: row.account_id.into(),
+            store_token: row.token,
+        };
+        (account, row.anonymous)
     }))
 }
 
@@ -50,14 +63,18 @@ pub(crate) async fn get(db: &Db, id: AccountId) -> Result<Option<Account>, Stora
     }))
 }
 
-/// The account of an identity, made on its first call. Safe to race: one account comes out.
+/// The account of an identity, made on its first call. Safe to race: one account comes out. An
+/// anonymous identity that comes back with a sign-in is anonymous no more.
 pub(crate) async fn find_or_create(
     db: &Db,
-    issuer: &str,
-    subject: &str,
+    (issuer, subject): (&str, &str),
+    anonymous: bool,
     now: Instant,
 ) -> Result<Account, StorageError> {
-    if let Some(account) = find(db, issuer, subject).await? {
+    if let Some((account, was_anonymous)) = identity(db, issuer, subject).await? {
+        if was_anonymous && !anonymous {
+            sign_in(db, issuer, subject).await?;
+        }
         return Ok(account);
     }
     let id = AccountId(Uuid::now_v7());
@@ -70,12 +87,13 @@ pub(crate) async fn find_or_create(
     .execute(&mut *tx)
     .await?;
     let made = sqlx::query!(
-        r#"insert into account_identities (issuer, subject, account_id, created_at)
-           values ($1, $2, $3, $4) on conflict (issuer, subject) do nothing"#,
+        r#"insert into account_identities (issuer, subject, account_id, created_at, anonymous)
+           values ($1, $2, $3, $4, $5) on conflict (issuer, subject) do nothing"#,
         issuer,
         subject,
         id.0,
-        now
+        now,
+        anonymous
     )
     .execute(&mut *tx)
     .await?
@@ -97,6 +115,32 @@ pub(crate) async fn find_or_create(
     find(db, issuer, subject)
         .await?
         .ok_or_else(|| StorageError::Corrupt("an account without a store token".into()))
+}
+
+async fn sign_in(db: &Db, issuer: &str, subject: &str) -> Result<(), StorageError> {
+    sqlx::query!(
+        "update account_identities set anonymous = false where issuer = $1 and subject = $2",
+        issuer,
+        subject
+    )
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
+/// Whether nobody has signed in to an account: all its identities are anonymous ones.
+pub(crate) async fn is_anonymous(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+) -> Result<bool, StorageError> {
+    let anonymous = sqlx::query_scalar!(
+        r#"select coalesce(bool_and(anonymous), false) as "anonymous!"
+           from account_identities where account_id = $1"#,
+        account.0
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(anonymous)
 }
 
 /// The living account that a store's record names.

@@ -30,6 +30,7 @@ pub(crate) struct Progress {
     /// No hint of the store can move it: not provisional, not transferred.
     pub(crate) owner_is_settled: bool,
     pub(crate) owner: Option<AccountId>,
+    pub(crate) owner_is_anonymous: bool,
     pub(crate) lives_in: ChainId,
 }
 
@@ -174,34 +175,40 @@ pub(crate) async fn mark_dirty(
     .ok_or_else(|| StorageError::Conflict("the chain was merged meanwhile".into()))
 }
 
-/// Marks every chain of an account dirty; runs again when it loses to a settle.
+/// Marks up to `limit` chains of an account dirty: those that are read by schedule first, then the
+/// newest. Runs again when it loses to a settle.
 pub(crate) async fn mark_account_dirty(
     db: &Db,
     account: AccountId,
     source: SignalSource,
+    limit: i64,
 ) -> Result<Vec<(ChainId, i64)>, StorageError> {
     for _ in 0..3 {
-        match try_mark_account_dirty(db, account, source).await {
+        match try_mark_account_dirty(db, account, source, limit).await {
             Err(StorageError::Conflict(_)) => {}
             other => return other,
         }
     }
-    try_mark_account_dirty(db, account, source).await
+    try_mark_account_dirty(db, account, source, limit).await
 }
 
 async fn try_mark_account_dirty(
     db: &Db,
     account: AccountId,
     source: SignalSource,
+    limit: i64,
 ) -> Result<Vec<(ChainId, i64)>, StorageError> {
     let rows = sqlx::query!(
         r#"update purchase_chains set dirty_seq = dirty_seq + 1, dirty_source = $2
-           where id in (select id from purchase_chains
-                        where owner_account_id = $1 and merged_into is null
+           where id in (select id from purchase_chains where id in (
+                            select id from purchase_chains
+                            where owner_account_id = $1 and merged_into is null
+                            order by next_check_at is null, created_at desc limit $3)
                         order by id for update)
            returning id, dirty_seq"#,
         account.0,
-        source.as_str()
+        source.as_str(),
+        limit
     )
     .fetch_all(db.pool())
     .await?;
@@ -216,7 +223,12 @@ pub(crate) async fn progress(db: &Db, id: ChainId, now: Instant) -> Result<Progr
         r#"select c.synced_seq, m.owner_account_id, m.id as lives_in,
                   m.synced_seq >= m.dirty_seq as "in_sync!",
                   coalesce(m.owner_provisional_until <= $2, true) and not m.owner_transferred
-                      as "owner_is_settled!"
+                      as "owner_is_settled!",
+                  exists (select 1 from account_identities i
+                          where i.account_id = m.owner_account_id)
+                  and not exists (select 1 from account_identities i
+                          where i.account_id = m.owner_account_id and not i.anonymous)
+                      as "owner_is_anonymous!"
            from purchase_chains c join purchase_chains m on m.id = coalesce(c.merged_into, c.id)
            where c.id = $1"#,
         id.0,
@@ -229,6 +241,7 @@ pub(crate) async fn progress(db: &Db, id: ChainId, now: Instant) -> Result<Progr
         in_sync: row.in_sync,
         owner_is_settled: row.owner_is_settled,
         owner: row.owner_account_id.map(AccountId),
+        owner_is_anonymous: row.owner_is_anonymous,
         lives_in: row.lives_in.into(),
     })
 }

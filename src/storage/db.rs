@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Acquire as _, PgPool, Postgres, Transaction};
 
 /// A transaction of ours. READ COMMITTED: settle locks what it decides by.
 pub(crate) type Tx<'a> = Transaction<'a, Postgres>;
@@ -42,10 +42,12 @@ impl From<sqlx::Error> for StorageError {
                 let code = database.code().unwrap_or_default();
                 match code.as_ref() {
                     "40001" | "40P01" | "55P03" => Self::Conflict(database.to_string()),
-                    // Shutdown, crash recovery, start-up, too many connections.
-                    code if code.starts_with("57P")
+                    // Shutdown, crash recovery, start-up, a cancelled statement; no disk, memory or
+                    // connection left; a primary that has become a standby.
+                    code if code.starts_with("57")
                         || code.starts_with("08")
-                        || code == "53300" =>
+                        || code.starts_with("53")
+                        || code == "25006" =>
                     {
                         Self::Unavailable(database.to_string())
                     }
@@ -58,6 +60,11 @@ impl From<sqlx::Error> for StorageError {
             _ => Self::Other(error.to_string()),
         }
     }
+}
+
+/// A part of a transaction that can be undone by itself; dropped, it is undone.
+pub(crate) async fn savepoint<'a>(tx: &'a mut Tx<'_>) -> Result<Tx<'a>, StorageError> {
+    Ok(tx.begin().await?)
 }
 
 /// A cheap handle on the pool.

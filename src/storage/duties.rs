@@ -165,55 +165,96 @@ pub(crate) async fn wake(tx: &mut Tx<'_>, account: AccountId) -> Result<(), Stor
 /// An open duty as alarms and people see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Open {
-    pub(crate) id: i64,
     pub(crate) chain: ChainId,
-    pub(crate) duty: Duty,
+    pub(crate) kind: String,
     pub(crate) deadline: Instant,
     pub(crate) attempts: i32,
-    pub(crate) alarmed_at: Option<Instant>,
-    pub(crate) waits_for: Option<String>,
     pub(crate) last_error: Option<String>,
 }
 
-/// Open duties whose deadline is before `horizon`, nearest first.
-pub(crate) async fn open_until(
+/// How many open duties are near or past their deadline and wait for nobody's word, and the first
+/// of them. `near` says for each kind until when a deadline is near.
+pub(crate) async fn near_deadline(
     db: &Db,
-    horizon: Instant,
-    limit: i64,
-) -> Result<Vec<Open>, StorageError> {
-    let rows = sqlx::query!(
-        r#"select id, chain_id, detail as "detail: Json<Duty>", deadline, attempts, alarmed_at,
-                  waits_for, last_error
-           from duties where done_at is null and deadline <= $1 order by deadline limit $2"#,
-        horizon,
-        limit
+    near: &[(&str, Instant)],
+) -> Result<(i64, Option<Open>), StorageError> {
+    let (kinds, until) = columns(near);
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from duties
+           join unnest($1::text[], $2::timestamptz[]) as near(kind, until) using (kind)
+           where done_at is null and waits_for is null and deadline <= near.until"#,
+        &kinds as _,
+        &until
     )
-    .fetch_all(db.pool())
+    .fetch_one(db.pool())
     .await?;
-    let open = rows.into_iter().map(|row| Open {
-        id: row.id,
+    let first = sqlx::query!(
+        r#"select chain_id, kind as "kind!", deadline, attempts, last_error from duties
+           join unnest($1::text[], $2::timestamptz[]) as near(kind, until) using (kind)
+           where done_at is null and waits_for is null and deadline <= near.until
+           order by deadline limit 1"#,
+        &kinds as _,
+        &until
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    let first = first.map(|row| Open {
         chain: ChainId(row.chain_id),
-        duty: row.detail.0,
+        kind: row.kind,
         deadline: row.deadline,
         attempts: row.attempts,
-        alarmed_at: row.alarmed_at,
-        waits_for: row.waits_for,
         last_error: row.last_error,
     });
-    Ok(open.collect())
+    Ok((count, first))
 }
 
-/// Notes that somebody has been woken; tells for which duties this was the first time.
-pub(crate) async fn alarm(db: &Db, ids: &[i64], now: Instant) -> Result<Vec<i64>, StorageError> {
-    let first = sqlx::query_scalar!(
-        r#"update duties set alarmed_at = $2
-           where id = any($1) and alarmed_at is null and done_at is null returning id"#,
-        ids,
+/// How many open duties wait for somebody's word.
+pub(crate) async fn waiting(db: &Db) -> Result<i64, StorageError> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from duties where done_at is null and waits_for is not null"#
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(count)
+}
+
+/// Notes that somebody is woken for up to `limit` of those that [`near_deadline`] counts, nearest
+/// deadline first, and gives them: each once, on one replica.
+pub(crate) async fn alarm(
+    db: &Db,
+    near: &[(&str, Instant)],
+    limit: i64,
+    now: Instant,
+) -> Result<Vec<Open>, StorageError> {
+    let (kinds, until) = columns(near);
+    let rows = sqlx::query!(
+        r#"update duties set alarmed_at = $4
+           where id in (
+               select id from duties d
+               join unnest($1::text[], $2::timestamptz[]) as near(kind, until) using (kind)
+               where done_at is null and waits_for is null and alarmed_at is null
+                 and deadline <= near.until
+               order by deadline limit $3 for update of d skip locked)
+           returning chain_id, kind, deadline, attempts, last_error"#,
+        &kinds as _,
+        &until,
+        limit,
         now
     )
     .fetch_all(db.pool())
     .await?;
-    Ok(first)
+    let alarmed = rows.into_iter().map(|row| Open {
+        chain: ChainId(row.chain_id),
+        kind: row.kind,
+        deadline: row.deadline,
+        attempts: row.attempts,
+        last_error: row.last_error,
+    });
+    Ok(alarmed.collect())
+}
+
+fn columns<'a>(near: &[(&'a str, Instant)]) -> (Vec<&'a str>, Vec<Instant>) {
+    near.iter().copied().unzip()
 }
 
 /// How many duties of each kind are open, and how many of them were tried and failed.
@@ -238,10 +279,11 @@ pub(crate) struct Forsaken {
     pub(crate) owned: bool,
 }
 
-/// Purchases that the store will refund by `horizon` and that no done duty covers: unowned,
-/// unmapped, or not acknowledged in spite of all tries.
+/// Purchases for real money that the store refunds between `since` and `horizon` and that no done
+/// duty covers: unowned, unmapped, or not acknowledged in spite of all tries.
 pub(crate) async fn unacknowledged(
     db: &Db,
+    since: Instant,
     horizon: Instant,
 ) -> Result<Vec<Forsaken>, StorageError> {
     let rows = sqlx::query_as!(
@@ -249,11 +291,13 @@ pub(crate) async fn unacknowledged(
         r#"select s.chain_id as chain, s.acknowledge_by as "deadline!",
                   c.owner_account_id is not null as "owned!"
            from store_subscription_state s join purchase_chains c on c.id = s.chain_id
-           where s.acknowledge_by <= $1 and c.merged_into is null and not exists
+           where s.acknowledge_by between $2 and $1 and c.merged_into is null
+             and s.known #>> '{state,environment}' = 'production' and not exists
              (select 1 from duties d where d.chain_id = s.chain_id
                 and d.transaction_id = c.head_value and d.done_at is not null)
            order by s.acknowledge_by limit 10000"#,
-        horizon
+        horizon,
+        since
     )
     .fetch_all(db.pool())
     .await?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
-use super::{Db, StorageError, Tx};
+use super::{StorageError, Tx};
 use crate::domain::event::{Decision, SignalSource};
 use crate::domain::ids::{AccountId, CatalogVersion, ChainId, Revision};
 use crate::domain::reconcile::{Book, Step};
@@ -92,14 +92,17 @@ pub(crate) struct Recorded {
     pub(crate) inputs: Inputs,
 }
 
-pub(crate) async fn of_chain(db: &Db, chain: ChainId) -> Result<Vec<Recorded>, StorageError> {
+pub(crate) async fn of_chain(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+) -> Result<Vec<Recorded>, StorageError> {
     let rows = sqlx::query!(
         r#"select id, at, decision, reason, catalog_version, answer_id,
                   inputs as "inputs!: Json<Inputs>"
            from subscription_events where chain_id = $1 and inputs is not null order by id"#,
         chain.0
     )
-    .fetch_all(db.pool())
+    .fetch_all(&mut **tx)
     .await?;
     let recorded = rows.into_iter().map(|row| Recorded {
         id: row.id,

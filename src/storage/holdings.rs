@@ -165,8 +165,9 @@ pub(crate) async fn by_store_id(db: &Db, id: &str) -> Result<Vec<ChainId>, Stora
     let ids = sqlx::query_scalar!(
         r#"select chain_id as "chain_id!" from chain_aliases where value = $1
            union select chain_id from transactions where transaction_id = $1
-           union select id from purchase_chains where id::text = $1"#,
-        id
+           union select id from purchase_chains where id = $2"#,
+        id,
+        uuid::Uuid::parse_str(id).ok()
     )
     .fetch_all(db.pool())
     .await?;

@@ -36,4 +36,4 @@ pub(crate) mod timeline;
 pub(crate) mod transactions;
 pub(crate) mod work;
 
-pub(crate) use db::{Db, StorageError, Tx};
+pub(crate) use db::{Db, StorageError, Tx, savepoint};

@@ -113,25 +113,49 @@ pub(crate) async fn touch(
     Ok(())
 }
 
-/// Accounts whose next transition has passed.
-pub(crate) async fn due(db: &Db, now: Instant, limit: i64) -> Result<Vec<AccountId>, StorageError> {
-    let ids = sqlx::query_scalar!(
-        r#"select account_id from entitlement_snapshots where next_transition_at <= $1
-           order by next_transition_at limit $2"#,
+/// Accounts whose next transition has passed, earliest first, from the one `after` on. What a newer
+/// catalog than `catalog` has derived is left to replicas that have it.
+pub(crate) async fn due(
+    db: &Db,
+    catalog: CatalogVersion,
+    now: Instant,
+    after: Option<(Instant, AccountId)>,
+    limit: i64,
+) -> Result<Vec<(Instant, AccountId)>, StorageError> {
+    let (after_at, after_id) = after.map(|(at, id)| (at, id.0)).unzip();
+    let rows = sqlx::query!(
+        r#"select next_transition_at as "at!", account_id from entitlement_snapshots
+           where next_transition_at <= $1 and catalog_version <= $2
+             and ($3::timestamptz is null or (next_transition_at, account_id) > ($3, $4))
+           order by next_transition_at, account_id limit $5"#,
         now,
+        catalog.0,
+        after_at,
+        after_id,
         limit
     )
     .fetch_all(db.pool())
     .await?;
-    Ok(ids.into_iter().map(AccountId).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.at, row.account_id.into()))
+        .collect())
 }
 
-/// The business time of the next transition of any account.
-pub(crate) async fn next_due(db: &Db) -> Result<Option<Instant>, StorageError> {
-    let next = sqlx::query_scalar!("select min(next_transition_at) from entitlement_snapshots")
-        .fetch_one(db.pool())
-        .await?;
-    Ok(next)
+/// The business time of the next transition of any account that `catalog` may derive.
+pub(crate) async fn next_due(
+    db: &Db,
+    catalog: CatalogVersion,
+) -> Result<Option<Instant>, StorageError> {
+    let next = sqlx::query_scalar!(
+        r#"select next_transition_at from entitlement_snapshots
+           where next_transition_at is not null and catalog_version <= $1
+           order by next_transition_at limit 1"#,
+        catalog.0
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    Ok(next.flatten())
 }
 
 /// Makes accounts that an older catalog was applied to due for derivation; tells how many. Called

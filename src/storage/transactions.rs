@@ -53,7 +53,11 @@ pub(crate) struct Row {
 }
 
 pub(crate) async fn list(db: &Db, page: &Page<'_>) -> Result<Vec<Row>, StorageError> {
-    let (after_at, after_id) = page.after.unzip();
+    let ids = match (page.account, page.store_id) {
+        (account, Some(store_id)) => named(db, page, account, store_id).await?,
+        (Some(account), None) => of_account(db, page, account).await?,
+        (None, None) => newest(db, page).await?,
+    };
     let rows = sqlx::query_as!(
         Row,
         r#"select t.id, t.chain_id as chain, c.provider, t.transaction_id,
@@ -63,16 +67,43 @@ pub(crate) async fn list(db: &Db, page: &Page<'_>) -> Result<Vec<Row>, StorageEr
                   t.reversed_at,
                   coalesce(t.account_id, c.owner_account_id) as account
            from transactions t join purchase_chains c on c.id = t.chain_id
-           where ($1::uuid is null or t.account_id = $1 or (t.account_id is null
-                   and t.chain_id in (select id from purchase_chains where owner_account_id = $1)))
-             and ($2::text is null or t.transaction_id = $2 or t.of_transaction_id = $2
-                   or t.chain_id in (select chain_id from chain_aliases where value = $2))
-             and ($3::timestamptz is null or t.purchased_at >= $3)
-             and ($4::timestamptz is null or t.purchased_at < $4)
-             and ($5::timestamptz is null or (t.purchased_at, t.id) < ($5, $6))
-           order by t.purchased_at desc, t.id desc limit $7"#,
-        page.account.map(|id| id.0),
-        page.store_id,
+           where t.id = any($1)
+           order by t.purchased_at desc, t.id desc"#,
+        &ids
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(rows)
+}
+
+/// What was charged to an account, and what was charged while nobody owned the purchases that it
+/// owns now: each half by an index of its own.
+async fn of_account(
+    db: &Db,
+    page: &Page<'_>,
+    account: AccountId,
+) -> Result<Vec<i64>, StorageError> {
+    let (after_at, after_id) = page.after.unzip();
+    let ids = sqlx::query_scalar!(
+        r#"with charged as (
+               select id, purchased_at from transactions
+               where account_id = $1
+                 and ($2::timestamptz is null or purchased_at >= $2)
+                 and ($3::timestamptz is null or purchased_at < $3)
+                 and ($4::timestamptz is null or (purchased_at, id) < ($4, $5))
+               order by purchased_at desc, id desc limit $6
+           ), inherited as (
+               select t.id, t.purchased_at
+               from purchase_chains c join transactions t on t.chain_id = c.id
+               where c.owner_account_id = $1 and t.account_id is null
+                 and ($2::timestamptz is null or t.purchased_at >= $2)
+                 and ($3::timestamptz is null or t.purchased_at < $3)
+                 and ($4::timestamptz is null or (t.purchased_at, t.id) < ($4, $5))
+               order by t.purchased_at desc, t.id desc limit $6
+           )
+           select id as "id!" from (select * from charged union all select * from inherited) as charges
+           order by purchased_at desc, id desc limit $6"#,
+        account.0,
         page.since,
         page.until,
         after_at,
@@ -81,5 +112,60 @@ pub(crate) async fn list(db: &Db, page: &Page<'_>) -> Result<Vec<Row>, StorageEr
     )
     .fetch_all(db.pool())
     .await?;
-    Ok(rows)
+    Ok(ids)
+}
+
+/// What a ticket's id names: a charge, a refund, or all of a purchase.
+async fn named(
+    db: &Db,
+    page: &Page<'_>,
+    account: Option<AccountId>,
+    store_id: &str,
+) -> Result<Vec<i64>, StorageError> {
+    let (after_at, after_id) = page.after.unzip();
+    let ids = sqlx::query_scalar!(
+        r#"with named as (
+               select id from transactions where transaction_id = $2
+               union select id from transactions where of_transaction_id = $2
+               union select t.id from chain_aliases a join transactions t using (chain_id)
+                     where a.value = $2
+           )
+           select t.id from named join transactions t using (id)
+           join purchase_chains c on c.id = t.chain_id
+           where ($1::uuid is null or coalesce(t.account_id, c.owner_account_id) = $1)
+             and ($3::timestamptz is null or t.purchased_at >= $3)
+             and ($4::timestamptz is null or t.purchased_at < $4)
+             and ($5::timestamptz is null or (t.purchased_at, t.id) < ($5, $6))
+           order by t.purchased_at desc, t.id desc limit $7"#,
+        account.map(|id| id.0),
+        store_id,
+        page.since,
+        page.until,
+        after_at,
+        after_id,
+        page.limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(ids)
+}
+
+/// Everybody's, for operators.
+async fn newest(db: &Db, page: &Page<'_>) -> Result<Vec<i64>, StorageError> {
+    let (after_at, after_id) = page.after.unzip();
+    let ids = sqlx::query_scalar!(
+        r#"select id from transactions
+           where ($1::timestamptz is null or purchased_at >= $1)
+             and ($2::timestamptz is null or purchased_at < $2)
+             and ($3::timestamptz is null or (purchased_at, id) < ($3, $4))
+           order by purchased_at desc, id desc limit $5"#,
+        page.since,
+        page.until,
+        after_at,
+        after_id,
+        page.limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(ids)
 }

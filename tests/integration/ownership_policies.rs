@@ -305,3 +305,106 @@ async fn a_family_members_share_is_the_members_where_the_product_may_be_shared()
         world.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reinstall_of_somebody_who_never_signed_in_takes_the_purchase_along() {
+    let world = World::start().await;
+    let before = world.nobody("install-1").await;
+    let token = Some(before.store_token.as_str());
+    let apple = world.buy_apple("phone", YEARLY, token).await;
+    let google = world.buy_google("phone", "premium-monthly", token).await;
+    before
+        .bind_apple(&apple.signed_transaction)
+        .await
+        .expect("bound");
+    before
+        .bind_google(&google.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    assert!(is_active(&before.now().await, "pro_access"));
+
+    // Another installation is another account, and the store's record names the first.
+    world.stores().advance(period("P2D")).await.expect("later");
+    let after = world.nobody("install-2").await;
+    refused(&after, &apple.signed_transaction).await;
+    let moved = after
+        .bind_apple(&fresh(&world, &apple.transaction_id))
+        .await
+        .expect("fresh possession");
+    assert_eq!(moved.outcome(), BindOutcome::Bound);
+    after
+        .bind_google(&google.purchase_token)
+        .await
+        .expect("a live token");
+    world.settled().await;
+    assert!(is_active(&after.now().await, "pro_access"));
+    assert_eq!(
+        pro(&before.now().await),
+        off(InactiveReason::Transferred),
+        "one owner"
+    );
+
+    // Passed around, it stops serving after the third move.
+    let holders = world.nobodies("passed-on-", 3).await;
+    for (number, holder) in holders.iter().enumerate() {
+        let bound = holder
+            .bind_apple(&fresh(&world, &apple.transaction_id))
+            .await;
+        assert_eq!(bound.is_ok(), number < 2, "move {}", number + 2);
+    }
+
+    // Signed in, the last holder keeps it.
+    let keeper = world.person("passed-on-1").await;
+    assert_eq!(keeper.account, holders[1].account, "the same identity");
+    world
+        .stores()
+        .advance(period("P31D"))
+        .await
+        .expect("a month");
+    refused(&after, &fresh(&world, &apple.transaction_id)).await;
+    assert!(is_active(&keeper.now().await, "pro_access"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bought_after_a_transfer_is_whose_the_store_says() {
+    let world = World::start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let bought = world
+        .buy_apple("alice", MONTHLY, Some(&alice.store_token))
+        .await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let chain = world.chain_of(&bought.transaction_id).await;
+    world
+        .command(&["transfer", &chain, "dev:bob", "--reason", "she asked"])
+        .await;
+    let stores = world.stores();
+    stores
+        .set_auto_renew(&bought.original_transaction_id, false)
+        .await
+        .expect("off");
+    stores.advance(period("P40D")).await.expect("lapsed");
+    world.settled().await;
+    assert_eq!(pro(&bob.now().await), off(InactiveReason::Expired));
+
+    // She pays again, under her own name.
+    let again = world
+        .buy_apple("alice", MONTHLY, Some(&alice.store_token))
+        .await;
+    assert_eq!(
+        again.original_transaction_id,
+        bought.original_transaction_id
+    );
+    world.settled().await;
+    assert!(is_active(&alice.now().await, "pro_access"), "who pays");
+    assert!(!is_active(&bob.now().await, "pro_access"));
+    alice
+        .bind_apple(&again.signed_transaction)
+        .await
+        .expect("hers");
+    world.stop().await;
+}

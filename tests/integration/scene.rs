@@ -290,6 +290,26 @@ impl World {
         }
     }
 
+    /// Somebody who has not signed in.
+    pub async fn nobody(&self, name: &str) -> Person {
+        let client = self.client_with_token(&self.anonymous_token(name)).await;
+        let account = now(&client).await.account.expect("an account");
+        Person {
+            name: name.into(),
+            client,
+            store_token: account.store_token,
+            account: account.id,
+        }
+    }
+
+    pub async fn nobodies(&self, prefix: &str, count: usize) -> Vec<Person> {
+        let mut people = Vec::with_capacity(count);
+        for number in 0..count {
+            people.push(self.nobody(&format!("{prefix}{number}")).await);
+        }
+        people
+    }
+
     pub async fn people(&self, prefix: &str, count: usize) -> Vec<Person> {
         let mut people = Vec::with_capacity(count);
         for number in 0..count {

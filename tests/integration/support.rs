@@ -72,12 +72,17 @@ impl World {
 
     /// A development token of `subject`.
     pub fn token(&self, subject: &str) -> String {
-        mint(&self.stack.address.secret, subject)
+        mint(&self.stack.address.secret, subject, false)
+    }
+
+    /// The same of somebody who has not signed in.
+    pub fn anonymous_token(&self, subject: &str) -> String {
+        mint(&self.stack.address.secret, subject, true)
     }
 
     /// The same from somebody who does not know the secret.
     pub fn token_signed_with(&self, secret: &str) -> String {
-        mint(secret, "mallory")
+        mint(secret, "mallory", false)
     }
 
     pub async fn client_with_token(&self, token: &str) -> Client {
@@ -103,12 +108,13 @@ impl World {
     }
 }
 
-fn mint(secret: &str, subject: &str) -> String {
+fn mint(secret: &str, subject: &str, anonymous: bool) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970");
     let claims = serde_json::json!({
         "iss": "dev", "aud": "entitled", "sub": subject, "exp": now.as_secs() + 3_600,
+        "is_anonymous": anonymous,
     });
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("signs")

@@ -40,13 +40,6 @@ pub(crate) struct Caller {
     /// The token's `exp`, without tolerance: streams end here.
     pub(crate) expires_at: SystemTime,
     /// The issuer says that nobody has signed in: the identity ends with the installation.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "presets tell it; ownership of anonymous accounts will ask"
-        )
-    )]
     pub(crate) anonymous: bool,
     /// Where the account is remembered once it has been looked up; lives as long as the token.
     pub(crate) account: OnceLock<Uuid>,

@@ -251,3 +251,57 @@ async fn replay_reads_again_what_an_older_version_could_not_and_repeats_no_effec
     assert_eq!(world.row(effects).await, before);
     world.stop().await;
 }
+
+/// Rows of `transactions` that statements have read so far, and how often one read them all.
+async fn read_so_far(pool: &sqlx::PgPool) -> (i64, i64) {
+    // A connection tells what it has read when it is idle.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    sqlx::query_as(
+        "select coalesce(idx_tup_fetch, 0) + seq_tup_read, seq_scan
+         from pg_stat_user_tables where relname = 'transactions'",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("statistics")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_charges_reads_no_more_rows_than_it_tells() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let bought = world.buy_apple("alice", MONTHLY, None).await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    world.settled().await;
+    world.hold().await;
+    let pool = world.tables().await;
+    for statement in [
+        "insert into transactions (chain_id, transaction_id, product_id, environment, purchased_at,
+             account_id)
+         select chain_id, 'other-' || n, product_id, environment,
+                purchased_at + n * interval '1 second', gen_random_uuid()
+         from transactions, generate_series(1, 50000) as n",
+        "analyze transactions",
+    ] {
+        sqlx::query(statement)
+            .execute(&pool)
+            .await
+            .expect("many more");
+    }
+    let before = read_so_far(&pool).await;
+    let mut device = Operator::with(&world, &world.token("alice")).await;
+    let told = device
+        .purchases
+        .list_transactions(ListTransactionsRequest::default())
+        .await
+        .expect("hers")
+        .into_inner();
+    assert_eq!(told.transactions.len(), 1);
+    let after = read_so_far(&pool).await;
+    pool.close().await;
+    assert_eq!(after.1, before.1, "no statement may read all charges");
+    assert!(after.0 - before.0 < 20, "{before:?} {after:?}");
+    world.stop().await;
+}

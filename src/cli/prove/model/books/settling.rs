@@ -229,6 +229,7 @@ impl Books {
             tokens: self.named.clone(),
             // No policy of this catalog moves anything.
             moves: 0,
+            owner_is_anonymous: false,
             answer,
         }
     }
