@@ -67,7 +67,8 @@ async fn reconcile(core: &Arc<Core>, stop: &CancellationToken) {
     let mut running = JoinSet::new();
     while !stop.is_cancelled() {
         let rung = core.work.notified();
-        let free = core.tuning.concurrency - running.len();
+        // A claim may bring more than there was room for.
+        let free = core.tuning.concurrency.saturating_sub(running.len());
         let claimed = match free {
             0 => Ok(Vec::new()),
             free => claim_due(core, free).await,
