@@ -65,6 +65,8 @@ pub struct StackOptions {
     pub roles: Roles,
     /// Whether Superwall listens to the stores and tells the server, too.
     pub superwall: bool,
+    /// Whether nothing is ever too old to be kept.
+    pub keeps_all: bool,
 }
 
 impl StackOptions {
@@ -82,6 +84,7 @@ impl StackOptions {
             seed: 0,
             roles: Roles::ALL,
             superwall: false,
+            keeps_all: false,
         }
     }
 }
@@ -357,8 +360,19 @@ fn config_text(
         Environment::Production => "production",
         Environment::Sandbox => "sandbox",
     };
+    let ages = [
+        "notifications_days",
+        "open_notifications_days",
+        "store_answers_days",
+    ];
+    let for_ever = ages.map(|age| (age.to_owned(), Value::from(0)));
+    let retention = match options.keeps_all {
+        true => Table::from_iter(for_ever),
+        false => Table::new(),
+    };
     let config = table([
         ("mode", text("development")),
+        ("retention", Value::Table(retention)),
         ("catalog", path("catalog.toml")),
         ("database", table([("url", text(&options.database_url))])),
         ("grpc", listen(0)),

@@ -124,13 +124,25 @@ fn tried(id: &str, evidence: &Evidence) -> Vec<String> {
             orders.map(|told| format!("{} orders of {} stories", told.orders, told.stories)),
             live.map(|seen| {
                 format!(
-                    "{} signals through Postgres, {} notifications lost, {} accounts compared ({} with access)",
-                    seen.signals, seen.lost, seen.compared, seen.entitled
+                    "{} signals through Postgres of {} purchases ({} of the notifications lost, {} late by up to {} days); {} people, {} with access, {} comparisons",
+                    seen.signals,
+                    seen.purchases,
+                    seen.lost,
+                    seen.late,
+                    seen.late_days_max,
+                    seen.people,
+                    seen.entitled,
+                    seen.compared
                 )
             }),
         ],
         "I4" => vec![
-            live.map(|seen| format!("{} accounts showed one purchase at once", seen.claimants)),
+            live.map(|seen| {
+                format!(
+                    "{} accounts showed one purchase at once, {} binds",
+                    seen.claimants, seen.binds
+                )
+            }),
             lives.map(|all| {
                 let verdicts: u64 = all.verdicts.values().sum();
                 format!("{verdicts} claims decided")
@@ -138,9 +150,14 @@ fn tried(id: &str, evidence: &Evidence) -> Vec<String> {
         ],
         "I5" | "I6" => vec![live.map(|seen| format!("{} revisions, each told by events", seen.revisions))],
         "I7" => vec![live.map(|seen| format!("{} snapshots on open streams, the last the latest", seen.watched))],
-        "I8" => vec![lives.map(|all| {
-            format!("looked at after each of {} operations", all.operations + all.refused)
-        })],
+        "I8" => vec![
+            lives.map(|all| {
+                format!("looked at after each of {} operations", all.operations + all.refused)
+            }),
+            live.map(|seen| {
+                format!("{} people looked at after a day of the schedule alone", seen.people)
+            }),
+        ],
         "I9" => vec![lives.map(|all| {
             let of = |word: &str| all.decisions.get(word).copied().unwrap_or_default();
             format!(

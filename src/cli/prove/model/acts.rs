@@ -2,6 +2,9 @@
 //! store refuses is as good as not asked for.
 
 mod details;
+pub(super) mod household;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use uuid::Uuid;
@@ -9,7 +12,7 @@ use uuid::Uuid;
 use super::case::{Op, What};
 use super::draw::Draw;
 use super::shop;
-use super::stage::{OnDevice, Stage};
+use super::stage::{OnDevice, Person, Stage};
 use crate::domain::event::SignalSource;
 use crate::sandbox::{
     AddOn, AppStoreAction, AppStoreBuy, AppStoreOffer, BillingPlan, CallSin, GooglePlayAction,
@@ -22,6 +25,25 @@ pub(super) enum Came {
     Done,
     /// The store did not want it, or there was nothing to do it to.
     Refused,
+}
+
+/// What the details of an operation are drawn from.
+struct Ground<'a> {
+    people: &'a [Person],
+    /// Every App Store transaction that ever was the latest of its chain.
+    transactions: &'a BTreeSet<String>,
+    /// Every order that ever was the latest of its purchase, by token.
+    orders: &'a BTreeMap<String, Vec<String>>,
+}
+
+impl<'a> Ground<'a> {
+    fn of(stage: &'a Stage) -> Self {
+        Self {
+            people: &stage.people,
+            transactions: &stage.transactions,
+            orders: &stage.orders,
+        }
+    }
 }
 
 enum Act {
@@ -103,7 +125,7 @@ pub(super) async fn play(stage: &mut Stage, op: Op) -> Result<Came, String> {
         | What::Extend
         | What::Withdraw => {
             let all = stage.sandbox.all_purchases();
-            let Some(act) = details::act(stage, draw, op.what, &all) else {
+            let Some(act) = details::act(&Ground::of(stage), draw, op.what, &all) else {
                 return Ok(Came::Refused);
             };
             Ok(at_store(stage, act)
@@ -125,15 +147,7 @@ async fn at_store(stage: &mut Stage, act: Act) -> Result<Option<Outcome>, String
             (stage.sandbox.google_play(*action).await, words)
         }
     };
-    let outcome = match done {
-        Ok(outcome) => Some(outcome),
-        Err(
-            SandboxError::Refused(_)
-            | SandboxError::UnknownPurchase
-            | SandboxError::UnknownProduct(_),
-        ) => None,
-        Err(error) => return Err(format!("the simulator: {error}")),
-    };
+    let outcome = unless_refused(done).map_err(|error| format!("the simulator: {error}"))?;
     if let Some(words) = words {
         let said = if outcome.is_some() { "done" } else { "refused" };
         stage.say(|| format!("{said}: {words}"));
@@ -142,8 +156,21 @@ async fn at_store(stage: &mut Stage, act: Act) -> Result<Option<Outcome>, String
     Ok(outcome)
 }
 
+/// `None`: the store does not do that.
+fn unless_refused(done: Result<Outcome, SandboxError>) -> Result<Option<Outcome>, SandboxError> {
+    match done {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(
+            SandboxError::Refused(_)
+            | SandboxError::UnknownPurchase
+            | SandboxError::UnknownProduct(_),
+        ) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The account that a purchase is made for, as the app would tell the store.
-fn token(stage: &Stage, draw: &mut Draw, buyer: usize) -> Option<Uuid> {
+fn token(stage: &Ground<'_>, draw: &mut Draw, buyer: usize) -> Option<Uuid> {
     match draw.below(20) {
         0..15 => Some(stage.people[buyer].token),
         // An app that does not know the server yet, or one that passes ids of its own.
@@ -164,16 +191,32 @@ async fn buy(stage: &mut Stage, draw: &mut Draw, store: Store) -> Result<Came, S
     let Some(ware) = draw.pick(&shop::wares_of(store)).copied() else {
         return Ok(Came::Refused);
     };
-    let token = token(stage, draw, buyer);
-    let customer = stage.people[buyer].name.clone();
-    let act: Act = match store {
-        Store::AppStore => AppStoreAction::Buy(apple_buy(draw, ware, customer, token)).into(),
-        Store::GooglePlay => GooglePlayAction::Buy(google_buy(draw, ware, customer, token)).into(),
-    };
+    let act = purchase(&Ground::of(stage), draw, buyer, ware);
     let Some(outcome) = at_store(stage, act).await? else {
         return Ok(Came::Refused);
     };
     hand_over(stage, draw, buyer, outcome).await
+}
+
+fn purchase(ground: &Ground<'_>, draw: &mut Draw, buyer: usize, ware: &shop::Ware) -> Act {
+    let token = token(ground, draw, buyer);
+    let customer = ground.people[buyer].name.clone();
+    match ware.store {
+        Store::AppStore => AppStoreAction::Buy(apple_buy(draw, ware, customer, token)).into(),
+        Store::GooglePlay => GooglePlayAction::Buy(google_buy(draw, ware, customer, token)).into(),
+    }
+}
+
+/// What a buyer's device holds after a purchase.
+fn held(outcome: Outcome) -> Option<OnDevice> {
+    match outcome {
+        Outcome::AppStore(bought) => Some(OnDevice::Apple(bought.transaction_id)),
+        Outcome::GooglePlay(bought) => Some(OnDevice::Google(bought.purchase_token)),
+        Outcome::RefundReview { .. }
+        | Outcome::Extended { .. }
+        | Outcome::ExternalPurchase { .. }
+        | Outcome::Done {} => None,
+    }
 }
 
 /// The buyer's device has it now; mostly the app hands it over at once.
@@ -183,13 +226,8 @@ async fn hand_over(
     buyer: usize,
     outcome: Outcome,
 ) -> Result<Came, String> {
-    let thing = match outcome {
-        Outcome::AppStore(bought) => OnDevice::Apple(bought.transaction_id),
-        Outcome::GooglePlay(bought) => OnDevice::Google(bought.purchase_token),
-        Outcome::RefundReview { .. }
-        | Outcome::Extended { .. }
-        | Outcome::ExternalPurchase { .. }
-        | Outcome::Done {} => return Ok(Came::Done),
+    let Some(thing) = held(outcome) else {
+        return Ok(Came::Done);
     };
     stage.people[buyer].device.push(thing.clone());
     match draw.below(10) {

@@ -15,5 +15,8 @@ mod stories;
 #[cfg(test)]
 mod tests;
 
+pub(super) use acts::household::{Deed, Household, PEOPLE};
 pub(super) use orders::{Effort, Told, all as every_order};
 pub(super) use run::{Settings, Totals, cores, replay, run};
+pub(super) use shop::{COINS, COMMON, PACKAGE, SoldAs, Ware, catalog_text, setup, ware};
+pub(super) use stage::OnDevice;

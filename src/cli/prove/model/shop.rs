@@ -12,18 +12,18 @@ use crate::sandbox::{
 };
 
 pub(super) const BUNDLE: &str = "com.example.app";
-pub(super) const PACKAGE: &str = "com.example.android";
+pub(in crate::cli::prove) const PACKAGE: &str = "com.example.android";
 const APP_APPLE_ID: i64 = 1_234_567_890;
 
 /// What every plan grants beside its own.
-pub(super) const COMMON: &str = "pro_access";
+pub(in crate::cli::prove) const COMMON: &str = "pro_access";
 
 /// What one unit of a consumable is worth.
-pub(super) const COINS: i64 = 10;
+pub(in crate::cli::prove) const COINS: i64 = 10;
 
 /// How a product is sold to the catalog.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum SoldAs {
+pub(in crate::cli::prove) enum SoldAs {
     Subscription(&'static str),
     Lasting,
     /// Worth [`COINS`] a unit.
@@ -33,12 +33,12 @@ pub(super) enum SoldAs {
 }
 
 /// One product of one store under the catalog's name for it.
-pub(super) struct Ware {
-    pub(super) plan: &'static str,
+pub(in crate::cli::prove) struct Ware {
+    pub(in crate::cli::prove) plan: &'static str,
     pub(super) store: Store,
     pub(super) product_id: &'static str,
     pub(super) base_plan_id: Option<&'static str>,
-    pub(super) sold_as: SoldAs,
+    pub(in crate::cli::prove) sold_as: SoldAs,
 }
 
 const fn apple(plan: &'static str, product_id: &'static str, sold_as: SoldAs) -> Ware {
@@ -101,14 +101,14 @@ pub(super) const WARES: &[Ware] = &[
 
 impl Ware {
     /// The entitlement that this alone grants.
-    pub(super) fn own(&self) -> Option<String> {
+    pub(in crate::cli::prove) fn own(&self) -> Option<String> {
         let grants = matches!(self.sold_as, Subscription(_) | Lasting);
         grants.then(|| format!("has_{}", self.plan))
     }
 }
 
 /// The ware that a store's truth is about.
-pub(super) fn ware(
+pub(in crate::cli::prove) fn ware(
     store: Store,
     product_id: &str,
     base_plan_id: Option<&str>,
@@ -138,7 +138,7 @@ pub(super) fn catalog(accepts_sandbox: bool) -> anyhow::Result<Catalog> {
 }
 
 /// The catalog's file.
-pub(super) fn catalog_text() -> String {
+pub(in crate::cli::prove) fn catalog_text() -> String {
     let mut text = format!(
         "[[apps]]\nid = \"ios\"\nbundle_id = \"{BUNDLE}\"\napp_apple_id = {APP_APPLE_ID}\n\
          [[apps]]\nid = \"android\"\npackage_name = \"{PACKAGE}\"\n\
@@ -178,7 +178,7 @@ pub(super) fn catalog_text() -> String {
 }
 
 /// The stores' side of the same shelf.
-pub(super) fn setup(environment: Environment) -> StoreSetup {
+pub(in crate::cli::prove) fn setup(environment: Environment) -> StoreSetup {
     StoreSetup {
         bundle_id: BUNDLE.to_owned(),
         app_apple_id: APP_APPLE_ID,

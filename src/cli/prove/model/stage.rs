@@ -43,19 +43,19 @@ const LATE_SECONDS_MAX: u64 = 60;
 
 /// Who has an account, and the name that the stores know it by.
 #[derive(Clone, Debug)]
-pub(super) struct Person {
-    pub(super) account: AccountId,
+pub(in crate::cli::prove) struct Person {
+    pub(in crate::cli::prove) account: AccountId,
     /// The name at the stores.
-    pub(super) name: String,
+    pub(in crate::cli::prove) name: String,
     /// What the app passes to the stores for the account.
-    pub(super) token: Uuid,
+    pub(in crate::cli::prove) token: Uuid,
     /// What is on the person's device.
-    pub(super) device: Vec<OnDevice>,
+    pub(in crate::cli::prove) device: Vec<OnDevice>,
 }
 
 /// Something that an app can hand over.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum OnDevice {
+pub(in crate::cli::prove) enum OnDevice {
     /// A transaction id: signed by StoreKit when asked.
     Apple(String),
     /// A purchase token.

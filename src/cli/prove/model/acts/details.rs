@@ -3,8 +3,7 @@
 use super::super::case::What;
 use super::super::draw::Draw;
 use super::super::shop;
-use super::super::stage::Stage;
-use super::{Act, apple_buy, apple_offer, extra, google_buy, token};
+use super::{Act, Ground, apple_buy, apple_offer, extra, google_buy, token};
 use crate::sandbox::{
     AppStoreAction, Billing, GooglePlayAction, Ownership, Period, PriceChangeMode, PurchaseState,
     PurchaseTruth, ReplacementMode, Store,
@@ -43,7 +42,7 @@ fn open(one: &PurchaseTruth) -> bool {
 
 /// What an operation is in the words of the store it happens at.
 pub(super) fn act(
-    stage: &Stage,
+    stage: &Ground<'_>,
     draw: &mut Draw,
     what: What,
     all: &[PurchaseTruth],
@@ -230,12 +229,12 @@ pub(super) fn act(
     })
 }
 
-fn member(stage: &Stage, draw: &mut Draw) -> String {
+fn member(stage: &Ground<'_>, draw: &mut Draw) -> String {
     let member = draw.index(stage.people.len() - 1);
     stage.people[member].name.clone()
 }
 
-fn change(stage: &Stage, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> {
+fn change(stage: &Ground<'_>, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> {
     let one = any(draw, all, subscribes)?;
     let buyer = stage.people.iter().position(|p| p.name == one.customer)?;
     let ware = draw.pick(&shop::wares_of(one.store)).copied()?;
@@ -271,7 +270,7 @@ fn change(stage: &Stage, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> 
     })
 }
 
-fn refund(stage: &Stage, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> {
+fn refund(stage: &Ground<'_>, draw: &mut Draw, all: &[PurchaseTruth]) -> Option<Act> {
     let one = any(draw, all, |_| true)?;
     // An older transaction of any chain as often as the newest.
     let old: Vec<&String> = stage.transactions.iter().collect();
