@@ -104,8 +104,9 @@ pub(crate) async fn reconcile_claimed(core: &Core, claimed: Claimed) -> Reconcil
 
 async fn reconcile(core: &Core, claimed: &Claimed) -> Result<Reconciled, StorageError> {
     if !within_budget(core, claimed).await? {
-        leases::release(&core.db, claimed, BUDGET_PAUSE, Release::Postponed).await?;
-        return Ok(Reconciled::Postponed(BUDGET_PAUSE));
+        let pause = budget_pause(claimed.source);
+        leases::release(&core.db, claimed, pause, Release::Postponed).await?;
+        return Ok(Reconciled::Postponed(pause));
     }
     let fetched_at = core.clock.now();
     let breaker = core.breakers.of(claimed.head.provider);
@@ -139,6 +140,20 @@ async fn within_budget(core: &Core, claimed: &Claimed) -> Result<bool, StorageEr
         SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => per_second * 3.0,
     };
     budget::take(&core.db, provider, CALLS_PER_FETCH, per_second, reserve).await
+}
+
+/// Whoever waits for a signal looks again soon; what only its time calls for is spread, so that many
+/// thousands of them are not claimed over and over for nothing.
+fn budget_pause(source: SignalSource) -> Duration {
+    match source {
+        SignalSource::Proof
+        | SignalSource::Operator
+        | SignalSource::Notification
+        | SignalSource::Refresh => BUDGET_PAUSE,
+        SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => {
+            BUDGET_PAUSE.mul_f64(rand::rng().random_range(4.0..20.0))
+        }
+    }
 }
 
 /// Whether a look-up that nobody is known to have paid for may be made: it comes after all others.
