@@ -130,6 +130,19 @@ struct Account {
 }
 
 impl Load {
+    /// Waits until `more` notifications have been acknowledged since `before`: whoever is killed
+    /// has work under way.
+    pub(super) async fn worked(&self, before: u64, more: u64) -> anyhow::Result<()> {
+        let done = async {
+            while self.tally.webhooks.load(Ordering::Relaxed) < before + more {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, done)
+            .await
+            .context("the system came back and does not work")
+    }
+
     /// Customers come one after another in `lanes` rows until told to stop; each is served to the
     /// end.
     pub(super) async fn shop(self, lanes: u64, stop: watch::Receiver<bool>) -> anyhow::Result<()> {

@@ -36,8 +36,10 @@ use crate::storage::cluster::{Cluster, DataDir};
 const START: &str = "2027-01-10T09:00:00Z";
 const DATABASE: &str = "storm";
 /// Customers who are served at the same time.
-const LANES: u64 = 8;
-/// The longest pause between a recovery and the next kill: time in which work is under way.
+const LANES: u64 = 12;
+/// Notifications that are acknowledged between a recovery and the next kill, on any machine.
+const WEBHOOKS_BETWEEN: u64 = 10;
+/// The longest pause after them: the kill falls into the middle of something.
 const PAUSE_MILLIS_MAX: u64 = 1_500;
 /// Postgres may find what its last run left in memory for a moment longer than its processes.
 const RESUMES_MAX: u32 = 20;
@@ -285,6 +287,8 @@ impl Stage {
         load.pulse.after(Instant::now()).await?;
         let mut recoveries = Vec::with_capacity(targets.len());
         for target in targets {
+            let before = load.tally.webhooks.load(Ordering::Relaxed);
+            load.worked(before, WEBHOOKS_BETWEEN).await?;
             sleep(Duration::from_millis(
                 dice.random_range(0..PAUSE_MILLIS_MAX),
             ))
