@@ -7,6 +7,7 @@ use crate::domain::event::{ApplyReason, Decision, SignalSource};
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::ownership::{Owner, OwnershipReason};
 use crate::domain::reconcile::Book;
+use crate::failpoint;
 use crate::storage::chains::Settled;
 use crate::storage::events::{self, Inputs, NewEvent};
 use crate::storage::ownership::Done;
@@ -144,7 +145,9 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
         };
         events::append(&mut tx, event).await?;
     }
+    failpoint::at("before_transfer_commit");
     tx.commit().await.map_err(StorageError::from)?;
+    failpoint::at("after_transfer_commit");
     derive::publish(core, changed);
     Ok(())
 }
