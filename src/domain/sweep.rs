@@ -155,11 +155,12 @@ impl Progress {
             self.run = Some(run);
             return;
         }
-        // Whatever began before the end of what is covered covers up to its own end.
-        if self
+        // Whatever began before the end of what is covered covers up to its own end. Routine begins
+        // there, or as far back as the store tells: what is older is not to be had any more.
+        let joins = self
             .covered_until
-            .is_none_or(|covered| run.since <= covered)
-        {
+            .is_none_or(|covered| run.since <= covered);
+        if joins || run.why == Why::Routine {
             self.covered_until = self.covered_until.max(Some(run.until));
         }
         self.run = None;
@@ -236,6 +237,20 @@ mod tests {
             walk.next(None, RULE, at(60)).is_some(),
             "routine goes on from there"
         );
+    }
+
+    #[test]
+    fn what_a_store_does_not_tell_any_more_is_not_asked_for_for_ever() {
+        let mut walk = Progress {
+            covered_until: Some(at(0)),
+            ..Progress::default()
+        };
+        let now = at(24 * 200);
+        let late = walk.next(None, RULE, now).unwrap();
+        assert!(late.since > at(0), "the store tells 180 days");
+        walk.advance(late, 0, 0, None);
+        assert_eq!(walk.covered_until, Some(now));
+        assert_eq!(walk.next(None, RULE, now), None);
     }
 
     #[test]
