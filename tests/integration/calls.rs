@@ -13,7 +13,7 @@ use crate::support::{World, assert_refused, expires, is_active};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_bind_of_a_chain_in_sync_asks_no_store() {
-    let world = World::start().await;
+    let world = World::still().await;
     let alice = world.person("alice").await;
     let apple = world
         .buy_apple("alice", YEARLY, Some(&alice.store_token))

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use entitled::app::{App, Roles};
 use entitled::cli::client::Client;
+use entitled::clock::VirtualClock;
 use entitled::config::Config;
 use entitled::proto::consistency::Requirement;
 use entitled::proto::purchase_proof::Proof;
@@ -25,7 +26,7 @@ use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 use tonic::Status;
 
-use crate::support::{World, entitlement};
+use crate::support::{World, entitlement, start};
 
 pub const MONTHLY: &str = "com.example.premium.monthly";
 pub const YEARLY: &str = "com.example.premium.yearly";
@@ -325,6 +326,51 @@ impl World {
         App::start(config, roles, Some(self.stack.clock.clone().into()))
             .await
             .expect("a replica")
+    }
+
+    /// Business time stands still, and the first look at the stores is over: until a test moves time
+    /// or makes a store speak, whatever is asked and written is the doing of what the test sends.
+    pub async fn still() -> Self {
+        let world = Self::with(|options| options.clock = VirtualClock::stopped(start())).await;
+        world.nothing_due().await;
+        world
+    }
+
+    /// Waits until nothing is due by now: neither what `settled` waits for, nor what backs off, nor a
+    /// look at a store for what was not delivered.
+    pub async fn nothing_due(&self) {
+        self.settled().await;
+        let pool = self.tables().await;
+        let quiet = "select not exists (select 1 from purchase_chains where merged_into is null
+                and (dirty_seq > synced_seq or next_check_at <= $1))
+            and not exists (select 1 from duties where done_at is null and due_at <= $1)
+            and not exists (select 1 from raw_notifications where status = 'received')
+            and 2 = (select count(*) from job_cursors where job = 'sweep'
+                and cursor ->> 'run' is null and asked is null
+                and (cursor ->> 'covered_until')::timestamptz > $1 - case split_part(subject, '/', 1)
+                    when 'google_play' then interval '1 hour' else interval '6 hours' end)";
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let row = sqlx::query(quiet).bind(self.stack.clock.now());
+            let row = row.fetch_one(&pool).await.expect("asked");
+            if row.get(0) {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "something is due");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        pool.close().await;
+    }
+
+    /// From now on nothing happens by itself: the workers are gone, and what they had begun is done
+    /// or given up. Until then there are looks at purchases that `settled` does not wait for: by the
+    /// hour of business time Google's list of voided purchases is read, and what is new in it looked
+    /// at once more, although a notification has told it already; a doubtful answer is asked for again
+    /// after 15 s; what failed is tried again. Requests are answered, by a server at another address.
+    pub async fn rest(&mut self) {
+        let reader = self.replica(READER, |_| {}).await;
+        std::mem::replace(&mut self.stack.app, reader).stop().await;
+        self.stack.address.server = self.stack.app.grpc_url().expect("gRPC");
     }
 
     /// The same deployment after a restart with another configuration: the old server is gone

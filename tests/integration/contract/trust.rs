@@ -100,7 +100,7 @@ async fn forged_is_refused<S: Shop>() {
 }
 
 async fn repeated_is_harmless<S: Shop>() {
-    let world = World::start().await;
+    let world = World::still().await;
     let mut phone = world.device("alice").await;
     let token = store_token(&phone);
     let bought = S::buy(&world, "alice", Some(&token), Product::Yearly).await;

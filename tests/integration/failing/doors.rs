@@ -79,7 +79,7 @@ pub(super) fn push_token(world: &World, claims: &Value) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_forged_app_store_notification_is_taken() {
-    let world = World::start().await;
+    let world = World::still().await;
     world
         .stack
         .sandbox
@@ -203,7 +203,7 @@ fn forged_tokens(world: &World) -> Vec<(&'static str, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_forged_push_is_taken() {
-    let world = World::start().await;
+    let world = World::still().await;
     world
         .stack
         .sandbox
@@ -293,7 +293,7 @@ async fn a_storm_of_unknown_keys_is_not_passed_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_and_oversized_bodies_are_refused() {
-    let world = World::start().await;
+    let world = World::still().await;
     world
         .stack
         .sandbox

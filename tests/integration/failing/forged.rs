@@ -44,7 +44,7 @@ pub(super) fn payload(jws: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_forged_transaction_binds() {
-    let world = World::start().await;
+    let world = World::still().await;
     let sandbox = &world.stack.sandbox;
     sandbox.hold_deliveries(true).await.expect("held");
     let bought = buy_yearly(&world, "alice", None).await;
@@ -100,7 +100,7 @@ async fn no_forged_transaction_binds() {
 /// Apple has signed them, but they are no proof of a purchase in this app.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_genuine_document_that_is_no_proof_here_binds_nothing() {
-    let world = World::start().await;
+    let world = World::still().await;
     let sandbox = &world.stack.sandbox;
     sandbox.hold_deliveries(true).await.expect("held");
     let bought = buy_yearly(&world, "alice", None).await;

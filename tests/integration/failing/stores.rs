@@ -239,7 +239,7 @@ async fn a_purchase_token_waits_for_its_store_as_an_open_claim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_a_purchase_token_costs_no_call() {
-    let world = World::start().await;
+    let world = World::still().await;
     let mut app = world.client("mallory").await;
     app.get().await.expect("an account");
     let books = Books::of(&world).await;

@@ -18,7 +18,7 @@ const FORGERS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_forged_transaction_is_refused_and_every_genuine_one_binds() {
-    let world = World::start().await;
+    let world = World::still().await;
     let canary = Canary::set().await;
     let alice = world.person("alice").await;
     // What one account may try in a minute is limited.
@@ -76,7 +76,7 @@ async fn every_forged_transaction_is_refused_and_every_genuine_one_binds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_forged_notification_is_turned_away_and_every_genuine_one_is_taken() {
-    let world = World::start().await;
+    let world = World::still().await;
     let canary = Canary::set().await;
     world.hold().await;
     world.buy_apple("alice", YEARLY, None).await;
@@ -203,7 +203,7 @@ async fn a_notification_put_together_from_parts_grants_nothing() {
 /// A12: an app receipt names no purchase; whoever sends one is told what to send instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_are_refused_with_the_way_out() {
-    let world = World::start().await;
+    let world = World::still().await;
     let alice = world.person("alice").await;
     let asked = crate::scene::asked_about_purchases(world.stores());
     for length in [64, 1_000, 40_000] {

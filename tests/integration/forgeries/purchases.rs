@@ -117,7 +117,7 @@ async fn a_flood_of_junk_tokens_costs_the_store_little() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_cannot_be_one_is_refused_unread() {
-    let world = World::start().await;
+    let world = World::still().await;
     let alice = world.person("alice").await;
     let bought = world.buy_google("alice", "premium-yearly", None).await;
     world.settled().await;

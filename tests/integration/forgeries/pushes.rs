@@ -19,7 +19,7 @@ const FLOOD: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_forged_push_is_turned_away_and_every_genuine_one_is_taken() {
-    let world = World::start().await;
+    let world = World::still().await;
     let canary = Canary::set().await;
     world.hold().await;
     world.buy_google("bob", "premium-yearly", None).await;
@@ -68,7 +68,7 @@ async fn every_forged_push_is_turned_away_and_every_genuine_one_is_taken() {
 /// C10: whoever cannot prove to be a store leaves nothing behind, however often.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_unverifiable_posts_leaves_nothing_behind() {
-    let world = World::start().await;
+    let world = World::still().await;
     let alice = world.person("alice").await;
     let books = Books::of(&world).await;
     let before = books.kept().await;
