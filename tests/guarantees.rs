@@ -1,4 +1,5 @@
-//! `docs/guarantees.md` names only tests and planted bugs that exist, and every bug there is.
+//! `docs/guarantees.md` names, for each promise, tests that exist and are part of every run, and
+//! planted bugs that exist; it names every bug there is, and every bug is planted somewhere.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -27,6 +28,15 @@ fn source(directory: &Path) -> String {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Whether what stands before the test keeps it out of ordinary runs.
+fn is_ignored(source: &str, name: &str) -> bool {
+    let Some(at) = source.find(&format!("fn {name}(")) else {
+        return false;
+    };
+    let before = source[..at].rsplit("\n\n").next().unwrap_or_default();
+    before.contains("#[ignore")
 }
 
 /// The words that `ENTITLED_PLANTED` takes.
@@ -67,7 +77,12 @@ fn the_named_tests_and_bugs_exist() {
             let exists =
                 source.contains(&format!("fn {name}(")) || source.contains(&format!("{name} = "));
             assert!(exists, "{promise} names a test that does not exist: {test}");
+            assert!(!is_ignored(&source, name), "{test} is in no ordinary run");
         }
+        assert!(
+            quoted(planted).count() > 0,
+            "{promise}: nothing shows that its tests bite"
+        );
         for bug in quoted(planted) {
             assert!(bugs.contains(bug), "{promise} names no bug: {bug}");
             named.insert(bug.to_owned());
@@ -75,4 +90,23 @@ fn the_named_tests_and_bugs_exist() {
     }
     assert_eq!(promises.len(), 10, "{promises:?}");
     assert_eq!(named, bugs, "every bug stands beside its promise");
+}
+
+/// A bug that no line asks for would never be there to be found.
+#[test]
+fn every_bug_is_planted_somewhere() {
+    let planted = root().join("src/domain/planted.rs");
+    let declared = fs::read_to_string(&planted).unwrap();
+    let source = source(&root().join("src"));
+    for line in declared
+        .lines()
+        .filter(|line| line.contains("Self::") && line.contains("=>"))
+    {
+        let name = line.trim().trim_start_matches("Self::");
+        let name = name.split(' ').next().unwrap();
+        assert!(
+            source.contains(&format!("planted::is(Bug::{name})")),
+            "{name} is planted nowhere"
+        );
+    }
 }

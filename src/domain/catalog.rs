@@ -233,7 +233,7 @@ impl Catalog {
         match (environment, self.file.sandbox_access) {
             (Environment::Production, _) | (Environment::Sandbox, SandboxAccess::Everyone) => true,
             (Environment::Sandbox, SandboxAccess::Testers) => tester,
-            (Environment::Sandbox, SandboxAccess::Nobody) => false,
+            (Environment::Sandbox, SandboxAccess::Nobody) => planted::is(Bug::IgnoreEnvironment),
         }
     }
 

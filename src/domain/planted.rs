@@ -48,12 +48,22 @@ pub(crate) enum Bug {
     AnyBasePlanGrants,
     /// A renewal that is late by minutes cuts its payer off.
     NoLeniency,
+    /// A signal that is skipped is not worth an event.
+    SkippedLeavesNoTrace,
+    /// An account that has a snapshot keeps its revision when that changes.
+    RevisionIsReused,
+    /// Hints are lost, and no sweep makes up for it.
+    LostHintsAreNotMissed,
+    /// A watcher is told "unchanged" by the revision alone.
+    UnchangedOverAnEnd,
+    /// Replay decides without the facts that only signals carried.
+    ReplayIgnoresEvidence,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(debug_assertions)]
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::SkipDedupe,
         Self::CompareArrivalNotEventTime,
         Self::DropPeriodEndComparison,
@@ -74,6 +84,11 @@ impl Bug {
         Self::NeverLooksAgain,
         Self::AnyBasePlanGrants,
         Self::NoLeniency,
+        Self::SkippedLeavesNoTrace,
+        Self::RevisionIsReused,
+        Self::LostHintsAreNotMissed,
+        Self::UnchangedOverAnEnd,
+        Self::ReplayIgnoresEvidence,
     ];
 
     /// The word for `ENTITLED_PLANTED` and the documents.
@@ -102,6 +117,11 @@ impl Bug {
             Self::NeverLooksAgain => "never_looks_again",
             Self::AnyBasePlanGrants => "any_base_plan_grants",
             Self::NoLeniency => "no_leniency",
+            Self::SkippedLeavesNoTrace => "skipped_leaves_no_trace",
+            Self::RevisionIsReused => "revision_is_reused",
+            Self::LostHintsAreNotMissed => "lost_hints_are_not_missed",
+            Self::UnchangedOverAnEnd => "unchanged_over_an_end",
+            Self::ReplayIgnoresEvidence => "replay_ignores_evidence",
         }
     }
 

@@ -6,6 +6,7 @@ use crate::domain::credit;
 use crate::domain::entitlement::{derive, nothing};
 use crate::domain::holding::Holding;
 use crate::domain::ids::{AccountId, Revision};
+use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 use crate::storage::accounts::Account;
@@ -59,9 +60,10 @@ pub(super) async fn account(
         snapshots::touch(tx, account.id, next, catalog.version()).await?;
         return Ok(None);
     }
+    let reused = current.is_some() && planted::is(Bug::RevisionIsReused);
     let stored = Stored {
         account: account.id,
-        revision: revision.next(),
+        revision: if reused { revision } else { revision.next() },
         snapshot,
     };
     snapshots::write(tx, &stored, catalog.version()).await?;

@@ -75,7 +75,7 @@ pub(crate) struct ProveArgs {
 enum Part {
     /// Random lives in memory
     Model,
-    /// Every order of the signals of hand-written stories
+    /// Every order of the signals of hand-written stories and of the shipped scenarios
     Orders,
     /// Stores, Postgres and a server: forgeries, races, a crowd
     Live,

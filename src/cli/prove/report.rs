@@ -121,7 +121,12 @@ fn tried(id: &str, evidence: &Evidence) -> Vec<String> {
                     all.signals, all.chains, all.cases, all.comparisons
                 )
             }),
-            orders.map(|told| format!("{} orders of {} stories", told.orders, told.stories)),
+            orders.map(|told| {
+                format!(
+                    "{} orders of {} stories and of {} purchases in {} scenarios",
+                    told.orders, told.stories, told.purchases, told.scenarios
+                )
+            }),
             live.map(|seen| {
                 format!(
                     "{} signals through Postgres of {} purchases ({} of the notifications lost, {} late by up to {} days); {} people, {} with access, {} comparisons",

@@ -63,9 +63,9 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
             Evidence::Void {
                 order_id,
                 at,
-                partial: false,
+                partial,
                 cause,
-            } => {
+            } if !partial || planted::is(Bug::PartialRefundRevokesAll) => {
                 for item in &mut state.items {
                     if item.transaction_id.as_deref() == Some(order_id)
                         || planted::is(Bug::RefundOfOldTransactionRevokesActive)
@@ -80,12 +80,7 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                     }
                 }
             }
-            Evidence::Void {
-                order_id,
-                at,
-                partial: true,
-                ..
-            } => {
+            Evidence::Void { order_id, at, .. } => {
                 for transaction in &mut state.transactions {
                     if transaction.transaction_id == *order_id
                         && let Some(refund) = &mut transaction.refund

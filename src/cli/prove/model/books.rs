@@ -78,6 +78,24 @@ pub(super) struct Recorded {
     answer: Answer,
 }
 
+impl Recorded {
+    /// Whose wish it is.
+    pub(super) fn claim(&self) -> Option<AccountId> {
+        self.claim
+    }
+
+    /// Every name that it gives to its purchase.
+    pub(super) fn names(&self) -> BTreeSet<Alias> {
+        let told = match &self.answer {
+            Answer::Store(state) | Answer::Proof(state) => all_names(state),
+            Answer::NotFound | Answer::Gone | Answer::Away => Vec::new(),
+        };
+        told.into_iter()
+            .chain(std::iter::once(self.alias.clone()))
+            .collect()
+    }
+}
+
 /// What a settle leaves to be done.
 #[derive(Debug, Default)]
 pub(super) struct After {
@@ -313,6 +331,14 @@ impl Books {
 
     /// A recorded signal arrives now. The chain, if it has to be asked about again at once.
     pub(super) fn work_in(&mut self, recorded: &Recorded, now: Instant) -> Option<usize> {
+        let after = self.take_in(recorded, now);
+        let soon = now + TimeDelta::seconds(15);
+        let doubtful = self.chains[after.chain].next_check;
+        (after.again || doubtful.is_some_and(|at| at <= soon)).then_some(after.chain)
+    }
+
+    /// The same; what it leaves to be done.
+    pub(super) fn take_in(&mut self, recorded: &Recorded, now: Instant) -> After {
         let chain = self.find_or_create(&recorded.alias);
         self.add_evidence(chain, recorded.evidence.clone());
         if let Some(account) = recorded.claim {
@@ -330,10 +356,7 @@ impl Books {
             answer: recorded.answer.clone(),
             claims_seen: usize::MAX,
         };
-        let after = self.settle(fetched, now);
-        let soon = now + TimeDelta::seconds(15);
-        let doubtful = self.chains[after.chain].next_check;
-        (after.again || doubtful.is_some_and(|at| at <= soon)).then_some(after.chain)
+        self.settle(fetched, now)
     }
 
     /// Empty books again, over the same stores.

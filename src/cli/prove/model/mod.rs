@@ -8,10 +8,13 @@ mod draw;
 mod oracle;
 mod orders;
 mod run;
+mod scenarios;
 mod shop;
 mod stage;
 mod stories;
 
+#[cfg(test)]
+mod planted_tests;
 #[cfg(test)]
 mod tests;
 

@@ -4,27 +4,31 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::books::Recorded;
+use super::books::{Books, Recorded};
 use super::case::{Case, Place, Weather};
 use super::oracle;
+use super::scenarios;
 use super::stage::{OnDevice, Stage};
 use super::stories::{STORIES, Story};
 use crate::domain::chain::Alias;
+use crate::domain::event::SignalSource;
 use crate::domain::provider::{self, Provider};
+use crate::domain::time::Instant;
 use crate::providers::contract::Reading;
-use crate::sandbox::{CallSin, Outcome, Source};
+use crate::sandbox::{CallSin, Outcome, Sandbox, Source};
 
 /// How many orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Effort {
-    /// Every order; with each signal twice where there are few.
+    /// Of stories every order, with each signal twice where there are few; of scenarios some orders.
     Quick,
-    /// Every order, with each signal once and with each of them twice.
+    /// Every order, with each signal once and with each of them twice; where there are more than
+    /// six signals, every order of each six that follow one another.
     All,
 }
 
 /// Signals of a story at most: their orders are counted in thousands.
-const SIGNALS_MAX: usize = 6;
+pub(super) const SIGNALS_MAX: usize = 6;
 /// With more than these, a quick run doubles none.
 const QUICK_DOUBLED_MAX: usize = 4;
 /// A doubtful chain is asked about again so often at most.
@@ -36,13 +40,40 @@ const FAILURES_MAX: usize = 5;
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct Told {
     pub(in crate::cli) stories: u64,
+    /// Shipped scenarios, and the purchases in them.
+    pub(in crate::cli) scenarios: u64,
+    pub(in crate::cli) purchases: u64,
+    /// Purchases of the scenarios of which every order was tried.
+    pub(in crate::cli) whole: u64,
     pub(in crate::cli) orders: u64,
     pub(in crate::cli) signals: u64,
     pub(in crate::cli) failures: Vec<String>,
 }
 
-/// Plays every story in every order.
+impl Told {
+    pub(super) fn add(&mut self, other: Self) {
+        self.stories += other.stories;
+        self.scenarios += other.scenarios;
+        self.purchases += other.purchases;
+        self.whole += other.whole;
+        self.orders += other.orders;
+        self.signals += other.signals;
+        self.failures.extend(other.failures);
+    }
+}
+
+/// Plays every story in every order, and the shipped scenarios.
 pub(in crate::cli) fn all(effort: Effort) -> anyhow::Result<Told> {
+    let mut told = stories(effort)?;
+    told.add(scenarios::all(match effort {
+        Effort::Quick => scenarios::QUICK_ORDERS_MAX,
+        Effort::All => usize::MAX,
+    })?);
+    Ok(told)
+}
+
+/// Plays every story in every order.
+pub(super) fn stories(effort: Effort) -> anyhow::Result<Told> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
@@ -67,7 +98,8 @@ pub(in crate::cli) fn all(effort: Effort) -> anyhow::Result<Told> {
 
 type Counts = (u64, u64, Option<String>);
 
-async fn one(story: &Story, effort: Effort) -> Result<Counts, String> {
+/// One story in every order: how many, of how many signals, and what went wrong.
+pub(super) async fn one(story: &Story, effort: Effort) -> Result<Counts, String> {
     let case = Case {
         seed: 7,
         weather: Weather::CALM,
@@ -110,7 +142,7 @@ async fn one(story: &Story, effort: Effort) -> Result<Counts, String> {
 }
 
 /// The next arrangement in lexical order; equal signals are not exchanged.
-fn next_order(order: &mut [usize]) -> bool {
+pub(super) fn next_order(order: &mut [usize]) -> bool {
     let Some(at) = (1..order.len()).rev().find(|at| order[at - 1] < order[*at]) else {
         return false;
     };
@@ -133,24 +165,31 @@ async fn feed(stage: &mut Stage, signals: &[Signal], order: &[usize]) -> Result<
     let now = stage.now();
     stage.books.forget();
     for at in order {
-        let mut doubtful = stage.books.work_in(&signals[*at].recorded, now);
-        for _ in 0..DOUBTS_MAX {
-            let Some(chain) = doubtful.take() else { break };
-            let fetched =
-                stage
-                    .books
-                    .fetch(chain, crate::domain::event::SignalSource::Schedule, now);
-            if let Some(fetched) = fetched.await? {
-                let after = stage.books.settle(fetched, now);
-                let again = stage.books.chains[after.chain]
-                    .next_check
-                    .is_some_and(|at| at <= now + DOUBT);
-                doubtful = again.then_some(after.chain);
-            }
-        }
+        arrive(&mut stage.books, &signals[*at].recorded, now).await?;
     }
     stage.books.broken()?;
     oracle::compare(stage, true).map(|_| ())
+}
+
+/// A recorded signal arrives now; a chain that it leaves in doubt is asked about again.
+pub(super) async fn arrive(
+    books: &mut Books,
+    recorded: &Recorded,
+    now: Instant,
+) -> Result<(), String> {
+    let mut doubtful = books.work_in(recorded, now);
+    for _ in 0..DOUBTS_MAX {
+        let Some(chain) = doubtful.take() else { break };
+        let fetched = books.fetch(chain, SignalSource::Schedule, now);
+        if let Some(fetched) = fetched.await? {
+            let after = books.settle(fetched, now);
+            let again = books.chains[after.chain]
+                .next_check
+                .is_some_and(|at| at <= now + DOUBT);
+            doubtful = again.then_some(after.chain);
+        }
+    }
+    Ok(())
 }
 
 /// Plays the story once; each notification, bind and stale look becomes a signal.
@@ -165,18 +204,8 @@ async fn record(stage: &mut Stage, story: &Story) -> Result<Vec<Signal>, String>
         let Some((verb, said)) = said else {
             return Err(format!("not a step: {step}"));
         };
-        let trouble = |error: crate::sandbox::SandboxError| format!("{step}: {error}");
         match verb.as_str() {
-            "apple" => {
-                let action = serde_json::from_value(ids.resolved(said));
-                let action = action.map_err(|error| format!("{step}: {error}"))?;
-                ids.note(stage.sandbox.app_store(action).await.map_err(trouble)?);
-            }
-            "google" => {
-                let action = serde_json::from_value(ids.resolved(said));
-                let action = action.map_err(|error| format!("{step}: {error}"))?;
-                ids.note(stage.sandbox.google_play(action).await.map_err(trouble)?);
-            }
+            "apple" | "google" => ids.act(&stage.sandbox, verb, said).await?,
             "days" => {
                 let by = TimeDelta::days(said.as_i64().unwrap_or_default());
                 pass(stage, by, &mut heard, &mut signals).await?;
@@ -273,13 +302,35 @@ async fn bind(stage: &mut Stage, ids: &Ids) -> Result<Signal, String> {
 /// Ids of what was bought, for the steps after it: `$purchase` (the latest), `$first` (the first
 /// purchase), `$transaction` (the first transaction or order).
 #[derive(Default)]
-struct Ids {
-    purchases: Vec<OnDevice>,
+pub(super) struct Ids {
+    pub(super) purchases: Vec<OnDevice>,
     transactions: Vec<String>,
     originals: Vec<String>,
 }
 
 impl Ids {
+    /// An action at a store, in the simulator's own words.
+    pub(super) async fn act(
+        &mut self,
+        sandbox: &Sandbox,
+        store: &str,
+        said: &Value,
+    ) -> Result<(), String> {
+        let said = self.resolved(said);
+        let done = match store {
+            "apple" => match serde_json::from_value(said.clone()) {
+                Ok(action) => sandbox.app_store(action).await,
+                Err(error) => return Err(format!("{said}: {error}")),
+            },
+            _ => match serde_json::from_value(said.clone()) {
+                Ok(action) => sandbox.google_play(action).await,
+                Err(error) => return Err(format!("{said}: {error}")),
+            },
+        };
+        self.note(done.map_err(|error| format!("{said}: {error}"))?);
+        Ok(())
+    }
+
     fn note(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::AppStore(bought) => {

@@ -262,6 +262,12 @@ async fn live(
         watch.look(stage)?;
         stage.books.broken()?;
     }
+    *compared += end(stage, &mut watch).await?;
+    Ok(())
+}
+
+/// How every life ends: all becomes quiet, and the books are laid against the stores' truth.
+pub(super) async fn end(stage: &mut Stage, watch: &mut Watch) -> Result<u64, String> {
     stage.say(|| "--- what is late arrives, and nothing is lost any more".to_owned());
     stage.calm_down().await?;
     // The schedule alone brings every chain that is looked after to the truth.
@@ -269,12 +275,13 @@ async fn live(
         .advance(TimeDelta::hours(oracle::WRONG_HOURS_MAX))
         .await?;
     watch.look(stage)?;
-    *compared += oracle::compare(stage, false)?;
+    let mut compared = oracle::compare(stage, false)?;
     stage.say(|| "--- every app is opened".to_owned());
     acts::open_apps(stage).await?;
-    *compared += oracle::compare(stage, true)?;
+    compared += oracle::compare(stage, true)?;
     stage.books.broken()?;
-    stage.books.replays()
+    stage.books.replays()?;
+    Ok(compared)
 }
 
 /// Cores of this machine.

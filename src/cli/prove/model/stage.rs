@@ -484,7 +484,10 @@ fn person(number: u128) -> Person {
 }
 
 /// The server's own providers, with their calls answered by the simulator in the process.
-fn stores(sandbox: &Sandbox, away: &BTreeMap<Store, Arc<AtomicBool>>) -> anyhow::Result<Stores> {
+pub(super) fn stores(
+    sandbox: &Sandbox,
+    away: &BTreeMap<Store, Arc<AtomicBool>>,
+) -> anyhow::Result<Stores> {
     let manifest = sandbox.manifest();
     let http = HttpClient::in_process(answers(sandbox.line(), away));
     let root = tempfile(&manifest)?;

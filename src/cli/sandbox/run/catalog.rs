@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use crate::sandbox::scenario::{Kind, Product, Scenario};
 
 /// The catalog as TOML.
-pub(super) fn of(scenario: &Scenario) -> anyhow::Result<String> {
+pub(in crate::cli) fn of(scenario: &Scenario) -> anyhow::Result<String> {
     let mut root = Table::new();
     let ios = table([
         ("id", text("ios")),

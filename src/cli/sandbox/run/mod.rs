@@ -1,6 +1,6 @@
 //! `sandbox run`: plays scenario files against a server and says where it differs from the truth.
 
-mod catalog;
+pub(in crate::cli) mod catalog;
 mod device;
 mod ground;
 mod play;
