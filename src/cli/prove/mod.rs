@@ -17,7 +17,7 @@ use report::{Evidence, Report};
 const MODEL_SHARE: f64 = 0.4;
 /// Customers of the run through Postgres in a debug build; a release build serves more.
 const CUSTOMERS_PER_SECOND: f64 = if cfg!(debug_assertions) { 0.3 } else { 3.0 };
-const MONTHS: u32 = 6;
+const MONTHS: u32 = 3;
 
 /// Try the promises of `docs/guarantees.md` on this machine
 ///
