@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
 use super::agenda::Due;
-use super::app_store::OcspAnswer;
+use super::app_store::{LastToken, OcspAnswer};
 use super::control::Journey;
 use super::courier::IdleHook;
 use super::error::SandboxError;
@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) recent: RecentCalls,
     pub(super) limits: Limits,
     pub(super) ocsp: Mutex<OcspAnswer>,
+    /// Of the caller of Apple's API.
+    pub(super) apple_caller: LastToken,
     pub(super) google_tokens: Tokens,
     pub(super) superwall_secrets: Mutex<superwall::Secrets>,
     /// Where the simulator is reached, without a slash at the end.

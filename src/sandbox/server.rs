@@ -65,6 +65,7 @@ pub(super) async fn build(options: Options, address: SocketAddr) -> Result<Inner
         limits: Limits::default(),
         ocsp: Mutex::default(),
         superwall_secrets: Mutex::new(superwall_secrets),
+        apple_caller: app_store::LastToken::default(),
         google_tokens: google_play::oauth::Tokens::default(),
         base_url,
         playing: tokio::sync::Mutex::new(()),

@@ -40,6 +40,7 @@ use super::setup::StoreSetup;
 pub use action::{
     AppStoreAction, AppStoreBuy, BillingPlan, ExtendReason, ExternalPurchaseKind, RefundReason,
 };
+pub(super) use auth::LastToken;
 pub(super) use chain::Chain;
 use extension::MassExtensionResult;
 pub use ocsp::OcspAnswer;

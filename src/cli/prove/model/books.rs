@@ -453,13 +453,18 @@ impl Books {
         chain.base = chain.book.clone();
         chain.steps.clear();
         self.hand_over(index, now);
-        self.derive(now);
+        self.derive(index, now);
     }
 
-    /// Derives everybody who may be touched by a settle.
-    fn derive(&mut self, now: Instant) {
-        let accounts: BTreeSet<AccountId> = self.tokens.values().copied().collect();
-        for account in accounts {
+    /// Derives everybody whom a settle of the chain may touch: who has it, and who had it.
+    fn derive(&mut self, chain: usize, now: Instant) {
+        let chain = &self.chains[chain];
+        let owner = chain.book.owner.map(|owner| owner.account);
+        let touched: BTreeSet<AccountId> = owner
+            .into_iter()
+            .chain(chain.lost.keys().copied())
+            .collect();
+        for account in touched {
             let snapshot = self.derived(account, now);
             self.snapshots.insert(account, snapshot);
         }

@@ -62,18 +62,31 @@ fn installments_renew_until_the_commitment_is_over() {
     }
 }
 
-#[test]
-fn a_deferred_change_to_another_plan_of_the_product_goes_on() {
-    let state = read("ACTIVE", |p| {
+/// Another plan of the product waits for the end of the current one.
+fn deferred(word: &str, renews: bool) -> StoreState {
+    read(word, |p| {
         p["lineItems"][0]["deferredItemReplacement"] = json!({"productId": "premium"});
         p["lineItems"][0]["autoRenewingPlan"]["autoRenewEnabled"] = json!(false);
         let mut next = p["lineItems"][0].clone();
         next["expiryTime"] = Value::Null;
         next["deferredItemReplacement"] = Value::Null;
-        next["autoRenewingPlan"]["autoRenewEnabled"] = json!(true);
+        next["autoRenewingPlan"]["autoRenewEnabled"] = json!(renews);
         next["offerDetails"]["basePlanId"] = json!("premium-monthly");
         p["lineItems"].as_array_mut().unwrap().push(next);
-    });
+    })
+}
+
+#[test]
+fn a_deferred_change_that_is_cancelled_never_begins() {
+    let state = deferred("CANCELED", false);
+    assert!(!renews(&state));
+    assert_eq!(state.items.len(), 1);
+    assert_eq!(state.items[0].pending_product, None);
+}
+
+#[test]
+fn a_deferred_change_to_another_plan_of_the_product_goes_on() {
+    let state = deferred("ACTIVE", true);
     assert_eq!(state.items.len(), 1);
     assert!(renews(&state), "the store charges for what comes next");
     let next = StoreProduct {

@@ -77,6 +77,7 @@ pub(super) async fn admit(
     inner.traffic.admit(endpoint).await?;
     let expected = Expected {
         key: &inner.keys.apple_api,
+        last: &inner.apple_caller,
         issuer_id: &inner.keys.apple_issuer_id,
         bundle_id: &inner.setup.bundle_id,
     };

@@ -83,7 +83,7 @@ impl Books {
         chain.steps.push(step);
         let mut duties = outcome.duties;
         duties.extend(self.hand_over(whole, now));
-        self.derive(now);
+        self.derive(whole, now);
         After {
             duties,
             chain: whole,
