@@ -271,6 +271,7 @@ impl Turn<'_> {
 
     /// Puts a changed purchase back, tells what happened, and plans what comes next.
     pub(super) fn google_play_settle(&mut self, purchase: Purchase, told: Told) {
+        let mut voided_orders = Vec::new();
         for signal in told {
             let stamp = self.stamp(Source::GooglePlay);
             let id = self.world.ids.number("1", 17);
@@ -279,13 +280,37 @@ impl Turn<'_> {
             self.send(notification);
             self.superwall_about_google_play(&purchase, &signal);
             if let Signal::Voided(voided) = signal {
+                voided_orders.extend(voided.quantity.is_none().then(|| voided.order_id.clone()));
                 self.world.google_play.voided.push(voided);
             }
         }
+        let token = purchase.token.clone();
         let next = purchase.next_due(self.setup);
-        let due = Due::GooglePlay(purchase.token.clone());
+        let due = Due::GooglePlay(token.clone());
         self.world.agenda.set(due, next);
         self.world.google_play.put(purchase);
+        for order_id in voided_orders {
+            self.google_play_end_carried(&token, &order_id);
+        }
+    }
+
+    /// What a voided order paid for may have gone on in later purchases.
+    fn google_play_end_carried(&mut self, token: &str, order_id: &str) {
+        let mut token = token.to_owned();
+        loop {
+            let all = self.world.google_play.purchases.values();
+            let mut later = all.filter(|later| {
+                later.linked_token.as_ref() == Some(&token) && later.started_at.is_some()
+            });
+            let Some(mut successor) = later.next().cloned() else {
+                return;
+            };
+            token.clone_from(&successor.token);
+            let told = successor.end_carried(order_id, self.now);
+            if !told.is_empty() {
+                self.google_play_settle(successor, told);
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::item::Item;
 use super::lifecycle::Told;
 use super::notification::{Signal, SubscriptionEvent};
 use super::order::{Order, OrderRefund};
@@ -112,6 +113,27 @@ impl Purchase {
         }
         told.extend(self.void(order_id, cause, None, now));
         told
+    }
+
+    /// An order of the purchase that this one continues was voided: what it paid for, and what came
+    /// along into this one, ends; with the last of it the whole purchase.
+    pub(super) fn end_carried(&mut self, order_id: &str, now: DateTime<Utc>) -> Told {
+        let Some(subscription) = self.subscription_mut() else {
+            return Vec::new();
+        };
+        let paid = |item: &&mut Item| item.order_id.as_deref() == Some(order_id) && item.lasts(now);
+        let carried: Vec<&mut Item> = subscription.items.iter_mut().filter(paid).collect();
+        if carried.is_empty() {
+            return Vec::new();
+        }
+        carried.into_iter().for_each(|item| item.end(now));
+        if subscription.items.iter().any(|item| item.lasts(now)) {
+            return vec![SubscriptionEvent::ItemsChanged.into()];
+        }
+        subscription.end(now, Cancellation::System);
+        self.revoked = true;
+        self.give_up_orders(now);
+        vec![SubscriptionEvent::Revoked.into()]
     }
 
     fn void(

@@ -191,13 +191,11 @@ fn unowned(stage: &Stage, all: &[PurchaseTruth]) -> Result<(), String> {
 
 /// Whether the schedule alone has to find it: an owned chain whose known state has not ended.
 fn is_looked_after(stage: &Stage, all: &[PurchaseTruth], account: AccountId, right: &str) -> bool {
+    // What grants nothing, coins for example, says nothing about a right however open it is.
     let mut of_right = all.iter().filter(|one| {
-        one.entitled
-            && (right == shop::COMMON
-                || shop::ware(one.store, &one.product_id, one.base_plan_id.as_deref())
-                    .and_then(shop::Ware::own)
-                    .as_deref()
-                    == Some(right))
+        let ware = shop::ware(one.store, &one.product_id, one.base_plan_id.as_deref());
+        let own = ware.and_then(shop::Ware::own);
+        one.entitled && own.is_some_and(|own| right == shop::COMMON || right == own)
     });
     of_right.any(|one| {
         let Some(chain) = stage.books.find(&alias(one)) else {

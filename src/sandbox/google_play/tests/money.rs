@@ -357,3 +357,37 @@ async fn orders_older_than_three_years_are_not_refunded() {
     assert!(refund(&first).is_err());
     refund(&format!("{first}..2")).unwrap();
 }
+
+#[tokio::test]
+async fn what_a_voided_order_paid_for_ends_wherever_it_has_gone_on() {
+    let shop = Shop::open().await;
+    let old = shop.subscribe("pro", "monthly").await;
+    shop.until("2026-01-12T00:00:00Z").await;
+    let deferred = change(&old, "basic", "monthly", ReplacementMode::Deferred);
+    let new = shop.buy(deferred).await;
+    shop.acknowledge(&new);
+    shop.wait(TimeDelta::seconds(3)).await;
+    shop.told();
+    assert!(shop.truth(&new)[0].entitled);
+
+    shop.act(refund(&old, None, true)).await.unwrap();
+    assert_eq!(shop.told(), ["VOIDED_PURCHASE", "REVOKED"]);
+    assert_shows(&shop.show(&new), &[(STATE, state("EXPIRED"))]);
+    assert!(!shop.truth(&new)[0].entitled);
+
+    // Another order than the one that paid takes nothing away.
+    let bob = GooglePlayBuy {
+        customer: "bob".to_owned(),
+        ..order("basic", "monthly")
+    };
+    let old = shop.buy(bob).await;
+    shop.acknowledge(&old);
+    let at_once = GooglePlayBuy {
+        customer: "bob".to_owned(),
+        ..change(&old, "pro", "monthly", ReplacementMode::ChargeFullPrice)
+    };
+    let new = shop.buy(at_once).await;
+    shop.acknowledge(&new);
+    shop.act(refund(&old, None, true)).await.unwrap();
+    assert!(shop.truth(&new)[0].entitled);
+}
