@@ -60,7 +60,7 @@ const FINDS: &[Find] = &[
                 {"days": 3},
                 {"google": {"do": "buy", "customer": "person-1", "product_id": "g.pro",
                  "base_plan_id": "monthly", "obfuscated_account_id": "ACCOUNT",
-                 "replaces": "$first", "replacement_mode": "without_proration"}}, {"bind": 1},
+                 "replaces": "$first", "replacement_mode": "charge_full_price"}}, {"bind": 1},
                 {"google": {"do": "refund", "purchase_token": "$first",
                  "order_id": "$transaction"}}, {"compare": "all"}]"#,
         ),
