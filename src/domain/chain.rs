@@ -52,6 +52,17 @@ pub(crate) fn base_order_id(order_id: &str) -> &str {
     order_id.split_once("..").map_or(order_id, |(base, _)| base)
 }
 
+/// What a further line of an order is called; the first has the order's own name.
+pub(crate) fn further_line(order_id: &str, product_id: &str) -> String {
+    format!("{order_id}/{product_id}")
+}
+
+/// Whether a charge or a line is of that order, whichever line of it.
+pub(crate) fn is_of_order(name: &str, order_id: &str) -> bool {
+    let rest = name.strip_prefix(order_id);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A store id of a chain: unique per (provider, app, kind, value).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Alias {

@@ -2,6 +2,7 @@
 
 use super::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
 use super::store_state::{Evidence, Item, Refund, RefundKind, StoreState, Transaction, VoidCause};
+use crate::domain::chain::is_of_order;
 use crate::domain::event::{ApplyReason, Decision, MergeReason, SkipReason};
 use crate::domain::planted::{self, Bug};
 use crate::domain::time::Instant;
@@ -56,7 +57,8 @@ pub(crate) fn decide(known: Option<&Known>, incoming: &StoreState, standing_in: 
 }
 
 /// The state that facts carried only by signals make of an answer: a voided order is revoked even
-/// while the store's purchase record still says active.
+/// while the store's purchase record still says active. A void names an order, and reaches all its
+/// lines.
 pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> StoreState {
     for fact in evidence {
         match fact {
@@ -67,14 +69,15 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
                 cause,
             } if !partial || planted::is(Bug::PartialRefundRevokesAll) => {
                 for item in &mut state.items {
-                    if item.transaction_id.as_deref() == Some(order_id)
+                    let paid_by = item.transaction_id.as_deref();
+                    if paid_by.is_some_and(|name| is_of_order(name, order_id))
                         || planted::is(Bug::RefundOfOldTransactionRevokesActive)
                     {
                         revoke(item, *at);
                     }
                 }
                 for transaction in &mut state.transactions {
-                    if transaction.transaction_id == *order_id {
+                    if is_of_order(&transaction.transaction_id, order_id) {
                         transaction.revoked_at.get_or_insert(*at);
                         refund_of(transaction, *at, *cause);
                     }
@@ -82,7 +85,7 @@ pub(crate) fn with_evidence(mut state: StoreState, evidence: &[Evidence]) -> Sto
             }
             Evidence::Void { order_id, at, .. } => {
                 for transaction in &mut state.transactions {
-                    if transaction.transaction_id == *order_id
+                    if is_of_order(&transaction.transaction_id, order_id)
                         && let Some(refund) = &mut transaction.refund
                         && refund.amount.is_none()
                     {

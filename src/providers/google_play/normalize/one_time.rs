@@ -3,7 +3,7 @@
 use super::orders::{self, Orders, money};
 use super::subscription::acknowledge_paid_by;
 use super::{NOT_ACKNOWLEDGED, account_token, environment, order_aliases, units};
-use crate::domain::chain::{Alias, StoreProduct};
+use crate::domain::chain::{Alias, StoreProduct, further_line};
 use crate::domain::subscription::state::{ExpiryReason, ItemState, Offer, RevocationReason};
 use crate::domain::subscription::store_state::{
     Item, ItemKind, Refund, RefundKind, StoreState, Transaction,
@@ -40,7 +40,10 @@ pub(super) fn state(
         fetched_at,
     };
     let test = purchase.test_purchase_context.is_some();
-    let lines = || purchase.product_line_item.iter().enumerate();
+    // Names come by position, and Google promises no order of its own.
+    let mut sorted: Vec<&ProductLine> = purchase.product_line_item.iter().collect();
+    sorted.sort_by_key(|line| &line.product_id);
+    let lines = || sorted.iter().copied().enumerate();
     let items: Vec<Item> = lines().map(|(at, line)| bought.item(at, line)).collect();
     let owned = items
         .iter()
@@ -81,7 +84,7 @@ impl Bought<'_> {
         let id = order.map_or_else(|| gift(&self.head.value), str::to_owned);
         match position {
             0 => id,
-            _ => format!("{id}/{}", line.product_id),
+            _ => further_line(&id, &line.product_id),
         }
     }
 
@@ -168,7 +171,7 @@ impl Bought<'_> {
             },
             consumed,
             revoked_at: revoked.then(|| self.canceled_at()),
-            refund: self.refund(details, paid_at, revoked),
+            refund: self.refund(position, details, paid_at, revoked),
             ..Transaction::new(
                 self.transaction_id(position, line),
                 StoreProduct::new(line.product_id.clone()),
@@ -177,14 +180,29 @@ impl Bought<'_> {
         })
     }
 
+    /// What the order says that went back, for one line of it: its money is booked once.
+    fn told(&self, position: usize) -> Option<Refund> {
+        let refund = self.order.and_then(orders::refund)?;
+        let amount = match refund.kind {
+            // Of each line what it cost.
+            RefundKind::Full | RefundKind::Chargeback | RefundKind::Unacknowledged => refund
+                .amount
+                .filter(|_| self.purchase.product_line_item.len() == 1),
+            // Of which line, the order does not say.
+            RefundKind::Partial | RefundKind::Prorated => refund.amount.filter(|_| position == 0),
+        };
+        Some(Refund { amount, ..refund })
+    }
+
     /// The order tells the money, the purchase the pieces.
     fn refund(
         &self,
+        position: usize,
         details: Option<&ProductOfferDetails>,
         paid_at: Instant,
         revoked: bool,
     ) -> Option<Refund> {
-        let told = self.order.and_then(orders::refund);
+        let told = self.told(position);
         if revoked {
             let at = self.canceled_at();
             let refund = told.unwrap_or(Refund {
@@ -203,7 +221,8 @@ impl Bought<'_> {
             .filter(|left| *left > 0);
         let returned = bought.saturating_sub(left.unwrap_or(bought));
         if returned == 0 {
-            return told;
+            let part = |refund: &Refund| refund.kind == RefundKind::Partial;
+            return told.filter(|refund| position == 0 || !part(refund));
         }
         Some(Refund {
             quantity: Some(returned),

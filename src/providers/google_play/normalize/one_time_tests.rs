@@ -8,8 +8,11 @@ use super::tests::{END, NOW, START, answer, at, state_of, subscription};
 use super::*;
 use crate::domain::money::Money;
 use crate::domain::provider::Environment;
+use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::state::{ExpiryReason, ItemState, RevocationReason};
-use crate::domain::subscription::store_state::{ItemKind, RefundKind, StoreState};
+use crate::domain::subscription::store_state::{
+    Evidence, ItemKind, RefundKind, StoreState, VoidCause,
+};
 
 fn product(state: &str, change: impl FnOnce(&mut Value)) -> StoreState {
     let mut purchase = json!({
@@ -201,5 +204,148 @@ fn a_refunded_product_is_returned_with_its_money_and_a_gift_has_no_order() {
         .iter()
         .map(|t| t.transaction_id.as_str())
         .collect();
-    assert_eq!(ids, ["GPA.9", "GPA.9/coins"]);
+    assert_eq!(ids, ["GPA.9", "GPA.9/lifetime"]);
+}
+
+/// A cart of two products, as Google may list it, with its order.
+fn cart(listed: [&str; 2], state: &str, order: Value, gems: Value) -> StoreState {
+    let line = |product: &&str| {
+        let details = match *product {
+            "gems" => gems.clone(),
+            _ => json!({"quantity": 1}),
+        };
+        json!({"productId": product, "productOfferDetails": details})
+    };
+    let purchase = json!({
+        "orderId": "GPA.9", "purchaseStateContext": {"purchaseState": state},
+        "purchaseCompletionTime": START, "acknowledgementState": "ACKNOWLEDGEMENT_STATE_PENDING",
+        "productLineItem": listed.iter().map(line).collect::<Vec<_>>(),
+    });
+    state_of(&[
+        answer(SUBSCRIPTIONS, 404, &json!({})),
+        answer(PRODUCTS, 200, &purchase),
+        answer("orders/GPA.9", 200, &order),
+    ])
+}
+
+/// Coins for 1.00, gems for 2.00.
+fn order_of_cart(state: &str) -> Value {
+    let euros = |units: &str| json!({"currencyCode": "EUR", "units": units});
+    json!({
+        "orderId": "GPA.9", "state": state, "createTime": START, "lastEventTime": END,
+        "total": euros("3"), "orderHistory": {"refundEvent": {"eventTime": NOW}},
+        "lineItems": [{"productId": "gems", "total": euros("2")},
+                      {"productId": "coins", "total": euros("1")}],
+    })
+}
+
+const LISTINGS: [[&str; 2]; 2] = [["coins", "gems"], ["gems", "coins"]];
+
+#[test]
+fn lines_have_their_names_however_google_lists_them() {
+    let bought = LISTINGS.map(|listed| {
+        let order = order_of_cart("PROCESSED");
+        cart(listed, "PURCHASED", order, json!({"quantity": 2}))
+    });
+    assert_eq!(bought[0], bought[1]);
+    let [state, _] = bought;
+    let charged: Vec<_> = state
+        .transactions
+        .iter()
+        .map(|charge| {
+            let price = charge.price.map(Money::micros);
+            (charge.transaction_id.as_str(), charge.quantity, price)
+        })
+        .collect();
+    assert_eq!(
+        charged,
+        [
+            ("GPA.9", 1, Some(1_000_000)),
+            ("GPA.9/gems", 2, Some(2_000_000))
+        ]
+    );
+}
+
+#[test]
+fn money_of_a_cart_goes_back_once() {
+    let partly = |amount: &str| {
+        let mut order = order_of_cart("PARTIALLY_REFUNDED");
+        order["orderHistory"] = json!({"partialRefundEvents": [
+            {"processTime": NOW, "state": "PROCESSED_SUCCESSFULLY",
+             "refundDetails": {"total": {"currencyCode": "EUR", "units": amount}}}]});
+        order
+    };
+    let bought = json!({"quantity": 2});
+    let one_left = json!({"quantity": 2, "refundableQuantity": 1});
+    let full = |micros| Some((RefundKind::Full, Some(micros), None));
+    let part = |micros, pieces| Some((RefundKind::Partial, micros, pieces));
+    let cases = [
+        // What happened; what went back of the coins, and of the gems.
+        (
+            "CANCELLED",
+            order_of_cart("REFUNDED"),
+            &bought,
+            [full(1_000_000), full(2_000_000)],
+        ),
+        // Money without the goods.
+        (
+            "PURCHASED",
+            order_of_cart("REFUNDED"),
+            &bought,
+            [full(1_000_000), full(2_000_000)],
+        ),
+        (
+            "PURCHASED",
+            partly("1"),
+            &bought,
+            [part(Some(1_000_000), None), None],
+        ),
+        (
+            "PURCHASED",
+            partly("1"),
+            &one_left,
+            [part(Some(1_000_000), None), part(None, Some(1))],
+        ),
+        (
+            "CANCELLED",
+            partly("3"),
+            &bought,
+            [part(Some(3_000_000), None), part(None, None)],
+        ),
+    ];
+    for (word, order, gems, expected) in cases {
+        for listed in LISTINGS {
+            let state = cart(listed, word, order.clone(), gems.clone());
+            let told = state.transactions.iter().map(|charge| {
+                let refund = charge.refund.as_ref()?;
+                let amount = refund.amount_of(charge.price).map(Money::micros);
+                Some((refund.kind, amount, refund.quantity))
+            });
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{word} {order}");
+        }
+    }
+}
+
+#[test]
+fn a_void_reaches_every_line_of_its_order_and_no_other_order() {
+    for (order, reached) in [("GPA.9", true), ("GPA.", false), ("GPA.99", false)] {
+        let void = Evidence::Void {
+            order_id: order.into(),
+            at: at(NOW),
+            partial: false,
+            cause: VoidCause::Other,
+        };
+        let bought = cart(
+            ["coins", "gems"],
+            "PURCHASED",
+            order_of_cart("PROCESSED"),
+            json!({"quantity": 2}),
+        );
+        let state = with_evidence(bought, &[void]);
+        for (item, charge) in state.items.iter().zip(&state.transactions) {
+            assert_eq!(item.state.is_ended(), reached, "{order} {}", item.key);
+            assert_eq!(charge.units_held() == 0, reached, "{order} {}", item.key);
+            assert_eq!(charge.refund.is_some(), reached, "{order} {}", item.key);
+        }
+    }
 }
