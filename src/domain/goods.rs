@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::catalog::{Catalog, DeliveredBy, Product, ProductKind};
-use super::chain::StoreProduct;
+use super::chain::{StoreProduct, further_line};
 use super::credit::{self, Entry};
 use super::delivery::{self, Delivery};
 use super::duty::{Duty, NewDuty};
@@ -50,6 +50,29 @@ pub(crate) struct Handover {
     pub(crate) deliveries: Vec<Delivery>,
     /// To be told to the store once the rest is durable.
     pub(crate) duties: Vec<NewDuty>,
+}
+
+/// Where all of a purchase was bought once and nothing of it awaits its payment: its products, by
+/// names that tell the stores apart.
+pub(crate) fn bought_once(state: &StoreState) -> Option<Vec<String>> {
+    let once = |item: &Item| item.kind == ItemKind::OneTime && item.state != ItemState::Pending;
+    let products = state.items.iter().map(|item| &item.product);
+    let names = || products.map(|product| name_of(state.head.provider, product));
+    state.items.iter().all(once).then(|| names().collect())
+}
+
+/// What a purchase is of (`bought_once`) that leaves its owner nothing but credits.
+pub(crate) fn used_up(catalog: &Catalog) -> Vec<String> {
+    let consumables = catalog
+        .products()
+        .filter(|(_, product)| product.kind == ProductKind::Consumable);
+    let sold = consumables.flat_map(|(_, product)| product.store_products());
+    sold.map(|(provider, product)| name_of(provider, &product))
+        .collect()
+}
+
+fn name_of(provider: Provider, product: &StoreProduct) -> String {
+    format!("{provider}/{product}")
 }
 
 /// Everything that `owner` is due from what the store says of the chain. `served`: purchases of
@@ -132,7 +155,7 @@ pub(crate) fn lines(state: &StoreState) -> Vec<Line<'_>> {
             id: if first {
                 transaction.clone()
             } else {
-                format!("{transaction}/{}", item.product.product_id)
+                further_line(transaction, &item.product.product_id)
             },
             product: &item.product,
             held: held(item, row.map(Transaction::units_held)),
@@ -142,7 +165,7 @@ pub(crate) fn lines(state: &StoreState) -> Vec<Line<'_>> {
     lines
 }
 
-/// The charge behind a line. An order of several products is one charge, named after the first.
+/// The charge behind a line: each line of an order has its own.
 fn row_of<'a>(state: &'a StoreState, item: &Item) -> Option<&'a Transaction> {
     state.transactions.iter().find(|row| {
         Some(&row.transaction_id) == item.transaction_id.as_ref()

@@ -294,3 +294,40 @@ fn a_delivery_moves_until_it_is_claimed_and_is_revoked_with_its_purchase() {
     assert_eq!(books.deliveries[0].units, 2);
     assert!(books.entries.is_empty());
 }
+
+#[test]
+fn only_what_is_bought_once_and_paid_leaves_nothing_to_read() {
+    let coins = || state(COINS, 1);
+    let with = |change: fn(&mut StoreState)| {
+        let mut state = coins();
+        change(&mut state);
+        bought_once(&state)
+    };
+    let google = |state: &mut StoreState| state.head.provider = Provider::GooglePlay;
+    let name = |store: &str, product: &str| format!("{store}/{product}");
+    let apples = || vec![name("app_store", COINS)];
+    assert_eq!(with(|_| {}), Some(apples()));
+    assert_eq!(with(google), Some(vec![name("google_play", COINS)]));
+    let two = with(|state| state.items.extend(super::tests::state(SWORD, 1).items));
+    assert_eq!(
+        two,
+        Some([apples(), vec![name("app_store", SWORD)]].concat())
+    );
+    assert_eq!(
+        bought_once(&returned(coins(), None)),
+        Some(apples()),
+        "taken back"
+    );
+    let awaits_payment = with(|state| state.items[0].state = ItemState::Pending);
+    assert_eq!(awaits_payment, None, "is shown");
+    let renews = with(|state| state.items[0].kind = ItemKind::Subscription);
+    assert_eq!(renews, None, "is shown, whatever the catalog calls it");
+
+    let used_up = used_up(&catalog(1));
+    for store in ["app_store", "google_play"] {
+        for product in [COINS, SWORD] {
+            assert!(used_up.contains(&name(store, product)), "{used_up:?}");
+        }
+    }
+    assert_eq!(used_up.len(), 4, "nothing that grants: {used_up:?}");
+}

@@ -4,7 +4,7 @@ use super::Core;
 use crate::domain::catalog::Catalog;
 use crate::domain::credit;
 use crate::domain::entitlement::{derive, nothing};
-use crate::domain::holding::Holding;
+use crate::domain::goods;
 use crate::domain::ids::{AccountId, Revision};
 use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Environment;
@@ -27,19 +27,21 @@ pub(super) async fn account(
     catalog: &Catalog,
     now: Instant,
 ) -> Result<Option<Changed>, StorageError> {
-    let mut holdings = ledger::holdings(tx, account.id).await?;
-    let sandbox = |holding: &Holding| holding.environment == Environment::Sandbox;
-    // Credits, too, were brought by what the account holds.
-    let tester = holdings.iter().any(sandbox) && is_tester_in(tx, account.id, catalog).await?;
+    let mut holdings = ledger::holdings(tx, account.id, &goods::used_up(catalog)).await?;
+    let sums = match catalog.credits().next() {
+        Some(_) => credits::sums(tx, account.id).await?,
+        None => Vec::new(),
+    };
+    let sandbox = Environment::Sandbox;
+    let concerns = holdings.iter().any(|held| held.environment == sandbox)
+        || sums.iter().any(|(_, of, _)| *of == sandbox);
+    let tester = concerns && is_tester_in(tx, account.id, catalog).await?;
     holdings
         .iter_mut()
         .for_each(|holding| holding.tester = tester);
     let grants = grants::of_account(tx, account.id).await?;
     let mut snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
-    if !snapshot.credits.is_empty() {
-        let sums = credits::sums(tx, account.id).await?;
-        snapshot.credits = credit::balances(catalog, tester, &sums);
-    }
+    snapshot.credits = credit::balances(catalog, tester, &sums);
     let current = snapshots::current(tx, account.id).await?;
     let (revision, same) = match &current {
         // A replica that has taken up a newer catalog has been here: its word stands, and it is
@@ -52,7 +54,7 @@ pub(super) async fn account(
         // Without a row no later catalog would find the account.
         None => (
             Revision::ZERO,
-            holdings.is_empty() && snapshot == nothing(catalog),
+            snapshot == nothing(catalog) && !ledger::has_held(tx, account.id).await?,
         ),
     };
     if same {

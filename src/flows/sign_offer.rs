@@ -67,7 +67,7 @@ pub(crate) async fn sign_offer(
         .clone();
     let bundle_id = bundle_of(&catalog, request.app).ok_or(SignOfferError::UnknownApp)?;
     let mut tx = core.db.begin().await?;
-    let holdings = ledger::holdings(&mut tx, request.account).await?;
+    let holdings = ledger::holdings(&mut tx, request.account, &[]).await?;
     tx.commit().await.map_err(StorageError::from)?;
     let now = core.clock.now();
     let history = offer::history(&catalog, product, &holdings, core.policy.leniency, now);

@@ -60,6 +60,14 @@ where
     })
 }
 
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
 /// Takes a subject for `lease`, unless another replica has it.
 pub(crate) async fn hold(
     db: &Db,
@@ -68,25 +76,54 @@ pub(crate) async fn hold(
     lease: Duration,
     now: Instant,
 ) -> Result<bool, StorageError> {
-    let lease = PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(lease.as_micros()).unwrap_or(i64::MAX),
-    };
-    let held = sqlx::query_scalar!(
+    let taken = take(db, job, subject, lease, now).await?;
+    Ok(taken.is_some())
+}
+
+/// Takes a subject for `lease`, unless another replica has it; tells until when (machine time),
+/// which is what `renew` knows its holder by.
+pub(crate) async fn take(
+    db: &Db,
+    job: &str,
+    subject: &str,
+    lease: Duration,
+    now: Instant,
+) -> Result<Option<Instant>, StorageError> {
+    let held_until = sqlx::query_scalar!(
         r#"insert into job_cursors as j (job, subject, cursor, lease_until, updated_at)
            values ($1, $2, '{}', clock_timestamp() + $3::interval, $4)
            on conflict (job, subject) do update set lease_until = excluded.lease_until
            where j.lease_until < clock_timestamp()
-           returning true as "held!""#,
+           returning lease_until"#,
         job,
         subject,
-        lease,
+        interval(lease),
         now
     )
     .fetch_optional(db.pool())
     .await?;
-    Ok(held.is_some())
+    Ok(held_until)
+}
+
+/// Holds a subject for `lease` more; `None`: it is not this holder's any more.
+pub(crate) async fn renew(
+    db: &Db,
+    job: &str,
+    subject: &str,
+    held_until: Instant,
+    lease: Duration,
+) -> Result<Option<Instant>, StorageError> {
+    let held_until = sqlx::query_scalar!(
+        r#"update job_cursors set lease_until = clock_timestamp() + $4::interval
+           where job = $1 and subject = $2 and lease_until = $3 returning lease_until"#,
+        job,
+        subject,
+        held_until,
+        interval(lease)
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    Ok(held_until)
 }
 
 /// Keeps the cursor and gives the subject back. `taken_up` is the ask that this is the work of: one

@@ -6,6 +6,7 @@ use sqlx::types::Json;
 
 use super::{Db, StorageError, Tx};
 use crate::domain::chain::StoreProduct;
+use crate::domain::goods;
 use crate::domain::holding::{Chain, Holding};
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::money::Money;
@@ -43,14 +44,16 @@ pub(crate) async fn write_known(
     now: Instant,
 ) -> Result<(), StorageError> {
     sqlx::query!(
-        r#"insert into store_subscription_state (chain_id, known, acknowledge_by, updated_at)
-           values ($1, $2, $3, $4)
+        r#"insert into store_subscription_state
+               (chain_id, known, acknowledge_by, updated_at, bought_once)
+           values ($1, $2, $3, $4, $5)
            on conflict (chain_id) do update
-           set known = $2, acknowledge_by = $3, updated_at = $4"#,
+           set known = $2, acknowledge_by = $3, updated_at = $4, bought_once = $5"#,
         chain.0,
         Json(known) as _,
         acknowledge_by,
-        now
+        now,
+        goods::bought_once(&known.state) as _
     )
     .execute(&mut **tx)
     .await?;
@@ -340,20 +343,36 @@ pub(crate) async fn charged(
     Ok(rows.collect())
 }
 
-/// Everything an account holds, or held until a transfer took it away.
+/// Whether an account has, or had, any purchase at all.
+pub(crate) async fn has_held(tx: &mut Tx<'_>, account: AccountId) -> Result<bool, StorageError> {
+    let held = sqlx::query_scalar!(
+        r#"select exists (select from purchase_chains where owner_account_id = $1)
+               or exists (select from ownership_changes where from_account_id = $1) as "held!""#,
+        account.0
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(held)
+}
+
+/// Everything an account holds, or held until a transfer took it away; without purchases of
+/// nothing but `used_up` (`goods::used_up`).
 pub(crate) async fn holdings(
     tx: &mut Tx<'_>,
     account: AccountId,
+    used_up: &[String],
 ) -> Result<Vec<Holding>, StorageError> {
     let rows = sqlx::query!(
         r#"with mine as (
                select id, null::timestamptz as away_since
                from purchase_chains where owner_account_id = $1
                union all
-               select o.chain_id, max(o.at) from ownership_changes o
+               -- what has become part of another is that one's
+               select whole.id, max(o.at) from ownership_changes o
                join purchase_chains c on c.id = o.chain_id
-               where o.from_account_id = $1 and c.owner_account_id is distinct from $1
-               group by o.chain_id
+               join purchase_chains whole on whole.id = coalesce(c.merged_into, c.id)
+               where o.from_account_id = $1 and whole.owner_account_id is distinct from $1
+               group by whole.id
            )
            select c.provider, c.store_away, s.known as "known: Json<Known>", mine.away_since,
                   (select jsonb_agg(jsonb_build_object('product', f.product, 'ended_at', f.ended_at))
@@ -365,8 +384,10 @@ pub(crate) async fn holdings(
                          group by 1) f) as "former: Json<Vec<Former>>"
            from mine join purchase_chains c on c.id = mine.id
                 join store_subscription_state s on s.chain_id = c.id
+           where s.bought_once is null or not s.bought_once <@ $2
            order by c.created_at, c.id"#,
-        account.0
+        account.0,
+        used_up
     )
     .fetch_all(&mut **tx)
     .await?;

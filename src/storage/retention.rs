@@ -1,5 +1,7 @@
 //! What is no longer needed is deleted: in batches, each in its own transaction.
 
+use uuid::Uuid;
+
 use super::{Db, StorageError, Tx};
 use crate::domain::time::Instant;
 
@@ -43,31 +45,76 @@ impl Kept {
     }
 }
 
-/// Deletes up to `limit` rows that are older than `before`; tells how many. A dry run only counts.
-pub(crate) async fn trim(
-    db: &Db,
-    kept: Kept,
-    before: Instant,
-    limit: i64,
-    dry: bool,
-) -> Result<u64, StorageError> {
+/// What to trim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    pub(crate) kept: Kept,
+    /// Rows that are older go.
+    pub(crate) before: Instant,
+    /// Rows looked at.
+    pub(crate) limit: i64,
+    /// Where the batch before ended.
+    pub(crate) after: Option<Mark>,
+    /// Only count.
+    pub(crate) dry: bool,
+}
+
+/// The last row of a batch of a kind of which some old rows stay: they are passed once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    at: Instant,
+    /// Nil for kinds that have none.
+    account: Uuid,
+    number: i64,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trimmed {
+    pub(crate) gone: u64,
+    /// As many as were asked for were looked at.
+    pub(crate) more: bool,
+    pub(crate) after: Option<Mark>,
+}
+
+/// Deletes rows, at most as many as the batch may look at.
+pub(crate) async fn trim(db: &Db, batch: Batch) -> Result<Trimmed, StorageError> {
+    let Batch {
+        kept,
+        before,
+        limit,
+        after,
+        dry,
+    } = batch;
     let mut tx = db.begin().await?;
     // Append-only tables let nobody else.
     sqlx::query_scalar!("select set_config('entitled.retention', 'on', true)")
         .fetch_one(&mut *tx)
         .await?;
     let gone = match kept {
-        Kept::Notifications => notifications(&mut tx, before, limit, dry).await,
-        Kept::OpenNotifications => open_notifications(&mut tx, before, limit, dry).await,
-        Kept::IngressKeys => ingress_keys(&mut tx, before, limit, dry).await,
-        Kept::StoreAnswers => store_answers(&mut tx, before, limit, dry).await,
-        Kept::SnapshotHistory => snapshot_history(&mut tx, before, limit, dry).await,
-        Kept::SourceActivity => source_activity(&mut tx, before, limit, dry).await,
-        Kept::Claims => claims(&mut tx, before, limit, dry).await,
-        Kept::Duties => duties(&mut tx, before, limit, dry).await,
-    }?;
+        Kept::Notifications => all(limit, notifications(&mut tx, before, limit, dry).await?),
+        Kept::OpenNotifications => all(
+            limit,
+            open_notifications(&mut tx, before, limit, dry).await?,
+        ),
+        Kept::IngressKeys => all(limit, ingress_keys(&mut tx, before, limit, dry).await?),
+        Kept::StoreAnswers => store_answers(&mut tx, before, limit, after, dry).await?,
+        Kept::SnapshotHistory => snapshot_history(&mut tx, before, limit, after, dry).await?,
+        Kept::SourceActivity => all(limit, source_activity(&mut tx, before, limit, dry).await?),
+        Kept::Claims => all(limit, claims(&mut tx, before, limit, dry).await?),
+        Kept::Duties => all(limit, duties(&mut tx, before, limit, dry).await?),
+    };
     tx.commit().await?;
-    Ok(u64::try_from(gone).unwrap_or_default())
+    Ok(gone)
+}
+
+/// A kind of which every old row goes.
+fn all(limit: i64, gone: i64) -> Trimmed {
+    Trimmed {
+        gone: u64::try_from(gone).unwrap_or_default(),
+        more: gone >= limit,
+        after: None,
+    }
 }
 
 type Counted = Result<i64, sqlx::Error>;
@@ -134,45 +181,96 @@ async fn ingress_keys(tx: &mut Tx<'_>, before: Instant, limit: i64, dry: bool) -
 }
 
 /// The newest answer about a purchase stays: it is what the purchase stands by.
-async fn store_answers(tx: &mut Tx<'_>, before: Instant, limit: i64, dry: bool) -> Counted {
-    sqlx::query_scalar!(
-        r#"with old as (
-               select id from store_answers a
-               where fetched_at < $1 and exists
-                   (select 1 from store_answers n where n.chain_id = a.chain_id and n.id > a.id)
-               limit $2
+async fn store_answers(
+    tx: &mut Tx<'_>,
+    before: Instant,
+    limit: i64,
+    after: Option<Mark>,
+    dry: bool,
+) -> Result<Trimmed, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"with seen as (
+               select id, chain_id, fetched_at from store_answers
+               where fetched_at < $1
+                 and (fetched_at, id) > (coalesce($4, '-infinity'::timestamptz), $5)
+               order by fetched_at, id limit $2
+           ), old as (
+               select id from seen where exists
+                   (select 1 from store_answers n where n.chain_id = seen.chain_id and n.id > seen.id)
            ), gone as (
                delete from store_answers a using old where a.id = old.id and not $3
+           ), last as (
+               select id, fetched_at from seen order by fetched_at desc, id desc limit 1
            )
-           select count(*) as "count!" from old"#,
+           select (select count(*) from old) as "gone!", (select count(*) from seen) as "seen!",
+                  (select fetched_at from last) as at, (select id from last) as id"#,
         before,
         limit,
-        dry
+        dry,
+        after.map(|mark| mark.at),
+        after.map_or(0, |mark| mark.number)
     )
     .fetch_one(&mut **tx)
-    .await
+    .await?;
+    Ok(Trimmed {
+        gone: u64::try_from(row.gone).unwrap_or_default(),
+        more: row.seen >= limit,
+        after: row.at.zip(row.id).map(|(at, number)| Mark {
+            at,
+            account: Uuid::nil(),
+            number,
+        }),
+    })
 }
 
 /// What held at the cutoff stays, so that every later moment can be told.
-async fn snapshot_history(tx: &mut Tx<'_>, before: Instant, limit: i64, dry: bool) -> Counted {
-    sqlx::query_scalar!(
-        r#"with old as (
-               select account_id, revision from snapshot_history h
-               where at < $1 and exists
+async fn snapshot_history(
+    tx: &mut Tx<'_>,
+    before: Instant,
+    limit: i64,
+    after: Option<Mark>,
+    dry: bool,
+) -> Result<Trimmed, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"with seen as (
+               select account_id, revision, at from snapshot_history
+               where at < $1 and (at, account_id, revision)
+                   > (coalesce($4, '-infinity'::timestamptz), $5, $6)
+               order by at, account_id, revision limit $2
+           ), old as (
+               select account_id, revision from seen where exists
                    (select 1 from snapshot_history n
-                    where n.account_id = h.account_id and n.revision > h.revision and n.at < $1)
-               limit $2
+                    where n.account_id = seen.account_id and n.revision > seen.revision
+                      and n.at < $1)
            ), gone as (
                delete from snapshot_history h using old
                where h.account_id = old.account_id and h.revision = old.revision and not $3
+           ), last as (
+               select account_id, revision, at from seen
+               order by at desc, account_id desc, revision desc limit 1
            )
-           select count(*) as "count!" from old"#,
+           select (select count(*) from old) as "gone!", (select count(*) from seen) as "seen!",
+                  (select at from last) as at, (select account_id from last) as account,
+                  (select revision from last) as revision"#,
         before,
         limit,
-        dry
+        dry,
+        after.map(|mark| mark.at),
+        after.map_or(Uuid::nil(), |mark| mark.account),
+        after.map_or(0, |mark| mark.number)
     )
     .fetch_one(&mut **tx)
-    .await
+    .await?;
+    let last = row.at.zip(row.account).zip(row.revision);
+    Ok(Trimmed {
+        gone: u64::try_from(row.gone).unwrap_or_default(),
+        more: row.seen >= limit,
+        after: last.map(|((at, account), number)| Mark {
+            at,
+            account,
+            number,
+        }),
+    })
 }
 
 async fn source_activity(tx: &mut Tx<'_>, before: Instant, limit: i64, dry: bool) -> Counted {

@@ -453,6 +453,33 @@ async fn goods_are_claimed_by_one_backend_and_then_told_to_the_store() {
     world.stop().await;
 }
 
+/// What cannot be read fails whoever reads it.
+const UNREADABLE: &str = "update store_subscription_state set known = '{}'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_up_is_not_read_again_with_the_next_purchase() {
+    let world = World::with_goods().await;
+    let alice = world.person("alice").await;
+    let coins = |number: i64| (COINS, real(100 * number), number.unsigned_abs());
+    for (product, balance, finished) in [(SWORD, never(), 0), coins(1), coins(2)] {
+        let bought = world.buy_pieces_apple("alice", product, 1, None).await;
+        let bound = alice.bind_apple(&bought.signed_transaction).await;
+        bound.expect("however much was bought before");
+        world.told(Endpoint::AppleFinish, finished).await;
+        has(&alice, balance).await;
+        // Nothing to see, and still found by the next catalog.
+        let snapshots = "select count(*) from entitlement_snapshots";
+        assert_eq!(world.count(snapshots).await, 1, "{product}");
+        let pool = world.tables().await;
+        sqlx::query(UNREADABLE)
+            .execute(&pool)
+            .await
+            .expect("for the test");
+        pool.close().await;
+    }
+    world.stop().await;
+}
+
 /// A server that dies around the commit that credits.
 async fn credited_once_across_a_crash_at(place: &str, store: Store) {
     let mut world = World::with(|options| {

@@ -30,6 +30,7 @@ mod invariants;
 mod lifecycle;
 mod ownership;
 mod ownership_policies;
+mod plans;
 mod processes;
 mod product_kinds;
 mod refund_defence;

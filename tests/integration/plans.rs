@@ -1,0 +1,125 @@
+//! Statements that run all the time, or over all that is kept, find their rows by an index: each as
+//! the program sends it, planned by Postgres on tables that are filled.
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+
+use crate::scene::READER;
+use crate::support::World;
+
+/// A little of everything is old, as after a day; duties are due, most of them later.
+const FILLED: &str = "
+    set session_replication_role = replica;
+    insert into purchase_chains (id, provider, app, head_kind, head_value, created_at)
+        select gen_random_uuid(), 'google_play', 'example-android', 'purchase_token', 'token-' || n,
+               now() from generate_series(1, 20000) n;
+    insert into ingress_keys (source, event_id, first_received_at, last_received_at)
+        select 'app_store', 'event-' || n, now() - n * interval '1731 seconds',
+               now() - n * interval '1731 seconds' from generate_series(1, 20000) n;
+    insert into raw_notifications (source, id, event_id, received_at, body, status)
+        select 'app_store', gen_random_uuid(), 'event-' || n, now() - n * interval '390 seconds', '',
+               'processed' from generate_series(1, 20000) n;
+    insert into store_answers (chain_id, fetched_at, calls, statuses, bodies)
+        select id, now() - (row_number() over ()) * interval '1731 seconds', '{}', '{}', '{}'
+        from purchase_chains;
+    insert into snapshot_history (account_id, revision, at, catalog_version, body)
+        select gen_random_uuid(), n, now() - n * interval '1731 seconds', 1, '{}'
+        from generate_series(1, 20000) n;
+    insert into ownership_claims (id, chain_id, account_id, opened_at, opened_seq, verdict, decided_at)
+        select gen_random_uuid(), id, gen_random_uuid(), now(), 1, 'won',
+               now() - (row_number() over ()) * interval '1731 seconds' from purchase_chains;
+    insert into duties (chain_id, transaction_id, kind, deadline, done_at)
+        select id, 'done', 'acknowledge', now() - interval '500 days',
+               now() - (row_number() over ()) * interval '1731 seconds' from purchase_chains;
+    insert into duties (chain_id, transaction_id, kind, deadline)
+        select id, 'open', 'finish', now() + (row_number() over ()) * interval '1 minute'
+        from purchase_chains;
+    set session_replication_role = default;
+    analyze";
+
+const OLD: &str = "now() - interval '400 days', 1000, false";
+const WALKED: &str = "now() - interval '400 days', 1000, false, now() - interval '405 days', 7";
+
+/// Part of a statement, its parameters, and the indexes that it must go by.
+const HOT: &[(&str, &str, &[&str])] = &[
+    (
+        "delete from ingress_keys",
+        OLD,
+        &["ingress_keys_age", "notifications_event_id_idx"],
+    ),
+    (
+        "delete from raw_notifications r using old\n               where r.source = old.source and r.id = old.id and not $3",
+        "now() - interval '90 days', 1000, false",
+        &["notifications_received_at_idx"],
+    ),
+    (
+        "delete from store_answers",
+        WALKED,
+        &["store_answers_fetched", "store_answers_chain"],
+    ),
+    (
+        "delete from snapshot_history",
+        "now() - interval '400 days', 1000, false, now() - interval '405 days',
+         '00000000-0000-0000-0000-000000000000', 7",
+        &["snapshot_history_age"],
+    ),
+    (
+        "delete from ownership_claims c using old",
+        OLD,
+        &["ownership_claims_age"],
+    ),
+    ("delete from duties d using old", OLD, &["duties_age"]),
+    (
+        "update duties set attempts = attempts + 1",
+        "16, interval '1 minute', now()",
+        &["duties_deadline"],
+    ),
+];
+
+/// Every statement of the program.
+fn statements() -> Vec<String> {
+    let files = std::fs::read_dir(".sqlx").expect("the descriptions of all statements");
+    let read = files.map(|file| {
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("readable");
+        let description: Value = serde_json::from_str(&text).expect("JSON");
+        description["query"].as_str().expect("a query").to_owned()
+    });
+    read.collect()
+}
+
+async fn plan(pool: &PgPool, statement: &str, parameters: &str) -> String {
+    let mut session = pool.acquire().await.expect("a session");
+    let run = async |sql: String, session: &mut sqlx::PgConnection| {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+            .fetch_all(session)
+            .await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    };
+    run(format!("prepare hot as {statement}"), &mut session).await;
+    let explain = format!("explain execute hot({parameters})");
+    let rows = run(explain, &mut session).await;
+    run("deallocate hot".into(), &mut session).await;
+    let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    lines.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hot_statements_go_by_their_indexes() {
+    let world = World::with(|options| options.roles = READER).await;
+    let pool = world.tables().await;
+    let filled = sqlx::raw_sql(FILLED).execute(&pool).await;
+    filled.expect("filled");
+    let statements = statements();
+    for (part, parameters, indexes) in HOT {
+        let hot: Vec<_> = statements.iter().filter(|s| s.contains(part)).collect();
+        assert!(!hot.is_empty(), "no statement has {part:?}");
+        for statement in hot {
+            let plan = plan(&pool, statement, parameters).await;
+            for index in *indexes {
+                assert!(plan.contains(index), "not by {index}:\n{statement}\n{plan}");
+            }
+        }
+    }
+    pool.close().await;
+    world.stop().await;
+}
