@@ -91,6 +91,12 @@ impl Possession {
     }
 }
 
+/// Whether an account that has shown both, `old` of a purchase and `new` of what continues it, is
+/// judged by `new`: only what shows the purchase as it is now lets it move.
+pub(crate) fn shows_more(old: &Possession, new: &Possession, head: Option<&Alias>) -> bool {
+    new.is_fresh(head) || !old.is_fresh(head)
+}
+
 /// An open wish to own the chain; a proof of possession stands behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OpenClaim {

@@ -280,6 +280,35 @@ fn a_claim_by_a_wrong_name_wins_nothing() {
 }
 
 #[test]
+fn of_two_things_shown_the_one_that_shows_the_live_purchase_counts() {
+    let token = |value: &str| Alias {
+        provider: Provider::GooglePlay,
+        app: AppId("example-android".into()),
+        kind: AliasKind::PurchaseToken,
+        value: value.into(),
+    };
+    let shown = |value| Possession::Token {
+        token: token(value),
+    };
+    let head = token("new");
+    for (old, new, counts) in [
+        (shown("old"), shown("new"), true),
+        (shown("new"), shown("old"), false),
+        (shown("new"), Possession::Named, false),
+        (signed(1, 1).possession, shown("old"), false),
+        // What shows nothing either way is the newer purchase's.
+        (shown("old"), Possession::Named, true),
+        (shown("new"), shown("new"), true),
+    ] {
+        assert_eq!(
+            shows_more(&old, &new, Some(&head)),
+            counts,
+            "{old:?} {new:?}"
+        );
+    }
+}
+
+#[test]
 fn a_join_of_two_owned_chains_is_a_transfer_request() {
     let (ours, theirs) = (owned_by(1, false), owned_by(2, false));
     let joined = |policy, active, moves| {

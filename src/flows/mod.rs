@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod fulfil_duties;
 mod goods;
 pub(crate) mod grant;
+mod join;
 pub(crate) mod limits;
 pub(crate) mod list_transactions;
 pub(crate) mod pass_time;

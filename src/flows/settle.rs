@@ -8,26 +8,23 @@ use tracing::{debug, info};
 use super::Core;
 use super::derive::{self, Changed};
 use super::goods;
+use super::join::join;
 use super::settled_events::{revision_of, tell_loser, write_events};
-use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
-use crate::domain::event::{Decision, MergeReason, SignalSource};
+use crate::domain::event::Decision;
 use crate::domain::ids::{AccountId, ChainId};
-use crate::domain::ownership::{
-    MOVES_COUNTED_FOR, OpenClaim, Owner, OwnershipReason, Rules, join as domain_join,
-};
-use crate::domain::reconcile::{Answer, Book, Outcome, Step, grants, reconcile};
+use crate::domain::ownership::{MOVES_COUNTED_FOR, OpenClaim, Owner};
+use crate::domain::reconcile::{Answer, Book, Outcome, Step, reconcile};
 use crate::domain::subscription::guard::with_evidence;
 use crate::domain::subscription::store_state::{Evidence, StoreState, Transaction};
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::storage::chains::{Locked, Settled};
-use crate::storage::events::{Inputs, NewEvent};
+use crate::storage::events::Inputs;
 use crate::storage::leases::Claimed;
 use crate::storage::ledger::{Page, RawAnswer};
 use crate::storage::{
-    StorageError, Tx, accounts, chains, claims, duties, events, evidence, ingress, joins, ledger,
-    ownership,
+    StorageError, Tx, accounts, chains, claims, duties, evidence, ingress, ledger, ownership,
 };
 
 const ATTEMPTS_MAX: u32 = 8;
@@ -90,9 +87,9 @@ pub(super) async fn settle(core: &Core, work: &Work) -> Result<Settlement, Stora
 }
 
 /// The chains of one settle under lock: the one that carries on, and those that become part of it.
-struct LockedSet {
-    whole: Locked,
-    parts: Vec<Locked>,
+pub(super) struct LockedSet {
+    pub(super) whole: Locked,
+    pub(super) parts: Vec<Locked>,
 }
 
 async fn attempt_settle(
@@ -107,7 +104,8 @@ async fn attempt_settle(
         return Ok((Settlement::Fenced, Vec::new()));
     };
     let chain = set.whole.id;
-    let (book, mut touched) = join(core, &mut tx, &set, &catalog, now).await?;
+    let head = work.state().map(|state| &state.head);
+    let (book, mut touched) = join(core, &mut tx, &set, head, &catalog, now).await?;
     let (step, facts) = gather(&mut tx, chain, book.owner, work, now).await?;
     let outcome = reconcile(
         set.whole.head.provider,
@@ -210,86 +208,7 @@ async fn linked(
     Ok(ids)
 }
 
-/// Merges the parts into the whole. Gives the book to decide by and the accounts that lost a part.
-async fn join(
-    core: &Core,
-    tx: &mut Tx<'_>,
-    set: &LockedSet,
-    catalog: &Catalog,
-    now: Instant,
-) -> Result<(Book, BTreeSet<AccountId>), StorageError> {
-    let mut book = book_of(tx, &set.whole).await?;
-    let mut lost = BTreeSet::new();
-    for part in &set.parts {
-        let part_book = book_of(tx, part).await?;
-        joins::merge(tx, part.id, set.whole.id).await?;
-        if let (Some(theirs), Some(ours)) = (part_book.owner, book.owner)
-            && theirs.account != ours.account
-        {
-            let owner = joined_owner(core, tx, set, &book, (ours, theirs), catalog, now).await?;
-            let (kept, from, reason) = if owner.account == theirs.account {
-                (owner.account, ours.account, OwnershipReason::Policy)
-            } else {
-                (owner.account, theirs.account, OwnershipReason::Joined)
-            };
-            lost.insert(from);
-            let change = ownership::Change {
-                chain: set.whole.id,
-                from: Some(from),
-                to: kept,
-                reason,
-                actor: None,
-                operation_id: None,
-                at: now,
-            };
-            ownership::record(tx, change).await?;
-            tell_loser(tx, from, reason, None, now).await?;
-            book.owner = Some(owner);
-        }
-        book.owner = book.owner.or(part_book.owner);
-        book.known = book.known.or(part_book.known);
-    }
-    if !set.parts.is_empty() {
-        let inputs = Inputs::Rebased(book.clone());
-        let event = NewEvent {
-            chain: Some(set.whole.id),
-            account: book.owner.map(|owner| owner.account),
-            detail: Some("a linked purchase continues this one"),
-            catalog: Some(catalog.version()),
-            inputs: Some(&inputs),
-            ..NewEvent::new(
-                SignalSource::Schedule,
-                Decision::MergeOnly(MergeReason::Joined),
-                now,
-            )
-        };
-        events::append(tx, event).await?;
-    }
-    Ok((book, lost))
-}
-
-/// Whose a chain is after a join of two that have an owner each.
-async fn joined_owner(
-    core: &Core,
-    tx: &mut Tx<'_>,
-    set: &LockedSet,
-    book: &Book,
-    (ours, theirs): (Owner, Owner),
-    catalog: &Catalog,
-    now: Instant,
-) -> Result<Owner, StorageError> {
-    let Some(known) = &book.known else {
-        return Ok(ours);
-    };
-    let provider = set.whole.head.provider;
-    let anonymous = accounts::is_anonymous(tx, ours.account).await?;
-    let rules = Rules::of(catalog, provider, &known.state, anonymous);
-    let active = grants(provider, known, book.store_away, catalog, core.policy, now);
-    let moves = ownership::moves_since(tx, set.whole.id, now - MOVES_COUNTED_FOR).await?;
-    Ok(domain_join(ours, theirs, rules, active, moves, now))
-}
-
-async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, StorageError> {
+pub(super) async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, StorageError> {
     Ok(Book {
         owner: chain.owner,
         known: ledger::known(tx, chain.id).await?,
@@ -422,8 +341,9 @@ async fn write_books(
             woken = ingress::wake(tx, &names).await? > 0;
         }
     }
+    // Charges that nobody owned may have come with a part, too.
     if let Some(owner) = outcome.book.owner
-        && before.owner.is_none()
+        && (before.owner.is_none() || !set.parts.is_empty())
     {
         ledger::own_transactions(tx, chain, owner.account).await?;
     }

@@ -109,6 +109,9 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
         at: now,
     };
     ownership::record(&mut tx, change).await?;
+    if from.is_none() {
+        ledger::own_transactions(&mut tx, chain, to).await?;
+    }
     let settled = Settled {
         id: chain,
         head: &locked.head,

@@ -90,6 +90,24 @@ pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>
     Ok(open.collect())
 }
 
+/// Has an open claim show something else.
+pub(crate) async fn show(
+    tx: &mut Tx<'_>,
+    id: ClaimId,
+    possession: &Possession,
+    also_named: Option<&Alias>,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        "update ownership_claims set possession = $2, also_named = $3 where id = $1",
+        id.0,
+        Json(possession) as _,
+        also_named.map(Json) as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 pub(crate) async fn decide(
     tx: &mut Tx<'_>,
     id: ClaimId,

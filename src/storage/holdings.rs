@@ -23,19 +23,22 @@ pub(crate) struct Held {
     pub(crate) verdict: Option<String>,
 }
 
-/// Purchases that the account owns, owned or asked for; none that was merged into another.
+/// Purchases that the account owns, owned or asked for; what was merged into another is that one.
 pub(crate) async fn of_account(db: &Db, account: AccountId) -> Result<Vec<Held>, StorageError> {
     let rows = sqlx::query!(
-        r#"with mine as (
+        r#"with named as (
                select id from purchase_chains where owner_account_id = $1
                union select chain_id from ownership_changes
                      where from_account_id = $1 or to_account_id = $1
                union select chain_id from ownership_claims where account_id = $1
+           ), mine as (
+               select distinct coalesce(merged_into, id) as id
+               from purchase_chains join named using (id)
            )
            select c.id, c.provider, c.store_away, c.owner_account_id,
                   s.known as "known?: Json<Known>",
                   k.opened_at as "opened_at?", k.verdict as "verdict?"
-           from mine join purchase_chains c on c.id = mine.id and c.merged_into is null
+           from mine join purchase_chains c on c.id = mine.id
            left join store_subscription_state s on s.chain_id = c.id
            left join lateral (
                select opened_at, verdict from ownership_claims
@@ -80,7 +83,7 @@ pub(crate) async fn owner_at(
     Ok(owner.map(AccountId))
 }
 
-/// When a purchase last left an account, up to a moment.
+/// When a purchase, or a part of it, last left an account, up to a moment.
 pub(crate) async fn left_at(
     db: &Db,
     chain: ChainId,
@@ -89,7 +92,8 @@ pub(crate) async fn left_at(
 ) -> Result<Option<Instant>, StorageError> {
     let left = sqlx::query_scalar!(
         r#"select max(at) from ownership_changes
-           where chain_id = $1 and from_account_id = $2 and at <= $3"#,
+           where from_account_id = $2 and at <= $3 and (chain_id = $1
+               or chain_id in (select id from purchase_chains where merged_into = $1))"#,
         chain.0,
         account.0,
         at

@@ -65,10 +65,25 @@ pub(crate) async fn merge(
     sqlx::query!("delete from transactions where chain_id = $1", part)
         .execute(&mut **tx)
         .await?;
+    // The same duty on both: what has been done for one is done, and nobody is woken twice.
     sqlx::query!(
-        r#"insert into duties (chain_id, transaction_id, kind, detail, deadline, done_at, attempts)
-           select $2, transaction_id, kind, detail, deadline, done_at, attempts from duties
-           where chain_id = $1 on conflict do nothing"#,
+        r#"update duties o set
+               done_at = coalesce(o.done_at, d.done_at),
+               waived = case when o.done_at is null then d.waived else o.waived end,
+               waits_for = case when d.done_at is null then o.waits_for end,
+               alarmed_at = coalesce(o.alarmed_at, d.alarmed_at)
+           from duties d
+           where d.chain_id = $1 and o.chain_id = $2 and o.transaction_id = d.transaction_id
+             and o.kind = d.kind"#,
+        part,
+        whole
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"update duties d set chain_id = $2 where chain_id = $1 and not exists
+           (select 1 from duties o where o.chain_id = $2
+              and o.transaction_id = d.transaction_id and o.kind = d.kind)"#,
         part,
         whole
     )

@@ -27,6 +27,7 @@ mod forgeries;
 mod google_lifecycles;
 mod guesses;
 mod invariants;
+mod joins;
 mod lifecycle;
 mod ownership;
 mod ownership_policies;
