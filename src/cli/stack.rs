@@ -119,6 +119,17 @@ impl StackAddress {
     }
 }
 
+/// Where a server takes what each source sends; nowhere, if it takes nothing.
+pub(super) fn webhooks_of(app: &App) -> Webhooks {
+    let url = app.webhooks_url();
+    let place = |source: &str| url.as_ref().map(|url| format!("{url}/webhooks/{source}"));
+    Webhooks {
+        app_store: place("app-store"),
+        google_play: place("google-play"),
+        superwall: place("superwall"),
+    }
+}
+
 /// A running stack.
 pub struct Stack {
     /// The server under test.
@@ -157,15 +168,11 @@ impl Stack {
         db.close().await;
         let config = Config::load(Some(&config_file)).map_err(anyhow::Error::msg)?;
         let app = App::start(config, options.roles, Some(options.clock.clone().into())).await?;
-        if let Some(url) = app.webhooks_url() {
-            sandbox.set_webhooks(Webhooks {
-                app_store: Some(format!("{url}/webhooks/app-store")),
-                google_play: Some(format!("{url}/webhooks/google-play")),
-                superwall: options
-                    .superwall
-                    .then(|| format!("{url}/webhooks/superwall")),
-            })?;
+        let mut places = webhooks_of(&app);
+        if !options.superwall {
+            places.superwall = None;
         }
+        sandbox.set_webhooks(places)?;
         let probe = app.idle_probe();
         sandbox.set_idle_hook(move || {
             let probe = probe.clone();

@@ -47,6 +47,7 @@ shipped! {
     shared_device_restore => "shared-device-restore",
     store_outage => "store-outage",
     storm => "storm",
+    superwall_hints => "superwall-hints",
     testers => "testers",
     trial_converts => "trial-converts",
     trial_does_not_convert => "trial-does-not-convert",

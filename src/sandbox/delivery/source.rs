@@ -61,7 +61,7 @@ impl Webhooks {
     }
 
     /// A source has given the URL up; it is used again once it is set again.
-    pub(super) fn shut_off(&mut self, source: Source) {
+    pub(in crate::sandbox) fn shut_off(&mut self, source: Source) {
         match source {
             Source::AppStore => self.app_store = None,
             Source::GooglePlay => self.google_play = None,

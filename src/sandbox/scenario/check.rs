@@ -7,7 +7,7 @@ use super::super::delivery::Store;
 use super::error::{ScenarioError, Source};
 use super::expect::{Claim, Gap};
 use super::file::{Placed, Places, Scenario};
-use super::step::{Bind, Buy, Expect, Step};
+use super::step::{Bind, Buy, Expect, Step, Via};
 use super::store_actions::sold_as;
 
 /// The step that gaps call what is compared after the last one.
@@ -33,6 +33,10 @@ pub(super) fn problems(
     for (placed, at) in scenario.steps.iter().zip(&places.steps) {
         let problem = check.step(&placed.step);
         found.extend(problem.map(|problem| source.error(at.clone(), problem)));
+    }
+    if scenario.told_by.is_empty() {
+        let problem = "told_by names nobody; there is app_store, google_play, superwall";
+        found.push(source.error(0..0, problem));
     }
     let mut seen = Vec::new();
     for (placed, at) in scenario.steps.iter().zip(&places.steps) {
@@ -157,6 +161,14 @@ impl<'a> Check<'a> {
         bare.and_then(|store| self.at(store, &step.bind))
             .or_else(|| self.purchase(&step.bind))
             .or_else(|| self.account(step.account.as_deref()))
+            .or_else(|| {
+                let named = step.ids_of.as_ref()?;
+                let store = self.purchases.get(step.bind.as_str())?;
+                match step.via {
+                    Via::Store => Some("\"ids_of\" needs via = \"superwall\"".to_owned()),
+                    Via::Superwall => self.at(*store, named),
+                }
+            })
     }
 
     fn expect(&self, step: &Expect) -> Problem {

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 
+use super::super::delivery::{Source as Teller, Webhooks};
 use super::super::setup::{Environment, StoreSetup};
 use super::super::sins::Sins;
+use super::super::superwall::SuperwallRules;
 use super::check;
 use super::error::{ScenarioError, Source};
 use super::expect::Gap;
@@ -44,6 +46,10 @@ pub struct Scenario {
     pub customers: BTreeMap<String, Customer>,
     /// Every account that takes part, in order.
     pub accounts: Vec<String>,
+    /// Who tells the server what happens.
+    pub told_by: Vec<Teller>,
+    /// How Superwall relays what the stores say, where it tells.
+    pub superwall: SuperwallRules,
     /// What the network does from the start.
     pub sins: Sins,
     /// Where the server is known to differ.
@@ -116,10 +122,19 @@ struct Head {
     customers: BTreeMap<String, Customer>,
     #[serde(default)]
     accounts: Vec<String>,
+    #[serde(default = "the_stores")]
+    told_by: Vec<Teller>,
+    #[serde(default)]
+    superwall: SuperwallRules,
     #[serde(default)]
     sins: Sins,
     #[serde(default)]
     expected_gap: Vec<Spanned<Gap>>,
+}
+
+/// Who tells where nothing is said of it.
+fn the_stores() -> Vec<Teller> {
+    vec![Teller::AppStore, Teller::GooglePlay]
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -205,6 +220,8 @@ impl Scenario {
             products: products.map(|(id, p)| (id, p.into_inner())).collect(),
             customers: head.customers,
             accounts,
+            told_by: head.told_by,
+            superwall: head.superwall,
             sins: head.sins,
             expected_gap: head
                 .expected_gap
@@ -226,8 +243,18 @@ impl Scenario {
             google_play: product::google_play(&self.products),
             timing: Default::default(),
             deliveries: Default::default(),
-            superwall: Default::default(),
+            superwall: self.superwall,
         }
+    }
+
+    /// Where those who tell the server anything send it, of all the places where it listens.
+    pub fn webhooks(&self, mut places: Webhooks) -> Webhooks {
+        for teller in [Teller::AppStore, Teller::GooglePlay, Teller::Superwall] {
+            if !self.told_by.contains(&teller) {
+                places.shut_off(teller);
+            }
+        }
+        places
     }
 
     /// The account that is signed in on a customer's devices.

@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use super::super::Sandbox;
 use super::super::app_store::{AppStoreAction, Billing};
 use super::super::delivery::Store;
 use super::super::error::SandboxError;
 use super::super::google_play::GooglePlayAction;
 use super::super::outcome::Outcome as StoreOutcome;
-use super::super::{Sandbox, truth::PurchaseTruth};
 use super::file::Scenario;
 use super::offer::billing_period;
 use super::selection;
-use super::step::{self, Bind, Buy, Step};
+use super::step::{self, Buy, Step};
 use super::store_actions::{Action, order, sold};
 
 /// A purchase that a scenario has a name for.
@@ -24,22 +24,6 @@ pub(super) struct Bought {
     pub(super) id: String,
     /// The transaction or order that was made under this name.
     pub(super) charge: String,
-}
-
-/// What an app hands to the server to prove a purchase.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A signed transaction of the App Store.
-    SignedTransaction(String),
-    /// A transaction id of the App Store, without a signature.
-    TransactionId(String),
-    /// A purchase token of Google Play.
-    PurchaseToken {
-        /// The app.
-        package_name: String,
-        /// The token.
-        token: String,
-    },
 }
 
 /// Why a step could not be played.
@@ -138,54 +122,6 @@ impl<'a> Player<'a> {
     pub fn account_of_purchase(&self, name: &str) -> Result<String, PlayError> {
         let customer = &self.bought(name)?.customer;
         Ok(self.scenario.account_of(customer).to_owned())
-    }
-
-    /// What the app hands to the server in a bind: the store, the purchase's id, and the proof.
-    ///
-    /// # Errors
-    /// No purchase has that name.
-    pub fn proof(&self, bind: &Bind) -> Result<(Store, String, Proof), PlayError> {
-        let bought = self.bought(&bind.bind)?;
-        let proof = match bought.store {
-            Store::AppStore if bind.bare_id => Proof::TransactionId(bought.charge.clone()),
-            Store::AppStore | Store::GooglePlay => {
-                self.possession(bought.store, &bought.id, &bought.charge)?
-            }
-        };
-        Ok((bought.store, bought.id.clone(), proof))
-    }
-
-    /// The same for everything that the devices of a store customer hold.
-    ///
-    /// # Errors
-    /// The simulator cannot sign.
-    pub fn proofs_of(&self, customer: &str) -> Result<Vec<(Store, String, Proof)>, PlayError> {
-        let held = self.sandbox.purchases(customer);
-        let mut proofs = Vec::new();
-        for PurchaseTruth {
-            store,
-            id,
-            latest_transaction,
-            ..
-        } in held
-        {
-            if proofs.iter().any(|(_, known, _)| *known == id) {
-                continue;
-            }
-            let proof = self.possession(store, &id, &latest_transaction)?;
-            proofs.push((store, id, proof));
-        }
-        Ok(proofs)
-    }
-
-    fn possession(&self, store: Store, id: &str, charge: &str) -> Result<Proof, PlayError> {
-        Ok(match store {
-            Store::AppStore => Proof::SignedTransaction(self.sandbox.signed_transaction(charge)?),
-            Store::GooglePlay => Proof::PurchaseToken {
-                package_name: self.scenario.app.package_name.clone(),
-                token: id.to_owned(),
-            },
-        })
     }
 
     /// Plays a step; those of the app (`bind`, `restore`, `expect`) are the caller's.

@@ -82,6 +82,12 @@ fn a_mistake_is_named_with_its_place_and_what_to_do() {
         let found = problems(rest);
         assert!(found.contains(expected), "{rest}\n{found}");
     }
+    let bind = |how: &str| format!("steps = [{buy}, {{ bind = \"p\", {how} }}, {expect}]");
+    assert!(problems(&bind("ids_of = \"p\"")).contains("needs via = \"superwall\""));
+    let stolen = "via = \"superwall\", ids_of = \"q\"";
+    assert!(problems(&bind(stolen)).contains("no step before this one has as = \"q\""));
+    let untold = format!("told_by = []\nsteps = [{buy}, {expect}]");
+    assert!(problems(&untold).contains("told_by names nobody"));
     let twice = format!("steps = [{buy}, {buy}, {expect}]");
     assert!(problems(&twice).contains("another purchase is called \"p\""));
     let paused = format!("steps = [{buy}, {{ pause = \"p\", for = \"1 month\" }}, {expect}]");

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::catalog;
 use super::play::{Play, Played};
 use super::server::Server;
-use crate::cli::stack::{Stack, StackOptions};
+use crate::cli::stack::{Stack, StackOptions, webhooks_of};
 use crate::clock::VirtualClock;
 use crate::sandbox::Sandbox;
 use crate::sandbox::scenario::{Placed, Scenario};
@@ -97,6 +97,8 @@ pub(super) async fn play_fresh(
         ..StackOptions::new(directory.0.clone(), database_url.to_owned(), scenario.start)
     };
     let stack = Stack::start(options).await?;
+    let told_at = scenario.webhooks(webhooks_of(&stack.app));
+    stack.sandbox.set_webhooks(told_at)?;
     let played = play_on(&stack, scenario, narrate).await;
     stack.stop().await;
     played

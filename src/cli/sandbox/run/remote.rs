@@ -80,11 +80,11 @@ impl RemoteArgs {
             .await
             .with_context(|| format!("the stores cannot open on port {}", self.port))?;
         files::write(&dir, &sandbox.manifest())?;
-        sandbox.set_webhooks(Webhooks {
+        sandbox.set_webhooks(scenario.webhooks(Webhooks {
             app_store: self.app_store_webhook.clone(),
             google_play: self.google_play_webhook.clone(),
             superwall: self.superwall_webhook.clone(),
-        })?;
+        }))?;
         sandbox.set_idle_url(self.idle_url.clone());
         if self.idle_url.is_none() {
             let rest = Duration::from_millis(self.rest);

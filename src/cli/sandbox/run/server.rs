@@ -14,10 +14,10 @@ use crate::proto::consistency::Requirement;
 use crate::proto::{
     self, AccessReason, AppStoreProof, BindOutcome, Consistency, EntitlementSnapshot,
     GetEntitlementsRequest, GetEntitlementsResponse, GooglePlayProof, InactiveReason,
-    app_store_proof, purchase_proof,
+    SuperwallProof, app_store_proof, purchase_proof,
 };
 use crate::sandbox::scenario::{Access, Answer, Moment, Proof, Scenario, Status, Told};
-use crate::sandbox::{IdentityToken, Sandbox};
+use crate::sandbox::{IdentityToken, Sandbox, Store};
 
 /// A server, and its scenario's accounts on it.
 pub(super) struct Server {
@@ -152,6 +152,24 @@ fn wire(proof: Proof) -> purchase_proof::Proof {
         } => purchase_proof::Proof::GooglePlay(GooglePlayProof {
             package_name,
             purchase_token: token,
+        }),
+        Proof::Superwall {
+            store,
+            app,
+            original_transaction_id,
+            transaction_id,
+            signed_transaction,
+            purchase_token,
+        } => purchase_proof::Proof::Superwall(SuperwallProof {
+            store: match store {
+                Store::AppStore => proto::Store::AppStore.into(),
+                Store::GooglePlay => proto::Store::GooglePlay.into(),
+            },
+            app,
+            original_transaction_id,
+            transaction_id,
+            signed_transaction: signed_transaction.unwrap_or_default(),
+            purchase_token: purchase_token.unwrap_or_default(),
         }),
     }
 }

@@ -13,14 +13,30 @@ pub struct Bind {
     pub bind: String,
     /// The account that is signed in, if not the customer's own.
     pub account: Option<String>,
+    /// Whose names the app has for it.
+    #[serde(default)]
+    pub via: Via,
     /// App Store: the bare transaction id instead of the signed transaction.
     #[serde(default)]
     pub bare_id: bool,
+    /// Superwall: the ids of this purchase beside the proof of the bound one.
+    pub ids_of: Option<String>,
     /// What the server is to answer.
     #[serde(default)]
     pub outcome: Outcome,
     /// The reason with which the server is to refuse; what it answers then has no outcome.
     pub refused: Option<String>,
+}
+
+/// Whose names an app has for a purchase that it hands over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// The store's.
+    #[default]
+    Store,
+    /// Superwall's: ids, and beside them what the store has given the app.
+    Superwall,
 }
 
 /// What a server answers to a bind.

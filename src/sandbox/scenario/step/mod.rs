@@ -9,7 +9,7 @@ mod stores;
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
-pub use app::{Bind, Expect, Outcome, Restore};
+pub use app::{Bind, Expect, Outcome, Restore, Via};
 pub use line::{Advance, At, Deliver, Drop, Failing, Hold, OutageFromNowOn, SinsFromNowOn, Which};
 pub use purchases::{
     Buy, Cancel, CardFails, CardWorks, Pause, Redeem, Settle, TopUp, Uncancel, Unpause,
