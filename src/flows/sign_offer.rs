@@ -3,11 +3,13 @@
 use super::Core;
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::holding::Holding;
-use crate::domain::ids::AccountId;
 use crate::domain::offer::{self, OfferKind};
 use crate::domain::provider::Provider;
-use crate::providers::app_store::OfferClaims;
+use crate::providers::app_store::{OfferClaims, Promotion};
+use crate::storage::accounts::Account;
 use crate::storage::{StorageError, ledger};
+
+pub(crate) use crate::providers::app_store::PromotionSignature;
 
 /// Apple's ids are no longer.
 const TRANSACTION_ID_BYTES_MAX: usize = 64;
@@ -20,6 +22,8 @@ pub(crate) struct Signed {
     pub(crate) jws: String,
     /// What the signature says of an introductory offer; true for promotional ones.
     pub(crate) allowed: bool,
+    /// A promotional offer for StoreKit's older interface.
+    pub(crate) promotion: Option<PromotionSignature>,
 }
 
 /// Why nothing is signed.
@@ -41,7 +45,7 @@ pub(crate) enum SignOfferError {
 
 /// Who asks for what.
 pub(crate) struct Request<'a> {
-    pub(crate) account: AccountId,
+    pub(crate) account: &'a Account,
     pub(crate) offer: &'a str,
     /// The catalog's id or the bundle id; may be empty while there is one app.
     pub(crate) app: &'a str,
@@ -67,7 +71,7 @@ pub(crate) async fn sign_offer(
         .clone();
     let bundle_id = bundle_of(&catalog, request.app).ok_or(SignOfferError::UnknownApp)?;
     let mut tx = core.db.begin().await?;
-    let holdings = ledger::holdings(&mut tx, request.account, &[]).await?;
+    let holdings = ledger::holdings(&mut tx, request.account.id, &[]).await?;
     tx.commit().await.map_err(StorageError::from)?;
     let now = core.clock.now();
     let history = offer::history(&catalog, product, &holdings, core.policy.leniency, now);
@@ -93,14 +97,26 @@ pub(crate) async fn sign_offer(
             },
         ),
     };
-    let jws = store
-        .sign_offer(bundle_id, &claims)
-        .map_err(|_| SignOfferError::Key)?;
+    let key = |_| SignOfferError::Key;
+    let jws = store.sign_offer(bundle_id, &claims).map_err(key)?;
+    let promotion = match spec.kind {
+        OfferKind::Introductory => None,
+        OfferKind::Promotional => {
+            let promotion = Promotion {
+                bundle_id,
+                product_id: &product_id,
+                offer_identifier: &offer_id,
+                account_token: &request.account.store_token,
+            };
+            Some(store.sign_promotion(&promotion).map_err(key)?)
+        }
+    };
     Ok(Signed {
         product_id,
         offer_id,
         jws,
         allowed,
+        promotion,
     })
 }
 

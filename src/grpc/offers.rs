@@ -6,7 +6,7 @@ use super::auth::Caller;
 use super::door::Door;
 use super::status::{self, Reason};
 use super::wire;
-use crate::flows::sign_offer::{Request, SignOfferError, sign_offer as sign};
+use crate::flows::sign_offer::{PromotionSignature, Request, SignOfferError, sign_offer as sign};
 
 pub(super) async fn sign_offer(
     door: &Door,
@@ -18,7 +18,7 @@ pub(super) async fn sign_offer(
     }
     let account = door.known_subject(caller, &request.account).await?;
     let request = Request {
-        account: account.id,
+        account: &account,
         offer: &request.offer,
         app: &request.app,
         transaction_id: &request.transaction_id,
@@ -29,7 +29,18 @@ pub(super) async fn sign_offer(
         offer_id: signed.offer_id,
         jws: signed.jws,
         allow_introductory_offer: signed.allowed,
+        promotion: signed.promotion.map(promotion),
     })
+}
+
+fn promotion(signed: PromotionSignature) -> wire::PromotionSignature {
+    wire::PromotionSignature {
+        key_id: signed.key_id,
+        nonce: signed.nonce.to_string(),
+        timestamp: signed.timestamp,
+        signature: signed.signature,
+        app_account_token: signed.account_token,
+    }
 }
 
 fn refused(cause: SignOfferError) -> Status {

@@ -8,6 +8,7 @@ mod fetch;
 mod item;
 mod normalize;
 mod notification;
+mod promotion;
 mod proof;
 mod sweep;
 mod token;
@@ -18,11 +19,12 @@ mod wire;
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+pub(crate) use promotion::{Promotion, PromotionSignature};
 pub(crate) use token::{KeyError, OfferClaims};
 pub(crate) use verify::inspect::inspect;
 pub(crate) use verify::{Roots, Verifier};
@@ -40,6 +42,7 @@ use crate::domain::time::Instant;
 use crate::http::HttpClient;
 use binding::Accepted;
 use client::Client;
+use promotion::PromotionSigner;
 use token::RequestTokens;
 use verify::ocsp::{Ocsp, OcspError};
 use verify::{Chain, VerifyError};
@@ -70,6 +73,7 @@ pub(crate) struct AppStore {
     verifier: Verifier,
     accepted: Accepted,
     client: Client,
+    promotions: PromotionSigner,
     ocsp: Option<Ocsp>,
 }
 
@@ -78,6 +82,7 @@ impl AppStore {
     pub(crate) fn new(config: &AppStoreConfig, http: HttpClient) -> Result<Self, SetupError> {
         let key = private_key(config)?;
         let tokens = RequestTokens::new(&config.issuer_id, &config.key_id, key.expose_secret())?;
+        let promotions = PromotionSigner::new(&config.key_id, key.expose_secret())?;
         let url = |name, text: &str| Url::parse(text).map_err(|_| SetupError::Url(name));
         let client = Client::new(
             http.clone(),
@@ -89,6 +94,7 @@ impl AppStore {
             verifier: Verifier::new(roots(Some(config))?),
             accepted: Accepted::new(&config.environments),
             client,
+            promotions,
             ocsp: config.ocsp.then(|| Ocsp::new(http)),
         })
     }
@@ -100,6 +106,16 @@ impl AppStore {
         offer: &OfferClaims,
     ) -> Result<String, KeyError> {
         self.client.sign_offer(bundle_id, offer)
+    }
+
+    /// Signs a promotional offer for StoreKit's older interface; calls nobody.
+    pub(crate) fn sign_promotion(
+        &self,
+        promotion: &Promotion<'_>,
+    ) -> Result<PromotionSignature, KeyError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = i64::try_from(now.unwrap_or_default().as_millis()).map_err(|_| KeyError)?;
+        self.promotions.sign(promotion, millis)
     }
 
     /// Asks whether the certificates behind a stranger's document still stand. Answers of the

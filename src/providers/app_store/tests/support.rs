@@ -20,6 +20,7 @@ use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
 use crate::providers::app_store::binding::Accepted;
 use crate::providers::app_store::client::Client;
+use crate::providers::app_store::promotion::PromotionSigner;
 use crate::providers::app_store::token::RequestTokens;
 use crate::providers::app_store::verify::{Roots, Verifier};
 
@@ -236,6 +237,7 @@ impl Signer {
             verifier: self.verifier(),
             accepted: Accepted::new(accepted),
             client: Client::new(http, tokens, url("production"), url("sandbox")),
+            promotions: PromotionSigner::new("key", &pem).unwrap(),
             ocsp: None,
         }
     }
