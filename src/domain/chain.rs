@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::provider::Provider;
 
+/// Google's have two dozen.
+const ORDER_ID_BYTES_MAX: usize = 128;
+
 /// The catalog's id of an app (`example-ios`): which store account and bundle a purchase is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -63,6 +66,12 @@ pub(crate) fn is_of_order(name: &str, order_id: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether a text may be an order id: Google's have letters, digits, `-` and `.`.
+pub(crate) fn is_order_id(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    (1..=ORDER_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(letter)
+}
+
 /// A store id of a chain: unique per (provider, app, kind, value).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Alias {
@@ -111,6 +120,26 @@ impl std::fmt::Display for StoreProduct {
         match &self.base_plan_id {
             Some(plan) => write!(f, "{}:{plan}", self.product_id),
             None => f.write_str(&self.product_id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_ids_are_plain_words() {
+        for id in [
+            "GPA.3345-1234-5678-90123",
+            "GPA.3345-1234-5678-90123..12",
+            "12999763169054705758.1375794066587622",
+        ] {
+            assert!(is_order_id(id), "{id}");
+        }
+        let long = "G".repeat(ORDER_ID_BYTES_MAX + 1);
+        for text in ["", "GPA.\u{0}", "GPA 1", "GPA/../1", "GPA.１", &long] {
+            assert!(!is_order_id(text), "{text:?}");
         }
     }
 }

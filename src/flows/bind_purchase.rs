@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
 use super::{Core, derive, settled_events};
-use crate::domain::chain::{Alias, AliasKind, base_order_id};
+use crate::domain::chain::{Alias, AliasKind, base_order_id, is_order_id};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::{AccountId, ChainId, ClaimId};
 use crate::domain::ownership::{Rules, Verdict};
@@ -134,6 +134,8 @@ fn other_name(binding: &Binding, proven: &Proven) -> Result<Option<Alias>, BindE
         AliasKind::OriginalTransactionId if binding.proof.shows_possession() => Err(misnamed()),
         // Not even that the other id exists is the caller's to know.
         AliasKind::OriginalTransactionId => Err(ProofError::Insufficient.into()),
+        // What can be no order's is not looked for and not kept.
+        AliasKind::PurchaseToken | AliasKind::OrderId if !is_order_id(id) => Err(misnamed()),
         AliasKind::PurchaseToken | AliasKind::OrderId => Ok(Some(Alias {
             kind: AliasKind::OrderId,
             value: base_order_id(id).to_owned(),

@@ -52,7 +52,11 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
             }
             Err(StorageError::Conflict(_)) => continue,
             Err(error @ StorageError::Unavailable(_)) => return Err(error),
-            Err(cause @ (StorageError::Corrupt(_) | StorageError::Other(_))) => {
+            Err(
+                cause @ (StorageError::Unstorable(_)
+                | StorageError::Corrupt(_)
+                | StorageError::Other(_)),
+            ) => {
                 attempt.rollback().await?;
                 error!(source = row.source, id = %row.id, %cause,
                     "a notification cannot be resolved; kept");

@@ -244,6 +244,7 @@ pub(super) fn from_storage(cause: StorageError) -> Status {
             "too much at once; try again",
             Duration::from_millis(200),
         ),
+        StorageError::Unstorable(_) => bad_request("text", "holds a character that no text has"),
         cause @ (StorageError::Corrupt(_) | StorageError::Other(_)) => {
             error!(%cause, "a call failed");
             keep_and_retry(

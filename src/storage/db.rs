@@ -20,6 +20,9 @@ pub(crate) enum StorageError {
     /// A deadlock or serialisation failure: the whole transaction is to be run again.
     #[error("the transaction lost to another one: {0}")]
     Conflict(String),
+    /// A text that it cannot hold (U+0000): whoever sent it is to send another.
+    #[error("a text cannot be kept: {0}")]
+    Unstorable(String),
     /// A row holds what this version cannot read.
     #[error("unreadable row: {0}")]
     Corrupt(String),
@@ -51,6 +54,7 @@ impl From<sqlx::Error> for StorageError {
                     {
                         Self::Unavailable(database.to_string())
                     }
+                    "22021" => Self::Unstorable(database.to_string()),
                     _ => Self::Other(database.to_string()),
                 }
             }

@@ -46,6 +46,7 @@ impl From<StorageError> for ReadError {
         match error {
             StorageError::Unavailable(_) => Self::Unavailable,
             other @ (StorageError::Conflict(_)
+            | StorageError::Unstorable(_)
             | StorageError::Corrupt(_)
             | StorageError::Other(_)) => Self::Storage(other),
         }
