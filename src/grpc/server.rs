@@ -32,6 +32,7 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Sockets that have not said anything yet.
 const SILENT_SOCKETS_MAX: usize = 4_096;
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Connections are renewed after this, and up to half as long again: not all at once.
 const CONNECTION_AGE_MIN: Duration = Duration::from_secs(60 * 60);
@@ -220,11 +221,14 @@ fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::
 async fn greeting(socket: &TcpStream) -> bool {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut seen = [0; PREFACE.len()];
+    // The rest comes at once or is not meant to come: thousands of halves must not keep us busy.
+    let mut pause = Duration::from_millis(10);
     loop {
         match socket.peek(&mut seen).await {
             Ok(0) | Err(_) => return false,
             Ok(n) if n == PREFACE.len() || seen[..n] != PREFACE[..n] => return true,
-            Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Ok(_) => tokio::time::sleep(pause).await,
         }
+        pause = (pause * 2).min(LOOK_AGAIN_MAX);
     }
 }

@@ -1,5 +1,8 @@
 //! The axum sidecar that takes the stores' notifications. Nothing is thought about them here.
 
+mod connection;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +12,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -24,14 +24,13 @@ use tracing::debug;
 use crate::domain::provider::{Provider, Source};
 use crate::flows::Core;
 use crate::flows::receive_notification::{Ingress, ReceiveError, receive};
+use connection::Peers;
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// From the head's last byte to the answer; a store's own patience is 10 s and more.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stores keep few connections; a flood waits in the kernel.
 const CONNECTIONS_MAX: usize = 1_024;
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Clone)]
 struct Door {
@@ -58,34 +57,28 @@ pub(crate) async fn serve(
         ))
         .layer(CatchPanicLayer::new())
         .with_state(Door { core, ingress });
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
+    let (connections, peers) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Peers::default());
+    let served = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &connections) => accepted,
             () = stop.cancelled() => break,
         };
-        let Some((socket, permit)) = accepted else {
+        let Some((socket, peer, permit)) = accepted else {
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new());
-        let connection = builder
-            .serve_connection(TokioIo::new(socket), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // A connection that is cut is the store's to open again.
-            let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
-            drop(permit);
+        let Some(place) = peers.admit(peer) else {
+            debug!("an address has too many connections");
+            continue;
+        };
+        let connection = connection::serve(socket, router.clone(), stop.clone());
+        served.spawn(async move {
+            connection.await;
+            drop((place, permit));
         });
     }
-    let _ = tokio::time::timeout(REQUEST_TIMEOUT, graceful.shutdown()).await;
+    served.close();
+    let _ = tokio::time::timeout(REQUEST_TIMEOUT, served.wait()).await;
     Ok(())
 }
 
@@ -93,10 +86,10 @@ pub(crate) async fn serve(
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((socket, _)) => Some((socket, permit)),
+        Ok((socket, peer)) => Some((socket, peer.ip(), permit)),
         Err(error) => {
             debug!(%error, "accept failed");
             tokio::time::sleep(Duration::from_millis(50)).await;

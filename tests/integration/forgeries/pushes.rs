@@ -137,6 +137,41 @@ async fn slow_senders_are_cut_off_while_others_are_served() {
     world.stop().await;
 }
 
+/// As many as the door has places for, and more.
+const SILENT: usize = 1_100;
+
+/// C9: who has connected and says nothing makes room for who has something to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_say_nothing_make_room() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let url = world.stack.app.webhooks_url().expect("webhooks");
+    let address = url.trim_start_matches("http://");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let greeting = [preface, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    // Nothing, a part of HTTP/2's first words, or all of them.
+    let words = [&[][..], &preface[..7], &greeting];
+    let mut silent = Vec::new();
+    for number in 0..SILENT {
+        let mut socket = TcpStream::connect(address).await.expect("a connection");
+        let said = socket.write_all(words[number % words.len()]).await;
+        said.expect("written");
+        silent.push(socket);
+    }
+    let began = Instant::now();
+    let body = serde_json::json!({ "signedPayload": "a.b.c" }).to_string();
+    let answered = tokio::time::timeout(CUT_WITHIN, world.post(Store::AppStore, body)).await;
+    assert_eq!(answered.expect("a place in time"), 401);
+    println!("{SILENT} silent sockets: heard after {:?}", began.elapsed());
+    world
+        .buy_apple("alice", YEARLY, Some(&alice.store_token))
+        .await;
+    world.settled().await;
+    assert!(is_active(&alice.now().await, "pro_access"));
+    drop(silent);
+    world.stop().await;
+}
+
 /// Sends a byte a second until the server has had enough.
 async fn cut_after(address: &str, start: &str) -> Duration {
     let began = Instant::now();
