@@ -34,6 +34,9 @@ pub(crate) enum InspectCommand {
     /// Genuine and forged documents with the verdict on each, as JSON
     #[command(hide = true)]
     Corpus(super::corpus::CorpusArgs),
+    /// Whether the time of a refusal tells how much of a secret tag was right
+    #[command(hide = true)]
+    Timing(super::timing::TimingArgs),
 }
 
 #[derive(Args)]
@@ -73,6 +76,7 @@ pub(super) async fn run(command: InspectCommand) -> anyhow::Result<ExitCode> {
         InspectCommand::AppleJws(document) => apple_jws(&document).await?,
         InspectCommand::Rtdn { document, bearer } => rtdn(&document, bearer.as_deref()).await?,
         InspectCommand::Corpus(args) => super::corpus::run(&args).await?,
+        InspectCommand::Timing(args) => super::timing::run(&args).await?,
     };
     Ok(if genuine {
         ExitCode::SUCCESS

@@ -19,6 +19,7 @@ mod server;
 pub mod stack;
 pub mod storm;
 mod support;
+mod timing;
 mod token;
 
 use std::path::PathBuf;
