@@ -1,20 +1,34 @@
 //! Secrets and personal words that stores hand over, or that open doors: none of them reaches a log
 //! at its finest level, or a column that is not made for it.
 
-use entitled::sandbox::{CancelReason, CancelSurvey, GooglePlayAction};
+use entitled::sandbox::{CancelReason, CancelSurvey, GooglePlayAction, Webhooks, forge};
 
 use crate::process::{NOBODY, Process};
-use crate::scene::{MONTHLY, google_buy};
+use crate::scene::{MONTHLY, google_buy, payload_of};
 use crate::support::World;
 
 const SURVEY: &str = "canary-survey-I-moved-to-Lisbon";
 const PROFILE: &str = "canary-profile-of-a-child";
+const APP_USER: &str = "canary-user@lisbon.example";
+const BEARER: &str = "canary-bearer.that-is.nobodys";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn canaries_stay_out_of_logs_and_columns() {
     let mut world = World::with(|options| options.roles = NOBODY).await;
     let process = Process::start(&world, "start", &[("RUST_LOG", "trace")]).await;
     process.serves(&mut world);
+    world
+        .stores()
+        .set_webhooks(Webhooks {
+            app_store: Some(process.webhooks("app-store")),
+            google_play: Some(process.webhooks("google-play")),
+            superwall: Some(process.webhooks("superwall")),
+        })
+        .expect("told");
+    world
+        .stores()
+        .set_superwall_user("alice", APP_USER)
+        .expect("known");
     let alice = world.person("alice").await;
     let token = Some(alice.store_token.as_str());
     let apple = world.buy_apple("alice", MONTHLY, token).await;
@@ -29,6 +43,17 @@ async fn canaries_stay_out_of_logs_and_columns() {
         .bind_google(&google.purchase_token)
         .await
         .expect("bound");
+    // What is refused is not written down either.
+    let mut nobody = world.client_with_token(BEARER).await;
+    nobody.get().await.expect_err("no credential");
+    let claims = payload_of(&apple.signed_transaction);
+    let forged = forge::apple_variants(world.stores(), &claims).expect("forged");
+    alice
+        .bind_apple(&forged[0].jws)
+        .await
+        .expect_err("a stranger's");
+    let junk = format!("{}.AO-J1O{}", "canaryjunk", "x".repeat(110));
+    alice.bind_google(&junk).await.expect_err("junk");
     let cancel = GooglePlayAction::Cancel {
         purchase_token: google.purchase_token.clone(),
         survey: Some(CancelSurvey {
@@ -50,6 +75,8 @@ async fn canaries_stay_out_of_logs_and_columns() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert!(world.count(canceled).await >= 4, "all has been told");
+    let heard = "select count(*) from raw_notifications where source = 'superwall'";
+    assert!(world.count(heard).await > 0, "Superwall is heard");
 
     let manifest = world.stores().manifest();
     let key_line = |pem: &str| pem.lines().nth(1).expect("a key").to_owned();
@@ -67,6 +94,11 @@ async fn canaries_stay_out_of_logs_and_columns() {
         ("Google's key", key_line(google_key)),
         ("a customer's words", SURVEY.to_owned()),
         ("a profile", PROFILE.to_owned()),
+        ("who a customer is to Superwall", APP_USER.to_owned()),
+        ("Superwall's secret", manifest.superwall.secret.clone()),
+        ("a refused credential", BEARER.to_owned()),
+        ("a forged transaction", part(&forged[0].jws)),
+        ("a purchase token that is none", junk),
     ];
     let log = process.whole_log();
     assert!(log.len() > 10_000, "the log speaks at its finest level");
@@ -105,7 +137,7 @@ async fn canaries_stay_out_of_logs_and_columns() {
             .await
             .expect("readable");
         for (what, secret) in &secrets {
-            let token = *what == "a purchase token";
+            let token = what.starts_with("a purchase token");
             if token && tokens_in.contains(&table.as_str()) {
                 continue;
             }
@@ -117,7 +149,7 @@ async fn canaries_stay_out_of_logs_and_columns() {
         "select coalesce(bool_or(position($1::bytea in body) > 0), false)
          from store_answers, unnest(bodies) as body",
     ] {
-        for canary in [SURVEY, PROFILE] {
+        for canary in [SURVEY, PROFILE, APP_USER] {
             let found: bool = sqlx::query_scalar(column)
                 .bind(canary.as_bytes())
                 .fetch_one(&pool)
