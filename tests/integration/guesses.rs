@@ -118,21 +118,31 @@ async fn i4_a_foreign_id_is_answered_like_one_that_does_not_exist() {
         .await;
     let unclaimed = world.buy_apple("nobody", YEARLY, None).await;
     world.settled().await;
-    let ids = [
-        &bound.transaction_id,
-        &unclaimed.transaction_id,
-        "570009999999999",
-        "no number",
+    let (bound, unclaimed) = (&bound.transaction_id, &unclaimed.transaction_id);
+    let (nobodys, none) = ("570009999999999", "no number");
+    // In the store's words, and in Superwall's with ids that fit each other and that do not.
+    let guesses = [
+        bare_id(bound),
+        bare_id(unclaimed),
+        bare_id(nobodys),
+        bare_id(none),
+        superwall::app_store(bound, bound, ""),
+        superwall::app_store(unclaimed, unclaimed, ""),
+        superwall::app_store(nobodys, nobodys, ""),
+        superwall::app_store(bound, nobodys, ""),
+        superwall::app_store(nobodys, bound, ""),
+        superwall::app_store(none, none, ""),
     ];
     let mut answers = Vec::new();
-    for id in ids {
+    for guess in guesses {
         let began = std::time::Instant::now();
-        let refused = mallory.bind_bare_id(id).await.expect_err("not mallory's");
+        let mut client = mallory.client.clone();
+        let refused = client.bind(guess.clone()).await.expect_err("not mallory's");
         assert_refused(&refused, Code::FailedPrecondition, "PROOF_INSUFFICIENT");
         // Timing tells nothing either: an answer that is ready sooner waits.
         assert!(
             began.elapsed().as_millis() >= 1_400,
-            "{id} was answered early"
+            "{guess:?} was answered early"
         );
         answers.push((
             refused.code(),

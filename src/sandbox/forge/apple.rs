@@ -358,6 +358,61 @@ fn environments(chain: &AppleChain, payload: &Value) -> Forged {
     Ok(all)
 }
 
+/// Documents that Apple has signed, of another app or of no world of the stores'. Whoever looks at
+/// the signature alone takes them.
+pub fn apple_misplaced(sandbox: &Sandbox, payload: &Value) -> Forged {
+    let chain = &sandbox.inner.keys.apple;
+    let place = if payload.get("data").is_some() {
+        "/data"
+    } else {
+        ""
+    };
+    let with = |field: &str, value: Option<Value>| {
+        let mut changed = payload.clone();
+        if let Some(fields) = changed.pointer_mut(place).and_then(Value::as_object_mut) {
+            match value {
+                Some(value) => fields.insert(field.to_owned(), value),
+                None => fields.remove(field),
+            };
+        }
+        chain.sign(&changed)
+    };
+    let bundle = sandbox.manifest().bundle_id;
+    let mut all = vec![genuine("of this app", chain.sign(payload)?)];
+    for odd in [
+        Some(json!("com.example.other")),
+        Some(json!(bundle.to_uppercase())),
+        Some(json!(format!("{bundle}.evil"))),
+        Some(json!(format!("evil.{bundle}"))),
+        Some(json!(format!("{bundle} "))),
+        Some(json!(format!("{bundle}\u{0}"))),
+        Some(json!("")),
+        Some(json!([bundle])),
+        Some(json!({ "bundleId": bundle })),
+        Some(Value::Null),
+        None,
+    ] {
+        let name = match &odd {
+            Some(odd) => format!("bundleId {odd}"),
+            None => "no bundleId".to_owned(),
+        };
+        all.push(forgery(name, with("bundleId", odd)?));
+    }
+    for odd in ["Xcode", "LocalTesting", "production", "PRODUCTION", ""] {
+        let name = format!("environment {odd:?}");
+        all.push(forgery(name, with("environment", Some(json!(odd)))?));
+    }
+    if !place.is_empty() {
+        let id = sandbox.manifest().app_apple_id;
+        for odd in [json!(id + 1), json!(0), json!(-id), Value::Null] {
+            let name = format!("appAppleId {odd}");
+            all.push(forgery(name, with("appAppleId", Some(odd))?));
+        }
+        all.push(forgery("no appAppleId", with("appAppleId", None)?));
+    }
+    Ok(of("A7", all).collect())
+}
+
 /// One byte changed anywhere in a genuine document.
 fn flips(chain: &AppleChain, payload: &Value, seed: u64) -> Forged {
     let good = chain.sign(payload)?;

@@ -23,7 +23,7 @@ use super::ecdsa::{Curve, EcKey};
 use super::error::SandboxError;
 use super::jws::{Algorithm, SigningKey, compact, encode};
 
-pub use apple::apple_corpus;
+pub use apple::{apple_corpus, apple_misplaced};
 pub use push::push_corpus;
 pub use svix::{SvixDelivery, svix_corpus};
 

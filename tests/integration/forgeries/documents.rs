@@ -200,6 +200,85 @@ async fn a_notification_put_together_from_parts_grants_nothing() {
     world.stop().await;
 }
 
+/// A7: Apple has signed it, of another app or of no world.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_misplaced_document_is_refused_and_the_genuine_one_binds() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let mallory = world.person("mallory").await;
+    world.hold().await;
+    let bought = world.buy_apple("alice", YEARLY, None).await;
+    let genuine = payload_of(&bought.signed_transaction);
+    let corpus = forge::apple_misplaced(world.stores(), &genuine).expect("signed");
+    let books = Books::of(&world).await;
+    let (before, asked) = (
+        books.kept().await,
+        crate::scene::asked_about_purchases(world.stores()),
+    );
+    let mut counted = Counted::default();
+    let (genuine, forged): (Vec<_>, Vec<_>) = corpus.into_iter().partition(|case| case.genuine);
+    for case in forged {
+        let refused = mallory.bind_apple(&case.jws).await.expect_err(&case.name);
+        let expected = match case.name.split_once(' ') {
+            Some(("environment", _)) => "ENVIRONMENT_NOT_ACCEPTED",
+            Some(("bundleId", odd)) if odd.starts_with('"') => "APP_UNKNOWN",
+            Some(_) | None => "PROOF_INVALID",
+        };
+        assert_eq!(reason(&refused), expected, "{}", case.name);
+        counted.count(case.class, false);
+    }
+    assert_eq!(books.kept().await, before, "nothing of them was kept");
+    assert_eq!(
+        crate::scene::asked_about_purchases(world.stores()),
+        asked,
+        "no store was asked"
+    );
+    for case in genuine {
+        alice.bind_apple(&case.jws).await.expect(&case.name);
+        counted.count(case.class, true);
+    }
+    counted.report("transactions", &["A7"]);
+    world.stop().await;
+}
+
+/// A7: a notification of another app is authentic, kept, and about nothing here.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_misplaced_notification_is_kept_and_grants_nothing() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    world.hold().await;
+    world
+        .buy_apple("alice", YEARLY, Some(&alice.store_token))
+        .await;
+    let body: Value = serde_json::from_str(&world.stores().notifications()[0].body).expect("JSON");
+    let claims = payload_of(body["signedPayload"].as_str().expect("a document"));
+    let mut counted = Counted::default();
+    for number in 0_usize.. {
+        // Each is a message of its own.
+        let mut claims = claims.clone();
+        claims["notificationUUID"] = json!(format!("00000000-0000-4000-8000-{number:012}"));
+        let corpus = forge::apple_misplaced(world.stores(), &claims).expect("signed");
+        let Some(case) = corpus.into_iter().filter(|case| !case.genuine).nth(number) else {
+            break;
+        };
+        let body = json!({ "signedPayload": case.jws }).to_string();
+        let status = world.post(Store::AppStore, body).await;
+        assert_eq!(status, 200, "{}", case.name);
+        counted.count(case.class, false);
+    }
+    world.settled().await;
+    assert_eq!(world.count("select count(*) from purchase_chains").await, 0);
+    let unread = "select count(*) from raw_notifications where status in ('failed', 'ignored')";
+    assert_eq!(world.count(unread).await, i64::from(counted.forged()));
+    assert!(!is_active(&alice.now().await, "pro_access"));
+    world.stores().hold_deliveries(false).await.expect("sent");
+    world.settled().await;
+    assert!(is_active(&alice.now().await, "pro_access"));
+    counted.count("A7", true);
+    counted.report("notifications", &["A7"]);
+    world.stop().await;
+}
+
 /// A12: an app receipt names no purchase; whoever sends one is told what to send instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_are_refused_with_the_way_out() {

@@ -9,7 +9,7 @@ fn classes() -> BTreeSet<String> {
         |letter: &'static str, last: u32| (1..=last).map(move |n| format!("{letter}{n}"));
     let mut all: BTreeSet<String> = numbered("A", 18).chain(numbered("B", 8)).collect();
     all.extend(numbered("C", 6));
-    all.extend(["C9".to_owned(), "C10".to_owned()]);
+    all.extend(["C9", "C10", "C11"].map(str::to_owned));
     all
 }
 

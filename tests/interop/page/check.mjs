@@ -85,10 +85,17 @@ async function seen(selector, ...words) {
 
 /** Presses the button with these words, in the part of the page that is named. */
 async function press(within, words) {
-  const handle = await page.waitForFunction((within, words) => [...document.querySelectorAll(`${within} button`)].find(
-    (button) => button.checkVisibility() && !button.disabled && button.innerText.trim() === words,
-  ), {}, within, words).catch((error) => assert.fail(`no button “${words}” in ${within}: ${error.message}`));
-  await handle.click();
+  for (let tries = 1; ; tries += 1) {
+    const handle = await page.waitForFunction((within, words) => [...document.querySelectorAll(`${within} button`)].find(
+      (button) => button.checkVisibility() && !button.disabled && button.innerText.trim() === words,
+    ), {}, within, words).catch((error) => assert.fail(`no button “${words}” in ${within}: ${error.message}`));
+    try {
+      return await handle.click();
+    } catch (error) {
+      // The page may draw a button anew between the look and the click: then it was not pressed.
+      if (tries === 5 || !error.message.includes("detached")) throw error;
+    }
+  }
 }
 
 async function step(name, run) {

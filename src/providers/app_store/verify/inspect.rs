@@ -14,6 +14,9 @@ use crate::providers::app_store::wire::{Notification, RenewalInfo, Transaction};
 /// How deep documents are looked for in documents: a notification holds two.
 const DEPTH_MAX: usize = 1;
 
+/// Where a notification says what it is about.
+const PLACES: [&str; 4] = ["data", "summary", "appData", "externalPurchaseToken"];
+
 /// One step and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -197,7 +200,12 @@ impl Inspection<'_> {
                 "neither a transaction, renewal info nor a notification".to_owned(),
             ),
         }
-        if let Some(said) = text(value, "environment") {
+        // A notification says of which app it is one level further in.
+        let about = PLACES.iter().find_map(|place| value.get(place));
+        let notification = about.is_some();
+        let about = about.unwrap_or(value);
+        let said = text(about, "environment");
+        if let Some(said) = said {
             let ok = matches!(said, "Production" | "Sandbox");
             let signed_by = if ok {
                 "signed by Apple"
@@ -206,8 +214,19 @@ impl Inspection<'_> {
             };
             steps.say("environment", ok, format!("{said}, {signed_by}"));
         }
-        if let (Some(catalog), Some(bundle_id)) = (self.catalog, text(value, "bundleId")) {
+        if let (Some(catalog), Some(bundle_id)) = (self.catalog, text(about, "bundleId")) {
             match catalog.app_by_bundle(bundle_id) {
+                Some(app)
+                    if notification
+                        && said == Some("Production")
+                        && about.get("appAppleId").and_then(Value::as_i64) != app.app_apple_id =>
+                {
+                    steps.say(
+                        "app",
+                        false,
+                        "the catalog has another app_apple_id for this app".to_owned(),
+                    );
+                }
                 Some(app) => steps.say("app", true, format!("{} in the catalog", app.id)),
                 None => steps.say(
                     "app",
