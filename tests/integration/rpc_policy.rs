@@ -4,6 +4,7 @@
 //! somebody else can put another's name into.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use entitled::proto;
 use prost::Message as _;
@@ -100,7 +101,9 @@ async fn call(world: &World, rpc: &str, token: Option<&str>, message: &[u8]) -> 
     let url = format!("{}/entitled.v1.{rpc}", world.stack.address.server);
     let length = u32::try_from(message.len()).expect("short");
     let body = [&[0][..], &length.to_be_bytes(), message].concat();
-    let mut request = reqwest::Client::new()
+    // Made once: a client reads the machine's certificates.
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
+    let mut request = CLIENT
         .post(url)
         .header("content-type", "application/grpc-web+proto")
         .body(body);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::AppStore;
 use super::client::{Act, Said};
 use super::verify::Verified;
-use super::wire::Notification;
+use super::wire::NotificationName;
 use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 use crate::providers::contract::{FetchError, Found, SweepPage, SweepRequest};
@@ -75,7 +75,7 @@ impl AppStore {
             .map_err(|_| FetchError::Unreadable("not a notification history".to_owned()))?;
         let found = page.notification_history.iter().filter_map(|sent| {
             // Believed like a delivery: by its signature.
-            let verified: Result<Verified<Notification>, _> =
+            let verified: Result<Verified<NotificationName>, _> =
                 self.verifier.verify(&sent.signed_payload, Instant::MAX_UTC);
             let verified = match verified {
                 Ok(verified) => verified,
@@ -85,7 +85,7 @@ impl AppStore {
                 }
             };
             Some(Found {
-                event_id: verified.payload().notification_uuid.clone(),
+                event_id: verified.payload().uuid.clone(),
                 body: json!({"signedPayload": sent.signed_payload})
                     .to_string()
                     .into(),

@@ -172,8 +172,6 @@ pub(super) struct RenewalCommitment {
 pub(super) struct Notification {
     pub(super) notification_type: String,
     pub(super) subtype: Option<String>,
-    #[serde(rename = "notificationUUID")]
-    pub(super) notification_uuid: String,
     pub(super) data: Option<NotificationData>,
     #[serde(default)]
     pub(super) summary: Presence,
@@ -181,6 +179,14 @@ pub(super) struct Notification {
     pub(super) external_purchase_token: Presence,
     #[serde(default)]
     pub(super) app_data: Presence,
+}
+
+/// The one field of a notification that its authenticity needs, to know it again; all else may be
+/// as no version has seen it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NotificationName {
+    #[serde(rename = "notificationUUID")]
+    pub(super) uuid: String,
 }
 
 /// What a notification is about.
@@ -283,6 +289,10 @@ impl Document for Transaction {
 
 impl Document for RenewalInfo {
     const NAME: &'static str = "renewal info";
+}
+
+impl Document for NotificationName {
+    const NAME: &'static str = "notification";
 }
 
 impl Document for Notification {

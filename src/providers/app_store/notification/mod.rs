@@ -6,7 +6,9 @@ use super::AppStore;
 use super::binding::{self, BindingError};
 use super::verify::ocsp::OcspError;
 use super::verify::{Verified, VerifyError};
-use super::wire::{Notification, NotificationBody, NotificationData, RenewalInfo, Transaction};
+use super::wire::{
+    Notification, NotificationBody, NotificationData, NotificationName, RenewalInfo, Transaction,
+};
 use crate::domain::catalog::Catalog;
 use crate::domain::subscription::store_state::Evidence;
 use crate::domain::time::Instant;
@@ -52,9 +54,12 @@ impl AppStore {
             return Err(VerifyError::TooLarge.into());
         }
         let jws = payload_of(delivery.body)?;
-        let notification = self.verifier.verify::<Notification>(&jws, delivery.now)?;
-        self.check_revocation(notification.chain()).await?;
-        let event_id = notification.payload().notification_uuid.clone();
+        // Whatever else is in it: what Apple has signed is kept, and read as far as it can be.
+        let named = self
+            .verifier
+            .verify::<NotificationName>(&jws, delivery.now)?;
+        self.check_revocation(named.chain()).await?;
+        let event_id = named.payload().uuid.clone();
         Ok(Authentic { event_id })
     }
 

@@ -23,17 +23,27 @@ fn a_genuine_notification_is_right_in_every_step() {
     let payload = json!({
         "notificationType": "DID_RENEW", "notificationUUID": "u", "signedDate": NOW_MS,
         "data": {
-            "environment": "Production", "bundleId": BUNDLE,
+            "environment": "Production", "bundleId": BUNDLE, "appAppleId": 1_234_567_890,
             "signedTransactionInfo": signer.sign(&transaction()),
             "signedRenewalInfo": signer.sign(&renewal()),
         },
     });
-    let report = inspect(
-        &signer.sign(&payload),
-        &signer.roots(),
-        Some(&catalog()),
-        now(),
+    let look = |payload: &serde_json::Value| {
+        let jws = signer.sign(payload);
+        inspect(&jws, &signer.roots(), Some(&catalog()), now())
+    };
+    let of_another = |field: &str, value: serde_json::Value| {
+        let mut other = payload.clone();
+        other["data"][field] = value;
+        look(&other)
+    };
+    assert_eq!(
+        faults(&of_another("appAppleId", json!(7))),
+        [("document", "app")]
     );
+    let foreign = of_another("bundleId", json!("com.example.evil"));
+    assert!(faults(&foreign).contains(&("document", "app")));
+    let report = look(&payload);
     assert_eq!(faults(&report), []);
     assert!(report.is_genuine());
     assert!(

@@ -99,6 +99,30 @@ async fn what_apple_did_not_sign_as_a_notification_is_forged() {
     }
 }
 
+/// Apple would send it five times and then no more: what it has signed is kept, whatever it is.
+#[tokio::test]
+async fn what_apple_has_signed_is_authentic_though_nobody_can_read_it() {
+    let signer = Signer::genuine();
+    let store = signer.store("http://127.0.0.1:9");
+    for change in [
+        json!({"notificationType": null}),
+        json!({"notificationType": ["DID_RENEW"]}),
+        json!({"subtype": {"of": "tomorrow"}}),
+        json!({"data": []}),
+        json!({"data": {"bundleId": [BUNDLE], "environment": "Production"}}),
+        json!({"data": {"bundleId": BUNDLE, "environment": 1}}),
+        json!({"data": {"bundleId": BUNDLE, "environment": "Production", "appAppleId": "1"}}),
+    ] {
+        let odd = with(genuine(&signer), change.clone());
+        let body = body(&signer, &odd);
+        assert!(authenticate(&store, &body).await.is_ok(), "{change}");
+        assert!(
+            matches!(reading(&signer, &odd), Reading::Unreadable { .. }),
+            "{change}"
+        );
+    }
+}
+
 fn reading(signer: &Signer, payload: &Value) -> Reading {
     signer
         .store("http://127.0.0.1:9")
