@@ -9,6 +9,8 @@ use super::super::jws::machine_seconds;
 
 /// How far a delivery's time may lie from ours.
 const TOLERANCE_SECONDS: i64 = 300;
+/// Slow machines come to the last of them that much later.
+const JUDGED_WITHIN: i64 = 180;
 
 /// A delivery, and whether it is to be believed.
 #[derive(Clone, Debug)]
@@ -241,7 +243,7 @@ impl Forge {
         vec![
             at(
                 "almost too old",
-                (now - TOLERANCE_SECONDS + 20).to_string(),
+                (now - TOLERANCE_SECONDS + JUDGED_WITHIN).to_string(),
                 true,
             ),
             at(
@@ -250,7 +252,11 @@ impl Forge {
                 true,
             ),
             at("too old", (now - TOLERANCE_SECONDS - 5).to_string(), false),
-            at("too new", (now + TOLERANCE_SECONDS + 20).to_string(), false),
+            at(
+                "too new",
+                (now + TOLERANCE_SECONDS + JUDGED_WITHIN).to_string(),
+                false,
+            ),
             at("a day old", (now - 86_400).to_string(), false),
             at("in milliseconds", (now * 1_000).to_string(), false),
             at("below zero", format!("-{now}"), false),

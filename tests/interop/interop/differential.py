@@ -105,7 +105,7 @@ EXPLAINED: list[tuple[str, str, str, str]] = [
     (
         "google-auth, Python",
         "C6",
-        "issued a few seconds from now",
+        "issued within the minute from now",
         "the library allows no difference between clocks unless told to; the server allows a minute",
     ),
 ]
