@@ -203,7 +203,7 @@ async fn a_notification_put_together_from_parts_grants_nothing() {
 /// A7: Apple has signed it, of another app or of no world.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_misplaced_document_is_refused_and_the_genuine_one_binds() {
-    let world = World::start().await;
+    let world = World::still().await;
     let alice = world.person("alice").await;
     let mallory = world.person("mallory").await;
     world.hold().await;

@@ -61,6 +61,8 @@ fn every_shipped_scenario_is_told_in_many_orders() {
             path.extension()
                 .is_some_and(|extension| extension == "toml")
         })
+        // Where others tell, the stores say nothing that could come in many orders.
+        .filter(|path| !std::fs::read_to_string(path).unwrap().contains("told_by"))
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     names.sort();
