@@ -31,3 +31,16 @@ create index duties_deadline on duties (deadline) where done_at is null;
 -- derived but credits: the document of such a purchase is not read at every settle of its account.
 -- Null in rows that were written before this column: those are read as they were.
 alter table store_subscription_state add column bought_once text[];
+
+-- Questions ---------------------------------------------------------------------------------------
+
+-- A store may ask about one transaction more than once, each time with a deadline of its own: its
+-- questions are told apart in `transaction_id` ('<transaction>@<which question>'), and `about` is the
+-- transaction alone. Null: `transaction_id` is it.
+alter table duties add column about text;
+update duties
+set about = transaction_id,
+    transaction_id = transaction_id || '@' || case kind
+        when 'review_refund' then detail->>'pending_refund_token'
+        else (extract(epoch from deadline - interval '12 hours') * 1000)::bigint::text end
+where kind in ('review_refund', 'answer_consumption_request');

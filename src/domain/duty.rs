@@ -1,14 +1,16 @@
 //! Duties: outside effects that a settle decides and a worker carries out, at least once each,
 //! before a deadline.
 
+use std::borrow::Cow;
+
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, ProductKind};
 use super::ownership::Owner;
-use super::provider::Provider;
+use super::provider::{Environment, Provider};
 use super::subscription::state::ItemState;
-use super::subscription::store_state::{Evidence, Item, StoreState};
+use super::subscription::store_state::{Evidence, Item, StoreState, request_key};
 use super::time::Instant;
 
 /// Apple waits this long for an answer to a `CONSUMPTION_REQUEST`.
@@ -70,11 +72,30 @@ impl Duty {
 /// A duty as a settle decides it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NewDuty {
-    /// The transaction, order or token that it is about: unique with chain and kind.
+    /// The transaction, order or token that it is about.
     pub(crate) transaction_id: String,
     pub(crate) duty: Duty,
     /// When the store stops waiting.
     pub(crate) deadline: Instant,
+}
+
+impl NewDuty {
+    /// With chain and kind the effect's name: the transaction, and of a store's questions about it,
+    /// which one.
+    pub(crate) fn key(&self) -> Cow<'_, str> {
+        let asked_at = self.duty.asked_at(self.deadline);
+        let token = match &self.duty {
+            Duty::AnswerConsumptionRequest => None,
+            Duty::ReviewRefund {
+                pending_refund_token,
+            } => Some(pending_refund_token.as_str()),
+            Duty::Acknowledge { .. }
+            | Duty::Consume
+            | Duty::Finish
+            | Duty::SetAccountToken { .. } => return Cow::Borrowed(&self.transaction_id),
+        };
+        Cow::Owned(request_key(&self.transaction_id, asked_at, token))
+    }
 }
 
 /// Who owns the chain, and what its stores call that account.
@@ -101,8 +122,21 @@ pub(crate) fn due(
     handed_over
         .into_iter()
         .chain(named)
-        .chain(facts.iter().filter_map(answer))
+        .chain(answers(state.environment, facts, catalog))
         .collect()
+}
+
+/// The stores' questions about a purchase that has an owner. Their clock runs from when they were
+/// asked, whether the store can be reached meanwhile or not.
+pub(crate) fn answers(
+    environment: Environment,
+    facts: &[Evidence],
+    catalog: &Catalog,
+) -> Vec<NewDuty> {
+    match catalog.accepts(environment) {
+        true => facts.iter().filter_map(answer).collect(),
+        false => Vec::new(),
+    }
 }
 
 /// A running purchase whose record at the App Store names nobody is given its owner's token, which

@@ -74,3 +74,45 @@ fn google_is_told_with_the_acknowledgement() {
         assert_eq!(named(Provider::GooglePlay, &state), [acknowledge]);
     }
 }
+
+#[test]
+fn each_question_about_one_transaction_is_a_duty_of_its_own() {
+    let at = |hours| DateTime::UNIX_EPOCH + TimeDelta::hours(hours);
+    let asked = |at, token: Option<&str>| Evidence::RefundRequest {
+        transaction_id: "7".into(),
+        at,
+        reason: String::new(),
+        token: token.map(str::to_owned),
+    };
+    let facts = [
+        asked(at(0), None),
+        asked(at(48), None),
+        asked(at(0), Some("review-1")),
+        asked(at(1), Some("review-2")),
+        // Google says it again, later: the same review.
+        asked(at(5), Some("review-2")),
+    ];
+    let keys: Vec<_> = facts.iter().map(|fact| fact.key().1.into_owned()).collect();
+    assert_eq!(
+        keys,
+        [
+            "7@0",
+            "7@172800000",
+            "7@review-1",
+            "7@review-2",
+            "7@review-2"
+        ]
+    );
+    let duties = answers(state().environment, &facts, &example());
+    let told: Vec<_> = duties.iter().map(|duty| duty.deadline).collect();
+    assert_eq!(told, [at(12), at(60), at(24), at(25), at(29)]);
+    for (duty, key) in duties.iter().zip(keys) {
+        assert_eq!(duty.key(), key, "as its evidence");
+        assert_eq!(duty.transaction_id, "7");
+    }
+    let nobody = Environment::Sandbox;
+    let text = "sandbox_access = \"nobody\"\n[[apps]]\nid = \"a\"\nbundle_id = \"b\"";
+    let file = toml::from_str(text).expect("parses");
+    let catalog = Catalog::build(file, crate::domain::ids::CatalogVersion(1)).expect("sound");
+    assert!(answers(nobody, &facts, &catalog).is_empty());
+}

@@ -102,6 +102,8 @@ pub(crate) enum MergeReason {
     Unchanged,
     UnmappedProduct,
     EnvironmentNotAccepted,
+    /// A sandbox purchase of an account that is not among the catalog's `testers`.
+    NotATester,
     /// Shared by a family member, and the product is for its purchaser alone.
     FamilySharingRefused,
     /// Verified, but no account owns it yet.

@@ -82,6 +82,7 @@ fn state(product: &str, quantity: u32) -> StoreState {
         acknowledge_by: None,
         bookmark: None,
         out_of_app: false,
+        money_untold: false,
     }
 }
 

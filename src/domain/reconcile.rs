@@ -25,6 +25,9 @@ const DOUBT_RECHECK: TimeDelta = TimeDelta::seconds(15);
 const LATE_RENEWAL_RECHECK_MIN: TimeDelta = TimeDelta::seconds(30);
 const LATE_RENEWAL_RECHECK_MAX: TimeDelta = TimeDelta::minutes(15);
 
+/// How soon a store is asked again that told what was bought and could not tell what was paid.
+const UNTOLD_MONEY_RECHECK: TimeDelta = TimeDelta::minutes(5);
+
 /// What is known of a chain before the step, read under its lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Book {
@@ -63,6 +66,9 @@ pub(crate) struct Step {
     /// The store tokens of every account that may own the chain after this step.
     #[serde(default)]
     pub(crate) tokens: Vec<(AccountId, String)>,
+    /// Those of them whom sandbox purchases do not serve, while they serve testers alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) not_testers: Vec<AccountId>,
     /// How often the policy has moved the chain lately.
     #[serde(default)]
     pub(crate) moves: u32,
@@ -162,7 +168,7 @@ pub(crate) fn reconcile(
         known,
         store_away,
     };
-    let mut decision = narrow(decision, book, &next, provider, catalog);
+    let mut decision = narrow(decision, book, &next, &step.not_testers, provider, catalog);
     if decision == Decision::Apply(ApplyReason::OwnerChanged)
         && ruling.reason == Some(OwnershipReason::Policy)
     {
@@ -294,6 +300,7 @@ fn narrow(
     decision: Decision,
     before: &Book,
     after: &Book,
+    not_testers: &[AccountId],
     provider: Provider,
     catalog: &Catalog,
 ) -> Decision {
@@ -307,6 +314,14 @@ fn narrow(
             if !catalog.accepts(known.state.environment) =>
         {
             Decision::MergeOnly(MergeReason::EnvironmentNotAccepted)
+        }
+        Decision::Apply(_) | Decision::MergeOnly(_)
+            if !catalog.serves(known.state.environment, false)
+                && after
+                    .owner
+                    .is_some_and(|owner| not_testers.contains(&owner.account)) =>
+        {
+            Decision::MergeOnly(MergeReason::NotATester)
         }
         Decision::Apply(_) | Decision::MergeOnly(_)
             if !known.state.items.is_empty() && !any_mapped(known, provider, catalog) =>
@@ -379,7 +394,12 @@ fn next_check(
     if let Decision::Skip(SkipReason::Contradiction | SkipReason::StaleAnswer) = decision {
         return Some(now + DOUBT_RECHECK);
     }
-    book.owner?;
+    // Whether anybody owns it or not: money is booked for what was sold.
+    let untold = book.known.as_ref().is_some_and(|k| k.state.money_untold);
+    let untold = untold.then(|| now + UNTOLD_MONEY_RECHECK);
+    if book.owner.is_none() {
+        return untold;
+    }
     let items = &book.known.as_ref()?.state.items;
     let ends = items
         .iter()
@@ -393,6 +413,7 @@ fn next_check(
         .iter()
         .any(|item| !item.state.is_ended() && !used_up(item));
     let by_rule = open.then(|| now + policy.recheck_max);
+    let by_rule = earliest(by_rule, untold);
     ends.fold(by_rule, |next, at| earliest(next, Some(at)))
 }
 

@@ -4,8 +4,9 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::catalog::tests::example;
+use crate::domain::catalog::tests::{EXAMPLE, example};
 use crate::domain::chain::{Alias, AliasKind, AppId, StoreProduct};
+use crate::domain::ids::CatalogVersion;
 use crate::domain::ownership::Possession;
 use crate::domain::provider::Environment;
 use crate::domain::subscription::guard::with_evidence;
@@ -46,6 +47,7 @@ pub(crate) fn state(stamp: i64, item_state: ItemState) -> StoreState {
         acknowledge_by: None,
         bookmark: None,
         out_of_app: false,
+        money_untold: false,
     }
 }
 
@@ -73,6 +75,7 @@ fn step(now: i64, answer: Answer) -> Step {
         hint: None,
         claims: vec![],
         tokens: vec![],
+        not_testers: Vec::new(),
         moves: 0,
         owner_is_anonymous: false,
     }
@@ -351,4 +354,46 @@ fn a_refund_shows_as_one_even_where_the_store_says_expired() {
             reason: RevocationReason::Refunded
         }
     );
+}
+
+#[test]
+fn money_that_a_store_could_not_tell_is_asked_for_again_whoever_owns_it() {
+    let untold = || StoreState {
+        money_untold: true,
+        ..state(1, active(100))
+    };
+    let soon = Some(t(1) + UNTOLD_MONEY_RECHECK);
+    for book in [Book::default(), owned(100)] {
+        let outcome = run(&book, &step(1, Answer::Store(untold())));
+        assert_eq!(outcome.next_check_at, soon);
+        let told = run(
+            &outcome.book,
+            &step(2, Answer::Store(state(2, active(100)))),
+        );
+        assert_ne!(told.next_check_at, Some(t(2) + UNTOLD_MONEY_RECHECK));
+    }
+}
+
+#[test]
+fn a_sandbox_purchase_says_for_whom_it_is_nothing() {
+    let text = format!("sandbox_access = \"testers\"\n{EXAMPLE}");
+    let file = toml::from_str(&text).expect("the example parses");
+    let catalog = Catalog::build(file, CatalogVersion(1)).expect("it is sound");
+    let sandbox = || StoreState {
+        environment: Environment::Sandbox,
+        ..state(0, active(100))
+    };
+    let decided = |state: StoreState, not_testers: &[u128]| {
+        let mut bind = step(0, Answer::Store(state));
+        bind.claims = vec![claim(1)];
+        bind.not_testers = not_testers.iter().map(|n| claim(*n).account).collect();
+        let book = Book::default();
+        let policy = Policy::default();
+        reconcile(Provider::AppStore, &book, &bind, &[], &catalog, policy).decision
+    };
+    let nothing = Decision::MergeOnly(MergeReason::NotATester);
+    assert_eq!(decided(sandbox(), &[1]), nothing);
+    let bought = Decision::Apply(ApplyReason::Purchased);
+    assert_eq!(decided(sandbox(), &[2]), bought);
+    assert_eq!(decided(state(0, active(100)), &[1]), bought, "real money");
 }

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::duty::Duty;
-use super::subscription::store_state::{StoreState, Transaction};
+use super::subscription::store_state::StoreState;
 use super::time::Instant;
 
 /// Why a duty was let go.
@@ -99,17 +99,16 @@ pub(crate) fn near_until(now: Instant) -> [(&'static str, Instant); 6] {
 pub(crate) const REFUNDED_SINCE: TimeDelta = TimeDelta::days(2);
 
 /// Whether the duty about `transaction_id` has become pointless by what is known of its chain.
+/// `gone_back`: the books have that the store took that transaction back. The state does not tell: it
+/// has only what the last read found new.
 pub(crate) fn moot(
     duty: &Duty,
     transaction_id: &str,
     deadline: Instant,
     state: &StoreState,
+    gone_back: bool,
     now: Instant,
 ) -> Option<Waiver> {
-    let about = state
-        .transactions
-        .iter()
-        .find(|charge| charge.transaction_id == transaction_id);
     let moot = match duty {
         Duty::Acknowledge { .. } if state.head.value != transaction_id => Some(Waiver::Replaced),
         Duty::Acknowledge { .. } if state.acknowledge_by.is_none() => Some(Waiver::NoLongerAwaited),
@@ -121,9 +120,9 @@ pub(crate) fn moot(
             .account_token
             .is_some()
             .then_some(Waiver::NoLongerAwaited),
-        Duty::AnswerConsumptionRequest | Duty::ReviewRefund { .. } => about
-            .is_some_and(gone_back)
-            .then_some(Waiver::AlreadyRefunded),
+        Duty::AnswerConsumptionRequest | Duty::ReviewRefund { .. } => {
+            gone_back.then_some(Waiver::AlreadyRefunded)
+        }
         Duty::Acknowledge { .. } | Duty::Consume | Duty::Finish => None,
     };
     moot.or_else(|| (now > deadline + duty.grace()).then_some(Waiver::TooLate))
@@ -136,33 +135,23 @@ fn used_up(state: &StoreState) -> bool {
         && charges.all(|charge| charge.consumed || charge.units_held() == 0)
 }
 
-fn gone_back(charge: &Transaction) -> bool {
-    charge.refund.is_some() || charge.revoked_at.is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::chain::{Alias, AliasKind, AppId, StoreProduct};
     use crate::domain::provider::{Environment, Provider};
-    use crate::domain::subscription::store_state::{Refund, RefundKind};
+    use crate::domain::subscription::store_state::Transaction;
 
     fn at(hours: i64) -> Instant {
         "2027-01-10T09:00:00Z".parse::<Instant>().unwrap() + TimeDelta::hours(hours)
     }
 
-    fn state(refunded: bool, acknowledge_by: Option<Instant>) -> StoreState {
+    fn state(acknowledge_by: Option<Instant>) -> StoreState {
         let product = StoreProduct {
             product_id: "coins".into(),
             base_plan_id: None,
         };
-        let mut charge = Transaction::new("order", product, at(0));
-        charge.refund = refunded.then(|| Refund {
-            at: at(1),
-            kind: RefundKind::Full,
-            amount: None,
-            quantity: None,
-        });
+        let charge = Transaction::new("order", product, at(0));
         StoreState {
             environment: Environment::Production,
             stamp: at(0),
@@ -181,6 +170,7 @@ mod tests {
             acknowledge_by,
             bookmark: None,
             out_of_app: false,
+            money_untold: false,
         }
     }
 
@@ -197,65 +187,59 @@ mod tests {
         };
         let waits = Some(at(72));
         let table = [
-            (&acknowledge, "token", state(false, waits), 71, None),
-            (&acknowledge, "token", state(false, waits), 95, None),
+            (&acknowledge, "token", (false, waits), 71, None),
+            (&acknowledge, "token", (false, waits), 95, None),
             (
                 &acknowledge,
                 "token",
-                state(false, waits),
+                (false, waits),
                 97,
                 Some(Waiver::TooLate),
             ),
             (
                 &acknowledge,
                 "old",
-                state(false, waits),
+                (false, waits),
                 1,
                 Some(Waiver::Replaced),
             ),
             (
                 &acknowledge,
                 "token",
-                state(false, None),
+                (false, None),
                 1,
                 Some(Waiver::NoLongerAwaited),
             ),
-            (&Duty::Consume, "token", state(false, waits), 1, None),
+            (&Duty::Consume, "token", (false, waits), 1, None),
             (
                 &Duty::Consume,
                 "old",
-                state(false, waits),
+                (false, waits),
                 1,
                 Some(Waiver::Replaced),
             ),
-            (&review, "order", state(false, None), 72, None),
+            (&review, "order", (false, None), 72, None),
             (
                 &review,
                 "order",
-                state(true, None),
+                (true, None),
                 1,
                 Some(Waiver::AlreadyRefunded),
             ),
-            (&review, "other", state(true, None), 1, None),
-            (
-                &review,
-                "order",
-                state(false, None),
-                73,
-                Some(Waiver::TooLate),
-            ),
+            (&review, "order", (false, None), 73, Some(Waiver::TooLate)),
             (
                 &set("account"),
                 "tx",
-                state(false, None),
+                (false, None),
                 1,
                 Some(Waiver::NoLongerAwaited),
             ),
-            (&Duty::Finish, "order", state(true, None), 1, None),
+            (&Duty::Finish, "order", (true, None), 1, None),
         ];
-        for (duty, about, state, now, expected) in table {
+        for (duty, about, (gone_back, waits), now, expected) in table {
+            let state = state(waits);
             assert_eq!(
-                moot(duty, about, at(72), &state, at(now)),
+                moot(duty, about, at(72), &state, gone_back, at(now)),
                 expected,
                 "{duty:?} about {about} at {now} h"
             );

@@ -94,6 +94,7 @@ fn merged(reason: MergeReason) -> &'static str {
         MergeReason::Unchanged => "nothing had changed",
         MergeReason::UnmappedProduct => "the catalog has no such product: it grants nothing",
         MergeReason::EnvironmentNotAccepted => "a sandbox purchase, which grants nothing here",
+        MergeReason::NotATester => "a sandbox purchase, which serves the catalog's testers alone",
         MergeReason::FamilySharingRefused => "shared by the family, which grants nothing here",
         MergeReason::Unowned => "no account has asked for it yet",
         MergeReason::Joined => "two purchases turned out to be one",

@@ -56,6 +56,9 @@ pub(crate) enum ActError {
          then use another id if it has to be asked again"
     )]
     Undecided,
+    /// It was not asked: the operation id is free again.
+    #[error("the store cannot be asked now, and has done nothing: {0}")]
+    Away(String),
     #[error("{0}")]
     NotOffered(String),
     #[error("{0}")]
@@ -72,9 +75,15 @@ pub(crate) async fn act_at_store(core: &Arc<Core>, asked: Asked<'_>) -> Result<A
         return repeated(core, &asked, earlier).await;
     }
     let Some(known) = known else {
-        operator_actions::forget(&core.db, asked.operation_id).await?;
+        let mut tx = core.db.begin().await?;
+        operator_actions::forget(&mut tx, asked.operation_id).await?;
+        tx.commit().await.map_err(StorageError::from)?;
         return Err(ActError::NotRead);
     };
+    if let Some(why) = refunded_already(core, &asked).await? {
+        finish(core, &asked, owner, false, &why).await?;
+        return Err(ActError::Declined(why));
+    }
     let catalog = core.catalog.load_full();
     let call = core.stores.command(&known.state, asked.command, &catalog);
     let answer = match tokio::time::timeout(ACT_WITHIN, call).await {
@@ -99,7 +108,17 @@ pub(crate) async fn act_at_store(core: &Arc<Core>, asked: Asked<'_>) -> Result<A
             finish(core, &asked, owner, false, &why).await?;
             Err(ActError::Declined(why))
         }
-        Err(CommandError::Store(FetchError::Away { .. })) => {
+        Err(CommandError::Store(FetchError::Away {
+            cause,
+            untouched: true,
+            ..
+        })) => {
+            not_asked(core, &asked, owner, &cause).await?;
+            Err(ActError::Away(cause))
+        }
+        Err(CommandError::Store(FetchError::Away {
+            untouched: false, ..
+        })) => {
             // A broken connection may have carried the wish: nobody knows.
             mark_dirty(core, asked.chain).await?;
             Err(ActError::Undecided)
@@ -197,6 +216,39 @@ async fn finish(
         detail: Some(&detail),
         ..NewEvent::new(SignalSource::Operator, decision, now)
     };
+    events::append(&mut tx, event).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Money that has gone back is not sent again: the books have every refund, also of long ago.
+async fn refunded_already(core: &Core, asked: &Asked<'_>) -> Result<Option<String>, StorageError> {
+    let Command::Refund { order_id, revoke } = asked.command else {
+        return Ok(None);
+    };
+    let back = ledger::taken_back(&core.db, asked.chain, order_id).await?;
+    let nothing_left = back.refunded && (back.revoked || !revoke);
+    Ok(nothing_left.then(|| format!("order {order_id} is refunded already")))
+}
+
+/// The wish and why it came to nothing stay in the log; the id may be used again.
+async fn not_asked(
+    core: &Core,
+    asked: &Asked<'_>,
+    owner: Option<AccountId>,
+    cause: &str,
+) -> Result<(), StorageError> {
+    let detail = format!("{}: not asked: {cause}", in_words(asked.command));
+    let decision = Decision::Skip(SkipReason::StoreActionRefused);
+    let event = NewEvent {
+        chain: Some(asked.chain),
+        account: owner,
+        actor: Some(asked.actor),
+        detail: Some(&detail),
+        ..NewEvent::new(SignalSource::Operator, decision, core.clock.now())
+    };
+    let mut tx = core.db.begin().await?;
+    operator_actions::forget(&mut tx, asked.operation_id).await?;
     events::append(&mut tx, event).await?;
     tx.commit().await?;
     Ok(())

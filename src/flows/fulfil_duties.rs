@@ -69,7 +69,10 @@ async fn next_step(
     now: Instant,
 ) -> Result<Step, StorageError> {
     let state = &known.state;
-    if let Some(waiver) = moot(&due.duty, &due.transaction_id, due.deadline, state, now) {
+    let about = &due.transaction_id;
+    let back = ledger::taken_back(&core.db, due.chain, about).await?;
+    let gone_back = back.refunded || back.revoked;
+    if let Some(waiver) = moot(&due.duty, about, due.deadline, state, gone_back, now) {
         // The store was never told because nobody agreed: no fault of anybody's.
         let nobody_agreed = waiver == Waiver::TooLate && unconsented(core, due, known, now).await?;
         return Ok(Step::Waive(if nobody_agreed {

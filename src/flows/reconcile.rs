@@ -175,6 +175,7 @@ async fn fetch(core: &Core, claimed: &Claimed, now: Instant) -> Result<Fetched, 
         evidence: &facts,
         known: &known,
         last: last.as_ref().map(|known| &known.state),
+        thorough: claimed.source == SignalSource::Operator,
         catalog: &catalog,
     };
     let began = tokio::time::Instant::now();

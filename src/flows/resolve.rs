@@ -4,16 +4,18 @@ use tracing::{debug, error, warn};
 
 use super::Core;
 use crate::domain::chain::Alias;
+use crate::domain::duty;
 use crate::domain::event::{Decision, SignalSource, SkipReason};
 use crate::domain::ids::ChainId;
 use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Source;
+use crate::domain::subscription::store_state::Evidence;
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::providers::contract::{Hint, Meaning, Reading, Signal};
 use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::{self, Resolution, Unresolved};
-use crate::storage::{StorageError, Tx, chains, evidence, savepoint};
+use crate::storage::{StorageError, Tx, chains, duties, evidence, ledger, savepoint};
 
 const BATCH: i64 = 64;
 const CONFLICTS_MAX: u32 = 5;
@@ -45,10 +47,10 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
             return Ok(false);
         };
         let mut attempt = savepoint(&mut tx).await?;
-        let awaited = match resolve_rows(core, &mut attempt, &rows).await {
-            Ok(awaited) => {
+        let after = match resolve_rows(core, &mut attempt, &rows).await {
+            Ok(after) => {
                 attempt.commit().await?;
-                awaited
+                after
             }
             Err(StorageError::Conflict(_)) => continue,
             Err(error @ StorageError::Unavailable(_)) => return Err(error),
@@ -62,11 +64,11 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
                     "a notification cannot be resolved; kept");
                 let detail = "it cannot be written to the books; see the log";
                 ingress::resolve(&mut tx, row, None, Resolution::Failed { detail }).await?;
-                Vec::new()
+                After::default()
             }
         };
         tx.commit().await?;
-        wake(core, &awaited).await?;
+        wake(core, &after).await?;
         return Ok(true);
     }
     Err(StorageError::Conflict("a notification keeps losing".into()))
@@ -79,30 +81,42 @@ async fn resolve_many(core: &Core) -> Result<usize, StorageError> {
         tx.rollback().await?;
         return Ok(0);
     }
-    let awaited = resolve_rows(core, &mut tx, &rows).await?;
+    let after = resolve_rows(core, &mut tx, &rows).await?;
     failpoint::at("before_resolve_commit");
     tx.commit().await?;
-    wake(core, &awaited).await?;
+    wake(core, &after).await?;
     Ok(rows.len())
 }
 
+/// What is left to do once the rows are read and committed.
+#[derive(Default)]
+struct After {
+    /// Names that some of them wait for.
+    awaited: Vec<Alias>,
+    /// A store asks for an answer.
+    asked: bool,
+}
+
 /// A settle may have made a name known before it could see the row that waits for it.
-async fn wake(core: &Core, awaited: &[Alias]) -> Result<(), StorageError> {
-    if awaited.is_empty() {
+async fn wake(core: &Core, after: &After) -> Result<(), StorageError> {
+    if after.asked {
+        core.duties.notify_one();
+    }
+    if after.awaited.is_empty() {
         return Ok(());
     }
     let mut tx = core.db.begin().await?;
-    ingress::wake(&mut tx, awaited).await?;
+    ingress::wake(&mut tx, &after.awaited).await?;
     tx.commit().await?;
     Ok(())
 }
 
-/// Reads the rows and marks their chains dirty; gives the names that some of them wait for.
+/// Reads the rows and marks their chains dirty.
 async fn resolve_rows(
     core: &Core,
     tx: &mut Tx<'_>,
     rows: &[Unresolved],
-) -> Result<Vec<Alias>, StorageError> {
+) -> Result<After, StorageError> {
     let now = core.clock.now();
     // Whoever sent these has been answered.
     failpoint::at("after_ack");
@@ -138,10 +152,38 @@ async fn resolve_rows(
     }
     // Chains are locked in id order, as everywhere.
     signals.sort_by_key(|(chain, ..)| *chain);
+    let mut asked = false;
     for (chain, row, signal) in &signals {
         resolve_signal(tx, *chain, row, signal).await?;
+        asked |= owe_answers(core, tx, *chain, &signal.evidence).await?;
     }
-    Ok(awaited)
+    Ok(After { awaited, asked })
+}
+
+/// A store's question has its deadline from when it was asked: the duty is not left to the settle,
+/// which waits for a store that may be away. What nobody owns, or was never read, has nobody to
+/// answer for it; the settle that changes that writes the duty.
+async fn owe_answers(
+    core: &Core,
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    facts: &[Evidence],
+) -> Result<bool, StorageError> {
+    let asks = |fact: &Evidence| matches!(fact, Evidence::RefundRequest { .. });
+    if !facts.iter().any(asks) {
+        return Ok(false);
+    }
+    // Locked since it was marked dirty.
+    let locked = chains::lock(tx, &[chain]).await?.pop();
+    let owned = locked.is_some_and(|chain| chain.owner.is_some());
+    let Some(known) = ledger::known(tx, chain).await?.filter(|_| owned) else {
+        return Ok(false);
+    };
+    let answers = duty::answers(known.state.environment, facts, &core.catalog.load());
+    for duty in &answers {
+        duties::add(tx, chain, duty).await?;
+    }
+    Ok(!answers.is_empty())
 }
 
 /// What a row says by the code and the catalog of today.

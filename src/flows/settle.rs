@@ -106,7 +106,7 @@ async fn attempt_settle(
     let chain = set.whole.id;
     let head = work.state().map(|state| &state.head);
     let (book, mut touched) = join(core, &mut tx, &set, head, &catalog, now).await?;
-    let (step, facts) = gather(&mut tx, chain, book.owner, work, now).await?;
+    let (step, facts) = gather(&mut tx, chain, book.owner, work, &catalog, now).await?;
     let outcome = reconcile(
         set.whole.head.provider,
         &book,
@@ -222,6 +222,7 @@ async fn gather(
     chain: ChainId,
     owner: Option<Owner>,
     work: &Work,
+    catalog: &Catalog,
     now: Instant,
 ) -> Result<(Step, Vec<Evidence>), StorageError> {
     let facts = evidence::of_chain(tx, chain).await?;
@@ -264,6 +265,12 @@ async fn gather(
         .collect();
     let parties: Vec<AccountId> = parties.into_iter().collect();
     let tokens = accounts::store_tokens(tx, &parties).await?;
+    let mut not_testers = Vec::new();
+    for account in parties {
+        if catalog.testers().is_some() && !derive::is_tester_in(tx, account, catalog).await? {
+            not_testers.push(account);
+        }
+    }
     let moves = match claims.is_empty() {
         true => 0,
         false => ownership::moves_since(tx, chain, now - MOVES_COUNTED_FOR).await?,
@@ -280,6 +287,7 @@ async fn gather(
             hint,
             claims,
             tokens,
+            not_testers,
             moves,
             owner_is_anonymous,
         },
@@ -325,9 +333,10 @@ async fn write_books(
             now,
         };
         let before = before.known.as_ref().map(|known| &known.state);
-        // What has not changed since is there already.
+        // What has not changed since is there already; who doubts the books has all of it written.
+        let doubted = work.claimed.source == SignalSource::Operator;
         let news = |transaction: &&Transaction| {
-            before.is_none_or(|state| !state.transactions.contains(transaction))
+            doubted || before.is_none_or(|state| !state.transactions.contains(transaction))
         };
         let transactions = known.state.transactions.iter();
         let told: Vec<_> = transactions.filter(news).cloned().collect();

@@ -23,7 +23,10 @@ pub(crate) enum HttpError {
     /// Nothing came back in time.
     #[error("no answer within the time-out")]
     TimedOut,
-    /// The connection could not be made or broke.
+    /// No connection could be made: nothing was sent.
+    #[error("no connection: {0}")]
+    NotConnected(String),
+    /// The connection broke; what was sent may have arrived.
     #[error("connection failed: {0}")]
     Connection(String),
     /// The answer is larger than we read.
@@ -145,9 +148,41 @@ fn refuse_unsafe(url: &Url) -> Result<(), HttpError> {
 }
 
 fn classify(error: reqwest::Error) -> HttpError {
-    if error.is_timeout() {
+    if error.is_connect() {
+        HttpError::NotConnected(error.without_url().to_string())
+    } else if error.is_timeout() {
         HttpError::TimedOut
     } else {
         HttpError::Connection(error.without_url().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_never_sent_is_told_from_what_may_have_arrived() {
+        let client = HttpClient::new(Duration::from_secs(2)).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = || Url::parse(&format!("http://{address}/")).unwrap();
+        let hangs_up = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = [0; 16];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut first).await;
+        };
+        let (broken, ()) = tokio::join!(client.get(url()), hangs_up);
+        assert!(
+            matches!(broken, Err(HttpError::Connection(_))),
+            "{broken:?}"
+        );
+        drop(listener);
+        let closed = client.get(url()).await;
+        assert!(
+            matches!(closed, Err(HttpError::NotConnected(_))),
+            "{closed:?}"
+        );
     }
 }

@@ -18,6 +18,7 @@ use crate::domain::reconcile::Answer;
 use crate::domain::refund_defence::RefundAnswer;
 use crate::domain::subscription::store_state::{Evidence, StoreState};
 use crate::domain::time::Instant;
+use crate::http::HttpError;
 
 /// One webhook request, untouched.
 pub(crate) struct Delivery<'a> {
@@ -222,6 +223,9 @@ pub(crate) enum FetchError {
     Away {
         cause: String,
         retry_after: Option<Duration>,
+        /// The store has surely done nothing of what was asked: it was not reached, or turned the
+        /// call away as one too many.
+        untouched: bool,
     },
     /// Credentials or permissions: alarmed, tried again slowly.
     #[error("the store refuses our credentials: {0}")]
@@ -236,6 +240,44 @@ impl FetchError {
         Self::Away {
             cause: cause.into(),
             retry_after: None,
+            untouched: false,
+        }
+    }
+
+    /// What a call without an answer means.
+    pub(crate) fn unanswered(call: &str, error: &HttpError) -> Self {
+        match error {
+            HttpError::TimedOut | HttpError::Connection(_) => Self::away(format!("{call}{error}")),
+            HttpError::NotConnected(_) => Self::Away {
+                cause: format!("{call}{error}"),
+                retry_after: None,
+                untouched: true,
+            },
+            HttpError::Refused { .. } => Self::Refused(format!("{call}{error}")),
+            HttpError::TooLarge => Self::Unreadable(format!("{call}{error}")),
+        }
+    }
+
+    /// The same, of the last of several tries: an earlier one may have arrived.
+    pub(crate) fn after_others(self) -> Self {
+        self.with_untouched(false)
+    }
+
+    /// The same, of something that comes before a call and was not to be had.
+    pub(crate) fn before_any_call(self) -> Self {
+        self.with_untouched(true)
+    }
+
+    fn with_untouched(self, untouched: bool) -> Self {
+        match self {
+            Self::Away {
+                cause, retry_after, ..
+            } => Self::Away {
+                cause,
+                retry_after,
+                untouched,
+            },
+            other @ (Self::Refused(_) | Self::Unreadable(_)) => other,
         }
     }
 }
@@ -250,6 +292,9 @@ pub(crate) struct FetchRequest<'a> {
     pub(crate) known: &'a [Alias],
     /// The last answer that was taken: where the purchase is, how far its history was read.
     pub(crate) last: Option<&'a StoreState>,
+    /// An operator asked: everything is read again from its beginning, by every way that the store
+    /// has, whatever was read before.
+    pub(crate) thorough: bool,
     /// Where the app's own names are: the bundle id, the package name.
     pub(crate) catalog: &'a Catalog,
 }

@@ -162,7 +162,8 @@ pub(crate) async fn mark_dirty(
     sqlx::query_scalar!(
         r#"update purchase_chains
            set dirty_seq = dirty_seq + 1,
-               dirty_source = case when dirty_seq > synced_seq and dirty_source = 'proof'
+               dirty_source = case when dirty_seq > synced_seq
+                                     and dirty_source in ('proof', 'operator')
                                    then dirty_source else $2 end,
                not_before = case when dirty_seq > synced_seq then not_before
                                  else greatest(not_before, clock_timestamp()) end

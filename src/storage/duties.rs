@@ -30,16 +30,18 @@ pub(crate) async fn add(
     chain: ChainId,
     new: &NewDuty,
 ) -> Result<(), StorageError> {
+    let key = new.key();
     sqlx::query!(
-        r#"insert into duties (chain_id, transaction_id, kind, detail, deadline)
-           values ($1, $2, $3, $4, $5)
+        r#"insert into duties (chain_id, transaction_id, kind, detail, deadline, about)
+           values ($1, $2, $3, $4, $5, $6)
            on conflict (chain_id, transaction_id, kind) do update set detail = excluded.detail
            where duties.done_at is null and duties.detail <> excluded.detail"#,
         chain.0,
-        new.transaction_id,
+        key.as_ref(),
         new.duty.kind(),
         Json(&new.duty) as _,
-        new.deadline
+        new.deadline,
+        new.transaction_id
     )
     .execute(&mut **tx)
     .await?;
@@ -68,7 +70,7 @@ pub(crate) async fn take(
            where id in (select id from duties
                         where done_at is null and not_before <= clock_timestamp() and due_at <= $3
                         order by deadline limit $1 for update skip locked)
-           returning id, chain_id, transaction_id, detail as "detail: Json<Duty>", deadline,
+           returning id, chain_id, coalesce(about, transaction_id) as "about!", detail as "detail: Json<Duty>", deadline,
                      attempts"#,
         limit,
         interval(lease),
@@ -79,7 +81,7 @@ pub(crate) async fn take(
     let due = rows.into_iter().map(|row| Due {
         id: row.id,
         chain: row.chain_id.into(),
-        transaction_id: row.transaction_id,
+        transaction_id: row.about,
         duty: row.detail.0,
         deadline: row.deadline,
         attempts: row.attempts,

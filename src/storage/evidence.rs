@@ -20,7 +20,7 @@ pub(crate) async fn add(
            values ($1, $2, $3, $4, $5) on conflict do nothing"#,
         chain.0,
         kind,
-        transaction_id,
+        transaction_id.as_ref(),
         Json(fact) as _,
         now
     )

@@ -175,6 +175,36 @@ pub(crate) async fn own_transactions(
     Ok(())
 }
 
+/// What the books have of a transaction that went back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TakenBack {
+    /// Its money, but for a part, and nothing was given again since.
+    pub(crate) refunded: bool,
+    /// What it paid for.
+    pub(crate) revoked: bool,
+}
+
+/// Of any transaction of the chain, however long ago: a state has only what its read found new.
+pub(crate) async fn taken_back(
+    db: &Db,
+    chain: ChainId,
+    transaction_id: &str,
+) -> Result<TakenBack, StorageError> {
+    let back = sqlx::query_as!(
+        TakenBack,
+        r#"select exists (select 1 from transactions where chain_id = $1
+                   and of_transaction_id = $2 and reversed_at is null
+                   and refund_kind <> 'partial') as "refunded!",
+               exists (select 1 from transactions where chain_id = $1
+                   and transaction_id = $2 and revoked_at is not null) as "revoked!""#,
+        chain.0,
+        transaction_id
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(back)
+}
+
 /// A movement of money as the table has it.
 struct Row {
     transaction_id: String,

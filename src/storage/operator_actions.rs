@@ -1,6 +1,6 @@
 //! What operators asked of stores: once per operation id.
 
-use super::{Db, StorageError, Tx};
+use super::{StorageError, Tx};
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::time::Instant;
 
@@ -81,12 +81,12 @@ pub(crate) async fn finish(
 }
 
 /// An operation id that was never finished is free again: the store was not asked.
-pub(crate) async fn forget(db: &Db, operation_id: &str) -> Result<(), StorageError> {
+pub(crate) async fn forget(tx: &mut Tx<'_>, operation_id: &str) -> Result<(), StorageError> {
     sqlx::query!(
         "delete from operator_actions where operation_id = $1 and finished_at is null",
         operation_id
     )
-    .execute(db.pool())
+    .execute(&mut **tx)
     .await?;
     Ok(())
 }

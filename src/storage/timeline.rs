@@ -87,6 +87,7 @@ pub(crate) async fn entries(db: &Db, page: &Page<'_>) -> Result<Vec<Entry>, Stor
                select r.received_at as at, 'notification' as layer,
                       r.source || ': ' || coalesce(r.kind, 'unread') as what,
                       concat_ws(', ', r.status, r.detail,
+                          case when r.swept then 'found by asking the store, not delivered' end,
                           case when k.deliveries > 1 then 'delivered ' || k.deliveries || ' times' end)
                           as detail,
                       r.chain_id as purchase, null::bigint as revision, null::text as actor,
@@ -141,17 +142,28 @@ pub(crate) async fn entries(db: &Db, page: &Page<'_>) -> Result<Vec<Entry>, Stor
                       reason, chain_id, null, null, null, null, reason, 8, lpad(id::text, 20, '0')
                from credit_entries where account_id = $1 or ($1 is null and chain_id = any($2))
                union all
-               select created_at, 'delivery', units || ' of ' || product || ' to be handed out',
-                      case when revoked_at is not null then 'taken back by the store'
-                           when claimed_at is not null then 'handed out'
-                           else 'nobody has handed it out' end,
-                      chain_id, null, null, null, null, null, 9, chain_id::text || transaction_id
-               from deliveries where account_id = $1 or ($1 is null and chain_id = any($2))
+               select step.at, 'delivery', units || ' of ' || product || ' ' || step.what,
+                      case step.n when 1 then case when claimed_at is null and revoked_at is null
+                                                   then 'nobody has handed it out' end
+                                  when 2 then 'claimed under ' || claim_key end,
+                      chain_id, null, null, null, null, null, 9,
+                      chain_id::text || transaction_id || step.n
+               from deliveries
+               cross join lateral (values (1, created_at, 'to be handed out'),
+                                          (2, claimed_at, 'handed out'),
+                                          (3, revoked_at, 'taken back by the store'))
+                   as step (n, at, what)
+               where step.at is not null
+                 and (account_id = $1 or ($1 is null and chain_id = any($2)))
                union all
                select coalesce(done_at, deadline), 'duty',
                       kind || case when waived is not null then ' waived'
                                    when done_at is null then ' open' else ' done' end,
-                      concat_ws(', ', waived, last_error,
+                      concat_ws(', ',
+                          case when kind in ('answer_consumption_request', 'review_refund')
+                               then 'about ' || about end,
+                          waived, last_error,
+                          'waits for ' || waits_for,
                           case when alarmed_at is not null then 'alarmed' end,
                           case when done_at is null and waived is null then 'due by then' end),
                       chain_id, null, null, null, null, null, 10, lpad(id::text, 20, '0')

@@ -81,6 +81,17 @@ async fn where_only_testers_are_served_others_own_and_have_nothing() {
             assert_eq!(pro(&told), why);
         }
     }
+    // The log says for whom it was nothing, and why.
+    world.settled().await;
+    let reasons = "select string_agg(distinct e.decision || ' ' || e.reason, ', ') from
+         subscription_events e join account_identities i on i.account_id = e.account_id
+         where e.reason = 'not_a_tester' and i.subject = 'mallory'";
+    assert_eq!(world.row(reasons).await, "merge_only not_a_tester");
+    let told = "select count(distinct account_id) from subscription_events
+                where reason = 'not_a_tester'";
+    assert_eq!(world.count(told).await, 1, "tess is served");
+    let story = world.command(&["timeline", "dev:mallory"]).await;
+    assert!(story.contains("the catalog's testers alone"), "{story}");
     world.stop().await;
 }
 

@@ -62,6 +62,29 @@ impl World {
         None
     }
 
+    /// Waits a little for a store to be asked so often.
+    async fn until_calls(&self, endpoint: Endpoint, count: u64) {
+        for _ in 0..100 {
+            if self.calls(endpoint) >= count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.settled().await;
+        assert_eq!(self.calls(endpoint), count, "{endpoint:?}");
+    }
+
+    /// Every question: kind, whether done, why waived; the hours from the first deadline to its own.
+    async fn questions(&self) -> String {
+        self.row(
+            "select string_agg(concat_ws(' ', kind, case when done_at is null then 'open' else 'done' end,
+                 waived, '+' || round(extract(epoch from deadline - first) / 3600)), ', ' order by id)
+             from (select *, min(deadline) over () as first from duties where kind in
+                   ('answer_consumption_request', 'review_refund')) q",
+        )
+        .await
+    }
+
     /// Kind, whether done, why waived, what it waits for.
     async fn question(&self) -> String {
         self.row(
@@ -134,6 +157,10 @@ async fn without_consent_apple_is_told_nothing_until_it_comes() {
         world.question().await,
         "answer_consumption_request open consent"
     );
+    let story = ["timeline", "dev:alice", "--layer", "duty"];
+    let told = world.command(&story).await;
+    let waits = format!("about {id}, waits for consent, due by then");
+    assert!(told.contains(&waits), "{told}");
     let late = TimeDelta::hours(11);
     world.stores().advance_by(late).await.expect("later");
     assert_eq!(world.calls(Endpoint::AppleConsumption), 0);
@@ -157,6 +184,11 @@ async fn without_consent_apple_is_told_nothing_until_it_comes() {
         world.question().await,
         "answer_consumption_request done no consent"
     );
+    let told = world
+        .command(&["timeline", "dev:bob", "--layer", "duty"])
+        .await;
+    let waived = format!("about {}, no consent", bought.transaction_id);
+    assert!(told.contains(&waived), "{told}");
     assert_eq!(world.calls(Endpoint::AppleConsumption), 1);
     world.stop().await;
 }
@@ -246,5 +278,163 @@ async fn google_is_asked_to_decline_within_a_day_and_keeps_the_money() {
     world.stores().advance_by(day).await.expect("a day later");
     let truth = world.stores().purchases("alice");
     assert!(truth[0].entitled, "the store listened: {truth:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apple_may_ask_twice_about_one_transaction_and_each_time_is_answered() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let bought = world.buy_apple("alice", EXPORT, token).await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    let id = bought.transaction_id.as_str();
+    world.tell("alice", word(true, Some(10))).await.expect("ok");
+    world.ask_apple_for_money(id).await;
+    world.until_calls(Endpoint::AppleConsumption, 1).await;
+    let declined = AppStoreAction::DeclineRefund {
+        transaction_id: id.into(),
+    };
+    world.stores().app_store(declined).await.expect("declined");
+    let later = TimeDelta::hours(48);
+    world.stores().advance_by(later).await.expect("later");
+    world.settled().await;
+
+    world.tell("alice", word(true, Some(90))).await.expect("ok");
+    world.ask_apple_for_money(id).await;
+    world.until_calls(Endpoint::AppleConsumption, 2).await;
+    let told = world.told_apple(id).await.expect("answered");
+    assert_eq!(told["consumptionPercentage"], 90_000, "what holds now");
+    assert_eq!(
+        world.questions().await,
+        "answer_consumption_request done +0, answer_consumption_request done +48"
+    );
+    // Delivered once more, and read again: the same two questions.
+    let request = world.said().pop().expect("the question");
+    world.deliver(&request).await;
+    world.command(&["resync", "dev:alice"]).await;
+    world.settled().await;
+    assert_eq!(world.calls(Endpoint::AppleConsumption), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google_may_ask_twice_about_one_order_and_each_review_is_answered() {
+    let mut world = World::start().await;
+    world
+        .restart(|config| {
+            config.refund_defence.preference = RefundPreference::Decline;
+            config.refund_defence.wait_for_consumption_minutes = 0;
+        })
+        .await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let bought = world.buy_google("alice", "premium-monthly", token).await;
+    alice
+        .bind_google(&bought.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    for time in 1..=2 {
+        let action = GooglePlayAction::ChargeBack {
+            purchase_token: bought.purchase_token.clone(),
+            order_id: None,
+        };
+        world.stores().google_play(action).await.expect("charged");
+        world.until_calls(Endpoint::GoogleReviewRefund, time).await;
+        let later = TimeDelta::hours(30);
+        world.stores().advance_by(later).await.expect("later");
+        world.settled().await;
+    }
+    assert_eq!(
+        world.questions().await,
+        "review_refund done +0, review_refund done +30"
+    );
+    let truth = world.stores().purchases("alice");
+    assert!(truth[0].entitled, "the store listened twice: {truth:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_has_its_deadline_at_once_though_its_store_is_away() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let apple = world.buy_apple("alice", EXPORT, token).await;
+    alice
+        .bind_apple(&apple.signed_transaction)
+        .await
+        .expect("bound");
+    let google = world.buy_google("alice", "premium-monthly", token).await;
+    alice
+        .bind_google(&google.purchase_token)
+        .await
+        .expect("bound");
+    world.tell("alice", word(true, Some(5))).await.expect("ok");
+    world.settled().await;
+
+    let down = Some(Outage::Down503);
+    world.stores().set_outage(Store::AppStore, down);
+    world.stores().set_outage(Store::GooglePlay, down);
+    let asked_at = world.stores().now();
+    let ask = AppStoreAction::RequestRefund {
+        transaction_id: apple.transaction_id.clone(),
+        reason: RefundReason::UnsatisfiedWithPurchase,
+    };
+    world.stores().app_store(ask).await.expect("asked");
+    let ask = GooglePlayAction::ChargeBack {
+        purchase_token: google.purchase_token.clone(),
+        order_id: None,
+    };
+    world.stores().google_play(ask).await.expect("charged");
+    let questions = "select count(*) from duties where done_at is null and kind in
+                     ('answer_consumption_request', 'review_refund')";
+    for _ in 0..100 {
+        if world.count(questions).await == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let deadlines = world
+        .row(
+            "select string_agg(extract(epoch from deadline)::bigint::text, ' ' order by deadline)
+             from duties where kind in ('answer_consumption_request', 'review_refund')",
+        )
+        .await;
+    let asked_at = asked_at.timestamp();
+    let since = deadlines.split(' ').filter_map(|at| at.parse::<i64>().ok());
+    // The simulated clock runs on while the two are asked.
+    let hours: Vec<i64> = since.map(|at| (at - asked_at) / 3600).collect();
+    assert_eq!(hours, [12, 24], "from the question, {deadlines}");
+
+    // Nobody could be told for seven hours: somebody is woken for Apple's half.
+    let later = TimeDelta::hours(7);
+    world.stores().advance_by(later).await.expect("later");
+    let woken = "select count(*) from duties where alarmed_at is not null and done_at is null
+                 and kind = 'answer_consumption_request'";
+    for _ in 0..60 {
+        if world.count(woken).await == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert_eq!(world.count(woken).await, 1);
+    world.stores().set_outage(Store::AppStore, None);
+    world.stores().set_outage(Store::GooglePlay, None);
+    for _ in 0..300 {
+        if world.count(questions).await == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.settled().await;
+    assert_eq!(
+        world.questions().await,
+        "answer_consumption_request done +0, review_refund done +12"
+    );
+    assert_eq!(world.calls(Endpoint::GoogleReviewRefund), 1);
     world.stop().await;
 }

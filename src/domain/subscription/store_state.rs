@@ -1,5 +1,7 @@
 //! A provider's complete answer about one chain, in our words.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::state::{ItemState, Offer};
@@ -37,6 +39,10 @@ pub(crate) struct StoreState {
     /// name its account; acknowledging does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) out_of_app: bool,
+    /// The purchase could be read and what was paid for it could not (Google: its orders): it is
+    /// asked for again until it is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) money_untold: bool,
 }
 
 impl StoreState {
@@ -308,10 +314,20 @@ pub(crate) enum Evidence {
     },
 }
 
+/// Tells one request for money from another about the same transaction. Google names each by a
+/// token; Apple's is told by when it was signed, which no redelivery changes.
+pub(crate) fn request_key(transaction_id: &str, at: Instant, token: Option<&str>) -> String {
+    match token {
+        Some(token) => format!("{transaction_id}@{token}"),
+        None => format!("{transaction_id}@{}", at.timestamp_millis()),
+    }
+}
+
 impl Evidence {
-    /// The transaction it is about: with the kind, its unique key within the chain.
-    pub(crate) fn key(&self) -> (&'static str, &str) {
-        match self {
+    /// The transaction it is about: with the kind, its unique key within the chain. Money may be
+    /// asked back more than once for one transaction, so that a request names itself, too.
+    pub(crate) fn key(&self) -> (&'static str, Cow<'_, str>) {
+        let (kind, transaction_id) = match self {
             // What comes later may tell more: a part and then the rest, the cause at last.
             Self::Void {
                 order_id,
@@ -325,7 +341,16 @@ impl Evidence {
                 VoidCause::Chargeback => ("chargeback", order_id),
                 VoidCause::Unacknowledged => ("unacknowledged", order_id),
             },
-            Self::RefundRequest { transaction_id, .. } => ("refund_request", transaction_id),
-        }
+            Self::RefundRequest {
+                transaction_id,
+                at,
+                token,
+                ..
+            } => {
+                let key = request_key(transaction_id, *at, token.as_deref());
+                return ("refund_request", Cow::Owned(key));
+            }
+        };
+        (kind, Cow::Borrowed(transaction_id))
     }
 }

@@ -1,5 +1,7 @@
 //! `ActAtStore`.
 
+use std::time::Duration;
+
 use tonic::Status;
 
 use crate::domain::subscription::store_state::ItemKind;
@@ -70,12 +72,16 @@ fn command(request: &wire::ActAtStoreRequest) -> Result<Command, Status> {
     }
 }
 
+/// When to ask a store again that could not be asked.
+const RETRY: Duration = Duration::from_secs(5);
+
 fn refused(cause: ActError) -> Status {
     let message = cause.to_string();
     match cause {
         ActError::UnknownPurchase => status::status(Reason::PurchaseNotFound, message),
         ActError::OperationReused => status::status(Reason::OperationIdReused, message),
         ActError::Undecided => status::status(Reason::StoreActionUndecided, message),
+        ActError::Away(_) => status::retryable(Reason::StoreUnavailable, message, RETRY),
         ActError::NotRead | ActError::NotOffered(_) | ActError::Declined(_) => {
             status::status(Reason::StoreActionRefused, message)
         }

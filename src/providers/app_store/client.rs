@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::token::{KeyError, OfferClaims, RequestTokens};
 use super::wire::ErrorBody;
 use crate::domain::provider::Environment;
-use crate::http::{Answer, HttpClient, HttpError};
+use crate::http::{Answer, HttpClient};
 use crate::providers::contract::{FetchError, StoreAnswer};
 
 /// Quick retries inside one call; longer back-off is the caller's.
@@ -43,15 +43,29 @@ pub(super) enum Call<'a> {
         page: usize,
         revision: Option<&'a str>,
     },
+    /// Get Refund History (v2) of the customer, one page: every refund after `revision`, or all.
+    Refunds {
+        page: usize,
+        revision: Option<&'a str>,
+    },
     /// Get Transaction Info.
     Transaction,
 }
 
 impl Call<'_> {
+    pub(super) fn history(page: usize, revision: Option<&str>) -> Call<'_> {
+        Call::History { page, revision }
+    }
+
+    pub(super) fn refunds(page: usize, revision: Option<&str>) -> Call<'_> {
+        Call::Refunds { page, revision }
+    }
+
     fn segments(&self) -> &'static [&'static str] {
         match self {
             Self::Subscriptions => &["inApps", "v1", "subscriptions"],
             Self::History { .. } => &["inApps", "v2", "history"],
+            Self::Refunds { .. } => &["inApps", "v2", "refund", "lookup"],
             Self::Transaction => &["inApps", "v1", "transactions"],
         }
     }
@@ -60,6 +74,10 @@ impl Call<'_> {
         match self {
             Self::History { revision, .. } => std::iter::once(("productType", "AUTO_RENEWABLE"))
                 .chain(revision.map(|revision| ("revision", revision)))
+                .collect(),
+            Self::Refunds { revision, .. } => revision
+                .iter()
+                .map(|revision| ("revision", *revision))
                 .collect(),
             Self::Subscriptions | Self::Transaction => Vec::new(),
         }
@@ -71,6 +89,7 @@ impl Call<'_> {
         match self {
             Self::Subscriptions => format!("{environment}/{SUBSCRIPTIONS}"),
             Self::History { page, .. } => format!("{environment}/{HISTORY}/{page}"),
+            Self::Refunds { page, .. } => format!("{environment}/{REFUNDS}/{page}"),
             Self::Transaction => format!("{environment}/{TRANSACTION}"),
         }
     }
@@ -78,6 +97,7 @@ impl Call<'_> {
 
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
 pub(super) const HISTORY: &str = "history";
+pub(super) const REFUNDS: &str = "refunds";
 pub(super) const TRANSACTION: &str = "transaction";
 
 /// Calls Apple as the configured team.
@@ -298,13 +318,12 @@ impl Client {
             .send(request.method.clone(), url, headers, request.body.clone());
         let verdict = match sent.await {
             Ok(answer) => judge(answer),
-            Err(error @ (HttpError::TimedOut | HttpError::Connection(_))) => {
-                Verdict::Again(FetchError::away(error.to_string()))
-            }
-            Err(error @ HttpError::TooLarge) => Verdict::GiveUp(unreadable(error.to_string())),
-            Err(error @ HttpError::Refused { .. }) => {
-                Verdict::GiveUp(FetchError::Refused(error.to_string()))
-            }
+            Err(error) => match FetchError::unanswered("", &error) {
+                again @ FetchError::Away { .. } => Verdict::Again(again),
+                never @ (FetchError::Refused(_) | FetchError::Unreadable(_)) => {
+                    Verdict::GiveUp(never)
+                }
+            },
         };
         if matches!(verdict, Verdict::GiveUp(FetchError::Refused(_))) {
             self.tokens.forget(request.bundle_id);
@@ -351,6 +370,7 @@ fn judge(answer: Answer) -> Verdict {
         return Verdict::GiveUp(FetchError::Away {
             cause: said,
             retry_after,
+            untouched: true,
         });
     }
     if status.is_server_error() || code.is_some_and(|code| RETRYABLE.contains(&code)) {

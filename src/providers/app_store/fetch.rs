@@ -20,6 +20,8 @@ struct Question<'a> {
     one_time: bool,
     /// How far its history has been read.
     bookmark: Option<&'a str>,
+    /// The refunds are asked for by themselves, too.
+    refunds: bool,
 }
 
 /// Renewables: statuses, and what changed in the history since the last read. Others: the
@@ -61,7 +63,10 @@ pub(super) async fn chain(
                 !last.items.is_empty()
                     && last.items.iter().all(|item| item.kind == ItemKind::OneTime)
             }),
-            bookmark: last.and_then(|last| last.bookmark.as_deref()),
+            bookmark: last
+                .filter(|_| !request.thorough)
+                .and_then(|last| last.bookmark.as_deref()),
+            refunds: request.thorough,
         };
         if question.ask(&mut answers).await? {
             break;
@@ -79,6 +84,11 @@ impl Question<'_> {
             answers.push(statuses);
             if renewable {
                 answers.extend(self.history().await?);
+                if self.refunds {
+                    // A fifth of the history's rate: for when somebody doubts the books.
+                    let refunds = self.pages(None, Call::refunds).await?;
+                    answers.extend(refunds.unwrap_or_default());
+                }
                 return Ok(true);
             }
         }
@@ -98,25 +108,22 @@ impl Question<'_> {
 
     /// Every transaction that changed since the bookmark; all of them if Apple has forgotten it.
     async fn history(&self) -> Result<Vec<StoreAnswer>, FetchError> {
-        match self.history_since(self.bookmark).await? {
+        match self.pages(self.bookmark, Call::history).await? {
             Some(pages) => Ok(pages),
-            None => Ok(self.history_since(None).await?.unwrap_or_default()),
+            None => Ok(self.pages(None, Call::history).await?.unwrap_or_default()),
         }
     }
 
-    /// `None`: there is no history after that bookmark.
-    async fn history_since(
+    /// Every page after a bookmark. `None`: there is nothing after that one.
+    async fn pages(
         &self,
         bookmark: Option<&str>,
+        call: fn(usize, Option<&str>) -> Call<'_>,
     ) -> Result<Option<Vec<StoreAnswer>>, FetchError> {
         let mut pages = Vec::new();
         let mut revision = bookmark.map(str::to_owned);
         for page in 1..=HISTORY_PAGES_MAX {
-            let call = Call::History {
-                page,
-                revision: revision.as_deref(),
-            };
-            let answer = self.call(call).await?;
+            let answer = self.call(call(page, revision.as_deref())).await?;
             if answer.status != 200 {
                 return Ok(None);
             }

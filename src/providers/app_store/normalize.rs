@@ -2,7 +2,7 @@
 
 use super::binding::{self, Accepted, BindingError};
 use super::charge;
-use super::client::{HISTORY, SUBSCRIPTIONS, TRANSACTION};
+use super::client::{HISTORY, REFUNDS, SUBSCRIPTIONS, TRANSACTION};
 use super::item;
 use super::verify::{Verified, Verifier, VerifyError};
 use super::wire::{
@@ -45,6 +45,7 @@ pub(super) struct Reader<'a> {
 struct Answers<'a> {
     statuses: Option<&'a StoreAnswer>,
     history: Vec<&'a StoreAnswer>,
+    refunds: Vec<&'a StoreAnswer>,
     transaction: Option<&'a StoreAnswer>,
 }
 
@@ -61,6 +62,7 @@ impl<'a> Answers<'a> {
             match call.split('/').next() {
                 Some(SUBSCRIPTIONS) => answers.statuses = Some(answer),
                 Some(HISTORY) => answers.history.push(answer),
+                Some(REFUNDS) => answers.refunds.push(answer),
                 Some(TRANSACTION) => answers.transaction = Some(answer),
                 Some(_) | None => {}
             }
@@ -113,6 +115,8 @@ impl Reader<'_> {
         };
         let (transaction, renewal) = self.row(environment, row)?;
         let (mut documents, bookmark) = self.history(environment, &answers.history)?;
+        // The same documents by another way: what is in both is believed as it was signed last.
+        documents.extend(self.history(environment, &answers.refunds)?.0);
         let now = item::Renewable {
             status: row.status,
             transaction: transaction.payload(),
@@ -146,6 +150,7 @@ impl Reader<'_> {
             acknowledge_by: None,
             bookmark,
             out_of_app: false,
+            money_untold: false,
         }))
     }
 
@@ -185,7 +190,7 @@ impl Reader<'_> {
         Ok((transaction, renewal))
     }
 
-    /// The history is the customer's; only this chain's part of it counts. With how far it goes.
+    /// A history is the customer's; only this chain's part of it counts. With how far it goes.
     fn history(
         &self,
         environment: Environment,
@@ -262,6 +267,7 @@ pub(super) fn alone(
         acknowledge_by: None,
         bookmark: None,
         out_of_app: false,
+        money_untold: false,
     }
 }
 

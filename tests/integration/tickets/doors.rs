@@ -1,10 +1,12 @@
 //! Who may ask, and what operators do under their own name.
 
+use chrono::TimeDelta;
 use entitled::proto::{
     ActAtStoreRequest, CancelSubscription, ExplainEntitlementRequest, ExtendSubscription,
-    GrantEntitlementRequest, ListTransactionsRequest, ResyncRequest, RevokeGrantRequest,
-    TransferPurchaseRequest, act_at_store_request::Action,
+    GrantEntitlementRequest, ListTransactionsRequest, RefundOrder, ResyncRequest,
+    RevokeGrantRequest, TransferPurchaseRequest, act_at_store_request::Action,
 };
+use entitled::sandbox::{Endpoint, GooglePlayAction, Outage, Store};
 use tonic::Code;
 
 use super::{Operator, token};
@@ -171,7 +173,7 @@ async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
         world
             .stores()
             .store_calls()
-            .get(&entitled::sandbox::Endpoint::GoogleCancel)
+            .get(&Endpoint::GoogleCancel)
             .copied()
     };
     let second = sue
@@ -196,5 +198,128 @@ async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
     let asked = sue.story("dev:alice", &[]).await;
     let by_sue = asked.iter().filter(|entry| entry.actor == "app:sue");
     assert!(by_sue.count() >= 3, "the wish, before and after: {asked:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_not_reached_has_done_nothing_and_is_asked_again() {
+    let mut world = World::start().await;
+    let alice = world.person("alice").await;
+    let bought = world
+        .buy_google("alice", "premium-monthly", Some(&alice.store_token))
+        .await;
+    alice
+        .bind_google(&bought.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    let cancel = || ActAtStoreRequest {
+        purchase: bought.purchase_token.clone(),
+        reason: "the customer asked".into(),
+        operation_id: "ticket-4711".into(),
+        action: Some(Action::Cancel(CancelSubscription { by_developer: true })),
+    };
+    let canceled = |world: &World| {
+        let calls = world.stores().store_calls();
+        calls.get(&Endpoint::GoogleCancel).copied().unwrap_or(0)
+    };
+    // Nobody listens there.
+    world
+        .restart(|config| {
+            let google = config.google_play.as_mut().expect("Google Play");
+            google.base_url = "http://127.0.0.1:9".into();
+        })
+        .await;
+    let mut sue = Operator::of(&world).await;
+    let away = sue.support.act_at_store(cancel()).await;
+    let away = away.expect_err("not reached");
+    assert_refused(&away, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(away.message().contains("has done nothing"), "{away}");
+    let told = sue.story("dev:alice", &[]).await;
+    let told = told.iter().filter(|entry| entry.actor == "app:sue");
+    assert_eq!(told.count(), 2, "the wish, and that it came to nothing");
+
+    world.restart(|_| {}).await;
+    // Turned away as one too many: the same.
+    let busy = Some(Outage::RateLimited);
+    world.stores().set_outage(Store::GooglePlay, busy);
+    let mut sue = Operator::of(&world).await;
+    let away = sue.support.act_at_store(cancel()).await;
+    let away = away.expect_err("turned away");
+    assert_refused(&away, Code::Unavailable, "STORE_UNAVAILABLE");
+    world.stores().set_outage(Store::GooglePlay, None);
+    assert_eq!(canceled(&world), 0);
+    let acted = sue.support.act_at_store(cancel()).await;
+    acted.expect("the same operation, at last");
+    assert_eq!(canceled(&world), 1);
+
+    // What may have arrived is another matter.
+    let down = Some(Outage::Down503);
+    world.stores().set_outage(Store::GooglePlay, down);
+    let other = ActAtStoreRequest {
+        operation_id: "ticket-4712".into(),
+        ..cancel()
+    };
+    let lost = sue.support.act_at_store(other).await;
+    let lost = lost.expect_err("nobody knows");
+    assert_refused(&lost, Code::FailedPrecondition, "STORE_ACTION_UNDECIDED");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_refunded_long_ago_is_not_refunded_again() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let bought = world
+        .buy_google("alice", "premium-monthly", Some(&alice.store_token))
+        .await;
+    alice
+        .bind_google(&bought.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    let refund = GooglePlayAction::Refund {
+        purchase_token: bought.purchase_token.clone(),
+        order_id: Some(bought.order_id.clone()),
+        revoke: false,
+        quantity: None,
+        source: Default::default(),
+        reason: Default::default(),
+    };
+    world.stores().google_play(refund).await.expect("refunded");
+    // Two renewals later the last read has nothing of it.
+    for _ in 0..2 {
+        world
+            .stores()
+            .advance_by(TimeDelta::days(31))
+            .await
+            .expect("a month");
+        world.settled().await;
+    }
+    let last = "select (known -> 'state' -> 'transactions')::text from store_subscription_state";
+    let last = world.row(last).await;
+    assert!(!last.contains("refund\":{"), "{last}");
+    let calls = || {
+        let calls = world.stores().store_calls();
+        calls.get(&Endpoint::GoogleRefund).copied().unwrap_or(0)
+    };
+    let before = calls();
+    let mut sue = Operator::of(&world).await;
+    let act = |revoke, operation_id: &str| ActAtStoreRequest {
+        purchase: bought.purchase_token.clone(),
+        reason: "the customer asked".into(),
+        operation_id: operation_id.into(),
+        action: Some(Action::Refund(RefundOrder {
+            order_id: bought.order_id.clone(),
+            revoke,
+        })),
+    };
+    for _ in 0..2 {
+        let again = sue.support.act_at_store(act(false, "ticket-4711")).await;
+        let again = again.expect_err("its money is back already");
+        assert_refused(&again, Code::FailedPrecondition, "STORE_ACTION_REFUSED");
+        assert!(again.message().contains("refunded already"), "{again}");
+    }
+    assert_eq!(calls(), before, "the store is not asked");
     world.stop().await;
 }

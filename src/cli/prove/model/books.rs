@@ -255,6 +255,7 @@ impl Books {
         let known = &self.chains[chain];
         let names: Vec<Alias> = known.names.iter().cloned().collect();
         let request = FetchRequest {
+            thorough: false,
             head: &known.head,
             evidence: &known.evidence,
             known: &names,
@@ -292,6 +293,7 @@ impl Books {
         now: Instant,
     ) -> Result<Recorded, String> {
         let request = FetchRequest {
+            thorough: false,
             head: alias,
             evidence: &evidence,
             known: std::slice::from_ref(alias),

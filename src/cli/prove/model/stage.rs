@@ -340,7 +340,7 @@ impl Stage {
         after: After,
     ) -> Result<(), String> {
         for duty in after.duties {
-            let effect = (duty.transaction_id.clone(), duty.duty.kind());
+            let effect = (duty.key().into_owned(), duty.duty.kind());
             if self.owed.insert(effect) {
                 let at = self.now() + self.seconds(self.weather.duty_seconds_max);
                 self.plan(at, Due::Duty(after.chain, duty));

@@ -9,23 +9,34 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::support::{
-    APP_APPLE_ID, BUNDLE, Loopback, Signer, catalog, now, ok, refusal, renewal, transaction, with,
+    APP_APPLE_ID, BUNDLE, Loopback, NOW_MS, Signer, catalog, now, ok, refusal, renewal,
+    transaction, with,
 };
 use crate::domain::chain::AppId;
 use crate::domain::reconcile::Answer;
+use crate::domain::subscription::store_state::StoreState;
 use crate::providers::app_store::{AppStore, binding};
 use crate::providers::contract::{FetchError, FetchRequest, Store, StoreAnswer};
 
 const ID: &str = "2000000000000001";
 
 async fn fetch(store: &AppStore) -> Result<Vec<StoreAnswer>, FetchError> {
+    read(store, None, false).await
+}
+
+async fn read(
+    store: &AppStore,
+    last: Option<&StoreState>,
+    thorough: bool,
+) -> Result<Vec<StoreAnswer>, FetchError> {
     let head = binding::alias(AppId("example-ios".into()), ID.into());
     let catalog = catalog();
     let request = FetchRequest {
         head: &head,
         evidence: &[],
         known: &[],
-        last: None,
+        last,
+        thorough,
         catalog: &catalog,
     };
     store.fetch(request).await
@@ -78,6 +89,63 @@ async fn a_renewable_is_its_statuses_and_all_pages_of_its_history() {
         ]
     );
     assert!(matches!(normalized(&store, &answers), Answer::Store(_)));
+}
+
+#[tokio::test]
+async fn who_doubts_the_books_has_all_of_it_read_and_the_refunds_by_themselves() {
+    let signer = Signer::genuine();
+    let body = statuses(&signer, "Production");
+    let older = json!({"transactionId": "2000000000000000", "signedDate": NOW_MS});
+    let charged = signer.sign(&with(transaction(), older.clone()));
+    let refund = json!({"revocationDate": NOW_MS, "revocationReason": 0,
+        "revocationType": "REFUND_FULL", "signedDate": NOW_MS + 1});
+    let refunded = signer.sign(&with(with(transaction(), older), refund));
+    let another = json!({"originalTransactionId": "9", "transactionId": "9"});
+    let others = signer.sign(&with(transaction(), another));
+    let history = "/production/inApps/v2/history/2000000000000001?productType=AUTO_RENEWABLE";
+    let refunds = "/production/inApps/v2/refund/lookup/2000000000000001";
+    let server = Loopback::start(move |path| match path {
+        "/production/inApps/v1/subscriptions/2000000000000001" => ok(body.clone()),
+        path if path == history => {
+            ok(json!({"signedTransactions": [charged], "revision": "h", "hasMore": false}))
+        }
+        path if path == format!("{history}&revision=h") => {
+            ok(json!({"signedTransactions": [], "revision": "h", "hasMore": false}))
+        }
+        path if path == refunds => {
+            ok(json!({"signedTransactions": [others], "revision": "r", "hasMore": true}))
+        }
+        path if path == format!("{refunds}?revision=r") => {
+            ok(json!({"signedTransactions": [refunded], "revision": "s", "hasMore": false}))
+        }
+        _ => refusal(4_000_000),
+    })
+    .await;
+    let store = signer.store(&server.base);
+    let Answer::Store(known) = normalized(&store, &fetch(&store).await.unwrap()) else {
+        panic!("a state")
+    };
+    let routine = read(&store, Some(&known), false).await.unwrap();
+    let routine = calls(&routine).join(" ");
+    assert_eq!(routine, "production/subscriptions production/history/1");
+
+    let answers = read(&store, Some(&known), true).await.unwrap();
+    let thorough = calls(&answers).join(" ");
+    assert_eq!(
+        thorough,
+        "production/subscriptions production/history/1 production/refunds/1 production/refunds/2"
+    );
+    let Answer::Store(state) = normalized(&store, &answers) else {
+        panic!("a state")
+    };
+    let charges: Vec<_> = state
+        .transactions
+        .iter()
+        .map(|charge| (charge.transaction_id.as_str(), charge.refund.is_some()))
+        .collect();
+    assert_eq!(charges.len(), 2, "nobody else's: {charges:?}");
+    assert!(charges.contains(&("2000000000000000", true)), "{charges:?}");
+    assert_eq!(state.bookmark.as_deref(), Some("h"), "of the history");
 }
 
 #[tokio::test]

@@ -123,6 +123,37 @@ async fn what_apple_has_signed_is_authentic_though_nobody_can_read_it() {
     }
 }
 
+#[tokio::test]
+async fn what_apple_signed_is_kept_whatever_shape_it_has() {
+    let signer = Signer::genuine();
+    let store = signer.store("http://127.0.0.1:9");
+    let data = |changes: Value| {
+        let payload = genuine(&signer);
+        let data = with(payload["data"].clone(), changes);
+        with(payload, json!({"data": data}))
+    };
+    let shapes = [
+        data(json!({"signedTransactionInfo": 7})),
+        data(json!({"signedTransactionInfo": {"transactionId": "1"}})),
+        data(json!({"signedTransactionInfo": "not signed"})),
+        data(json!({"signedRenewalInfo": [signer.sign(&renewal())]})),
+        data(json!({"signedRenewalInfo": ""})),
+        data(json!({"bundleId": null, "environment": 1, "appAppleId": "1"})),
+        with(genuine(&signer), json!({"data": [1], "subtype": {}})),
+    ];
+    for (n, payload) in shapes.iter().enumerate() {
+        let body = body(&signer, payload);
+        let authentic = authenticate(&store, &body).await;
+        let authentic = authentic.unwrap_or_else(|error| panic!("case {n}: {error}"));
+        assert_eq!(authentic.event_id, "002e14d5-51f5-4503-b5a8-c3a1af68eb20");
+        let read = store.read(&body, &catalog());
+        assert!(
+            matches!(read, Reading::Unreadable { .. }),
+            "case {n}: {read:?}"
+        );
+    }
+}
+
 fn reading(signer: &Signer, payload: &Value) -> Reading {
     signer
         .store("http://127.0.0.1:9")

@@ -15,7 +15,7 @@ use self::oauth::{AccessToken, ServiceAccount, TokenSource};
 use super::SetupError;
 use super::wire::ErrorBody;
 use crate::config::google_play::GooglePlayConfig;
-use crate::http::{Answer, HttpClient, HttpError};
+use crate::http::{Answer, HttpClient};
 use crate::providers::contract::FetchError;
 
 /// Quick ones only: the caller knows how to wait longer.
@@ -156,6 +156,19 @@ impl Client {
     }
 
     async fn call(&self, name: &'static str, call: Call, url: Url) -> Result<Reply, FetchError> {
+        let mut touched = false;
+        let tried = self.attempts(name, call, url, &mut touched).await;
+        tried.map_err(|error| if touched { error.after_others() } else { error })
+    }
+
+    /// `touched`: a try may have been carried out although its answer is lost.
+    async fn attempts(
+        &self,
+        name: &'static str,
+        call: Call,
+        url: Url,
+        touched: &mut bool,
+    ) -> Result<Reply, FetchError> {
         let mut refused: Option<AccessToken> = None;
         let mut retries = 0;
         loop {
@@ -174,7 +187,14 @@ impl Client {
                 Attempt::Retryable(error) if retries == RETRIES_MAX || wants_patience(&error) => {
                     return Err(error);
                 }
-                Attempt::Retryable(_) => {
+                Attempt::Retryable(error) => {
+                    *touched |= !matches!(
+                        error,
+                        FetchError::Away {
+                            untouched: true,
+                            ..
+                        }
+                    );
                     retries += 1;
                     let pause = rand::random_range(RETRY_MILLIS);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -202,15 +222,12 @@ impl Client {
         };
         match self.http.send(method, url.clone(), headers, body).await {
             Ok(answer) => judge(name, answer),
-            Err(error @ (HttpError::TimedOut | HttpError::Connection(_))) => {
-                Attempt::Retryable(FetchError::away(format!("{name}: {error}")))
-            }
-            Err(error @ HttpError::Refused { .. }) => {
-                Attempt::Failed(FetchError::Refused(error.to_string()))
-            }
-            Err(error @ HttpError::TooLarge) => {
-                Attempt::Failed(FetchError::Unreadable(format!("{name}: {error}")))
-            }
+            Err(error) => match FetchError::unanswered(&format!("{name}: "), &error) {
+                again @ FetchError::Away { .. } => Attempt::Retryable(again),
+                never @ (FetchError::Refused(_) | FetchError::Unreadable(_)) => {
+                    Attempt::Failed(never)
+                }
+            },
         }
     }
 }
@@ -252,6 +269,7 @@ fn away(name: &str, status: u16, headers: &HeaderMap) -> FetchError {
     FetchError::Away {
         cause: format!("{name}: status {status}"),
         retry_after,
+        untouched: status == 429,
     }
 }
 

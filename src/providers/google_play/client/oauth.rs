@@ -106,7 +106,8 @@ impl TokenSource {
             return Ok(token.clone());
         }
         let number = last.map_or(0, |token| token.number + 1);
-        let granted = self.ask().await?;
+        // Without a token nothing was asked of the store itself.
+        let granted = self.ask().await.map_err(FetchError::before_any_call)?;
         let token = access_token(&granted, number, now)?;
         *current = Some(token.clone());
         Ok(token)
@@ -126,7 +127,7 @@ impl TokenSource {
         );
         let answer = sent
             .await
-            .map_err(|error| FetchError::away(format!("token endpoint: {error}")))?;
+            .map_err(|error| FetchError::unanswered("token endpoint: ", &error))?;
         let status = answer.status.as_u16();
         match status {
             200 => serde_json::from_slice(&answer.body).map_err(|_| {

@@ -18,6 +18,9 @@ pub(super) struct Bookmark {
     read: BTreeMap<String, i64>,
     /// Those of them that are anything but paid, by id: state and time of the last event.
     odd: BTreeMap<String, String>,
+    /// Orders that a read named while orders could not be read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    owed: BTreeSet<String>,
 }
 
 /// What an order that does not exist is marked with.
@@ -31,7 +34,21 @@ impl Bookmark {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.read.is_empty() && self.odd.is_empty()
+        self.read.is_empty() && self.odd.is_empty() && self.owed.is_empty()
+    }
+
+    /// Notes orders that are to be read as soon as that is possible again.
+    pub(super) fn owe(&mut self, orders: impl IntoIterator<Item = String>) {
+        self.owed.extend(orders);
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Everything that was owed has been asked for.
+    pub(super) fn settle(&mut self) {
+        self.owed.clear();
     }
 
     /// Whether the books have this order as it is now.
@@ -42,12 +59,13 @@ impl Bookmark {
     }
 
     /// The orders that are to be read for these latest ones: what is new, and what may change.
-    pub(super) fn wanted<'a>(&self, latest: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    pub(super) fn wanted<'a>(&'a self, latest: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
         let mut ends: BTreeMap<&str, i64> = BTreeMap::new();
         for (base, read) in &self.read {
             ends.insert(base, *read);
         }
-        for id in latest.filter(|id| !id.is_empty()) {
+        let owed = self.owed.iter().map(String::as_str);
+        for id in latest.chain(owed).filter(|id| !id.is_empty()) {
             let (base, number) = split(id);
             let end = ends.entry(base).or_insert(-1);
             *end = number.clamp(*end, RENEWALS_MAX);
@@ -159,6 +177,22 @@ mod tests {
         assert!(!known.has("G..2", None));
         let pending = read(&[("G", Some("PENDING_REFUND@1"))]);
         assert_eq!(wanted(&pending, &["G"]), ["G"]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_owed_until_it_is() {
+        let mut bookmark = read(&[("G", None)]);
+        assert!(!bookmark.owes());
+        bookmark.owe(["G..1".to_owned(), "H".to_owned()]);
+        assert!(bookmark.owes());
+        let text = serde_json::to_string(&bookmark).unwrap_or_default();
+        let mut kept = Bookmark::parse(Some(&text));
+        assert_eq!(kept, bookmark);
+        // The purchase has gone on meanwhile, under another order.
+        assert_eq!(wanted(&kept, &["I"]), ["G", "G..0", "G..1", "H", "I"]);
+        kept.settle();
+        assert!(!kept.owes());
+        assert_eq!(wanted(&kept, &["I"]), ["G", "I"]);
     }
 
     #[test]

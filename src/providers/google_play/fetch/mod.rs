@@ -37,6 +37,11 @@ pub(super) async fn fetch(
         .unwrap_or_else(|_| Err(FetchError::away("no complete answer in time")))
 }
 
+/// Whether orders could not be read at the read that left this bookmark.
+pub(super) fn owes_orders(bookmark: Option<&str>) -> bool {
+    Bookmark::parse(bookmark).owes()
+}
+
 /// The package of a token's app, from the catalog alone.
 pub(super) fn package<'a>(head: &Alias, catalog: &'a Catalog) -> Result<&'a str, FetchError> {
     match head.kind {
@@ -113,12 +118,16 @@ async fn purchase(
         }
     }
     let (question, ended) = question(package, request, &answers);
+    let owed = orders::owed(&question);
     match orders::read(client, question).await {
         Ok(orders) => answers.extend(orders),
         // Why it ended is known from its order alone, and nobody will look again.
         Err(error) if ended || !request.evidence.is_empty() => return Err(error),
-        // The next read makes up for it.
-        Err(error) => tracing::warn!(%error, "orders cannot be read now"),
+        // Access must not wait for the money; the orders are asked for again soon.
+        Err(error) => {
+            tracing::warn!(%error, "orders cannot be read now");
+            answers.extend(owed);
+        }
     }
     Ok(answers)
 }

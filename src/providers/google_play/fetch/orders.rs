@@ -55,6 +55,7 @@ pub(super) async fn read(
         found.extend(batch(client, question.package, ids).await?);
     }
     let mut bookmark = question.bookmark.clone();
+    bookmark.settle();
     let mut ids: Vec<&String> = found.keys().collect();
     ids.sort_by_key(|id| Bookmark::rank(id));
     for id in ids {
@@ -67,13 +68,24 @@ pub(super) async fn read(
     });
     let mut answers: Vec<StoreAnswer> = news.map(|(_, answer)| answer).collect();
     if !bookmark.is_empty() {
-        answers.push(StoreAnswer {
-            call: BOOKMARK.to_owned(),
-            status: 200,
-            body: Bytes::from(serde_json::to_vec(&bookmark).unwrap_or_default()),
-        });
+        answers.push(filed(&bookmark));
     }
     Ok(answers)
+}
+
+/// How far orders are read, and which ones could not be, while none can.
+pub(super) fn owed(question: &Question<'_>) -> Option<StoreAnswer> {
+    let mut bookmark = question.bookmark.clone();
+    bookmark.owe(question.latest.iter().cloned());
+    (!bookmark.is_empty()).then(|| filed(&bookmark))
+}
+
+fn filed(bookmark: &Bookmark) -> StoreAnswer {
+    StoreAnswer {
+        call: BOOKMARK.to_owned(),
+        status: 200,
+        body: Bytes::from(serde_json::to_vec(bookmark).unwrap_or_default()),
+    }
 }
 
 fn voided(evidence: &[Evidence]) -> BTreeSet<String> {

@@ -7,7 +7,7 @@ mod subscription;
 use serde::de::DeserializeOwned;
 
 use self::orders::Orders;
-use super::fetch::{BOOKMARK, LINKED, ORDERS, PRODUCTS, SUBSCRIPTIONS};
+use super::fetch::{BOOKMARK, LINKED, ORDERS, PRODUCTS, SUBSCRIPTIONS, owes_orders};
 use super::read::token_alias;
 use super::wire::{ProductPurchase, SubscriptionPurchase};
 use crate::domain::chain::{Alias, AliasKind};
@@ -33,6 +33,7 @@ pub(super) fn normalize(
     let head = &token_of(head, &orders)?;
     let bookmark =
         find(answers, BOOKMARK).map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
+    let money_untold = owes_orders(bookmark.as_deref());
     match main.status {
         200 if main.call == SUBSCRIPTIONS => {
             let purchase: SubscriptionPurchase = parse(main)?;
@@ -41,13 +42,18 @@ pub(super) fn normalize(
             Ok(Answer::Store(StoreState {
                 predecessors,
                 bookmark,
+                money_untold,
                 ..state
             }))
         }
         200 => {
             let purchase: ProductPurchase = parse(main)?;
             let state = one_time::state(head, &purchase, &orders, fetched_at);
-            Ok(Answer::Store(StoreState { bookmark, ..state }))
+            Ok(Answer::Store(StoreState {
+                bookmark,
+                money_untold,
+                ..state
+            }))
         }
         400 | 404 => Ok(Answer::NotFound),
         410 => Ok(Answer::Gone),

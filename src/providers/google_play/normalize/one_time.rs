@@ -65,6 +65,7 @@ pub(super) fn state(
         acknowledge_by: waiting.then(|| acknowledge_paid_by(paid_at.unwrap_or(fetched_at), test)),
         bookmark: None,
         out_of_app: false,
+        money_untold: false,
     }
 }
 

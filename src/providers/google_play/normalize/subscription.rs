@@ -104,6 +104,7 @@ pub(super) fn state(
         acknowledge_by: acknowledge_by(purchase),
         bookmark: None,
         out_of_app: purchase.out_of_app_purchase_context.is_some(),
+        money_untold: false,
     }
 }
 

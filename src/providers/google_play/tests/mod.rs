@@ -43,6 +43,7 @@ async fn fetch_with(
 ) -> Result<Vec<StoreAnswer>, FetchError> {
     let (head, catalog) = (alias(TOKEN), example());
     let request = FetchRequest {
+        thorough: false,
         head: &head,
         evidence,
         known,
@@ -256,6 +257,7 @@ async fn only_apps_of_the_catalog_are_asked_for() {
     };
     for head in [foreign, apple] {
         let request = FetchRequest {
+            thorough: false,
             head: &head,
             evidence: &[],
             known: &[],
@@ -266,6 +268,7 @@ async fn only_apps_of_the_catalog_are_asked_for() {
     }
     let slash = alias("a/../../../evil?x=1#y");
     let request = FetchRequest {
+        thorough: false,
         head: &slash,
         evidence: &[],
         known: &[],

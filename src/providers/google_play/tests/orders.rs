@@ -32,6 +32,7 @@ const BATCH: &str = "GET /orders:batchGet";
 async fn read(store: &GooglePlay, last: Option<&StoreState>) -> StoreState {
     let (head, catalog) = (alias(TOKEN), example());
     let request = FetchRequest {
+        thorough: false,
         head: &head,
         evidence: &[],
         known: &[],
@@ -136,13 +137,29 @@ async fn one_missing_order_hides_no_other_and_is_asked_for_once() {
 
 #[tokio::test]
 async fn access_does_not_wait_for_orders() {
-    for status in [403, 500] {
+    for (status, away) in [(403, false), (500, true)] {
         let (google, store) = setup().await;
         google.on(&format!("GET {PATH}"), 200, renewed(1));
         google.on(BATCH, status, error_body(status, "permissionDenied"));
         let state = read(&store, None).await;
         assert_eq!((state.items.len(), state.transactions.len()), (1, 0));
-        assert_eq!(state.bookmark, None, "they are read as soon as they can be");
+        assert_eq!(
+            state.money_untold, away,
+            "a missing permission is no outage"
+        );
+        // They are read as soon as they can be, also after the purchase went on to another order.
+        google.script(|script| script.answers.clear());
+        let mut switched = renewed(1);
+        switched["lineItems"][0]["latestSuccessfulOrderId"] = json!("GPA.8");
+        google.on(&format!("GET {PATH}"), 200, switched);
+        let ids = ["GPA.7", "GPA.7..0", "GPA.7..1", "GPA.8"];
+        let orders: Vec<Value> = ids.iter().map(|id| order(id, "PROCESSED")).collect();
+        google.on(BATCH, 200, json!({"orders": orders}));
+        google.on("GET /orders/GPA.8", 200, order("GPA.8", "PROCESSED"));
+        let state = read(&store, Some(&state)).await;
+        assert!(!state.money_untold);
+        let expected: &[&str] = if away { &ids } else { &["GPA.8"] };
+        assert_eq!(charged(&state), expected);
     }
     // Why it ended is told by the order alone.
     let (google, store) = setup().await;
@@ -163,6 +180,7 @@ async fn an_order_leads_to_its_purchase() {
     for (id, found) in [("GPA.7", true), ("GPA.8", false)] {
         let head = read::order_alias(app.clone(), id);
         let request = FetchRequest {
+            thorough: false,
             head: &head,
             evidence: &none,
             known: &[],

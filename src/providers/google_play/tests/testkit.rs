@@ -108,7 +108,7 @@ pub(crate) struct Script {
     /// Every call with its query and body, below the application.
     pub(crate) sent: Vec<String>,
     /// By `METHOD path`; the last answer of a queue repeats.
-    answers: HashMap<String, VecDeque<(StatusCode, Value)>>,
+    pub(crate) answers: HashMap<String, VecDeque<(StatusCode, Value)>>,
     pub(crate) keys: Vec<Value>,
     pub(crate) keys_down: bool,
     pub(crate) token_seconds: Option<u64>,

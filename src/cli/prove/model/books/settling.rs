@@ -228,6 +228,7 @@ impl Books {
                 .collect(),
             tokens: self.named.clone(),
             // No policy of this catalog moves anything.
+            not_testers: Vec::new(),
             moves: 0,
             owner_is_anonymous: false,
             answer,

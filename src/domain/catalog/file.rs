@@ -1,0 +1,201 @@
+//! The catalog file as its author writes it: apps, entitlements, products, credits, offers, rules.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::chain::{AppId, StoreProduct};
+use crate::domain::offer::OfferSpec;
+use crate::domain::provider::Provider;
+use crate::domain::time::Period;
+
+/// The file as written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatalogFile {
+    #[serde(default)]
+    pub(crate) apps: Vec<App>,
+    #[serde(default)]
+    pub(crate) entitlements: BTreeMap<String, EntitlementSpec>,
+    #[serde(default)]
+    pub(crate) products: BTreeMap<String, Product>,
+    /// What consumables are counted in: `[credits.coins]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) credits: BTreeMap<String, CreditSpec>,
+    /// What the app may offer with a signature of ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) offers: BTreeMap<String, OfferSpec>,
+    #[serde(default)]
+    pub(crate) sandbox_access: SandboxAccess,
+    /// Accounts that sandbox purchases serve while `sandbox_access = "testers"`: `issuer:subject`
+    /// or our id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) testers: Vec<String>,
+    #[serde(default)]
+    pub(crate) ownership: OwnershipRules,
+}
+
+/// One app of the family; all share accounts and catalog.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct App {
+    pub(crate) id: AppId,
+    /// App Store bundle id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bundle_id: Option<String>,
+    /// App Store numeric id; required to accept production purchases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_apple_id: Option<i64>,
+    /// Google Play package name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) package_name: Option<String>,
+}
+
+/// What an account can use. A table of its own, so that quotas and credits can join it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EntitlementSpec {}
+
+/// Something that is counted: coins, gems, exports.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreditSpec {}
+
+/// Whose a purchase becomes that another account owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OwnershipRules {
+    pub(crate) production: TransferPolicy,
+    pub(crate) sandbox: TransferPolicy,
+    /// Whether a purchase whose store record names an account token of ours is bound without the
+    /// app's call: it may have died before binding.
+    pub(crate) auto_bind: bool,
+}
+
+impl Default for OwnershipRules {
+    fn default() -> Self {
+        Self {
+            production: TransferPolicy::Keep,
+            sandbox: TransferPolicy::Keep,
+            auto_bind: true,
+        }
+    }
+}
+
+/// What a claim by another account, with proof of possession, does to an owned purchase. The
+/// strictest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TransferPolicy {
+    /// Nothing: it is refused.
+    #[default]
+    Keep,
+    /// It moves if it grants its owner nothing any more.
+    TransferIfInactive,
+    /// It moves.
+    Transfer,
+}
+
+/// Whether family members use what the purchaser shares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FamilySharing {
+    #[default]
+    Grant,
+    Refuse,
+}
+
+/// Who hands out what a consumable buys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DeliveredBy {
+    /// The product's credits are booked here.
+    #[default]
+    Credits,
+    /// A backend hands out the goods and says so with `ClaimDelivery`.
+    Backend,
+}
+
+/// A plan: what the stores sell under their own ids, and what it grants.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Product {
+    pub(crate) kind: ProductKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) period: Option<Period>,
+    #[serde(default)]
+    pub(crate) grants: Vec<String>,
+    /// What one unit of a consumable is worth.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) credits: BTreeMap<String, i64>,
+    #[serde(default)]
+    pub(crate) delivered_by: DeliveredBy,
+    /// Instead of the catalog's rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ownership: Option<TransferPolicy>,
+    #[serde(default)]
+    pub(crate) family_sharing: FamilySharing,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_store: Option<AppStoreRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) google_play: Option<GooglePlayRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ProductKind {
+    /// Renews by itself; Google's prepaid plans, too.
+    Subscription,
+    /// Bought once, lasts for its period; bought again, lasts that much longer.
+    NonRenewing,
+    /// Bought once, lasts.
+    NonConsumable,
+    /// Bought by the piece, used up.
+    Consumable,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AppStoreRef {
+    pub(crate) product_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GooglePlayRef {
+    pub(crate) product_id: String,
+    /// Required for subscriptions: base plans of one product may grant different things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base_plan_id: Option<String>,
+}
+
+/// Who may use what sandbox purchases (TestFlight, App Review, licence testers) unlock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SandboxAccess {
+    /// App Review buys in sandbox against the production build.
+    #[default]
+    Everyone,
+    /// The accounts in `testers`.
+    Testers,
+    Nobody,
+}
+impl Product {
+    /// The store-side names of this plan.
+    pub(crate) fn store_products(&self) -> impl Iterator<Item = (Provider, StoreProduct)> + '_ {
+        let apple = self.app_store.as_ref().map(|apple| {
+            (
+                Provider::AppStore,
+                StoreProduct::new(apple.product_id.clone()),
+            )
+        });
+        let google = self.google_play.as_ref().map(|google| {
+            let product = StoreProduct {
+                product_id: google.product_id.clone(),
+                base_plan_id: google.base_plan_id.clone(),
+            };
+            (Provider::GooglePlay, product)
+        });
+        apple.into_iter().chain(google)
+    }
+}
