@@ -405,6 +405,11 @@ async fn goods_are_claimed_by_one_backend_and_then_told_to_the_store() {
     assert!(again.delivery.expect("it").claimed_at.is_some());
     world.told(Endpoint::GoogleConsume, 1).await;
     assert!(world.deliveries(&backend, &alice.account).await.is_empty());
+    let story = ["timeline", "dev:alice", "--layer", "delivery"];
+    let told = world.command(&story).await;
+    for step in ["2 of sword to be handed out", "2 of sword handed out", key] {
+        assert!(told.contains(step), "{step}: {told}");
+    }
 
     // Nobody else's, no device's, none that was taken back; a key claims one thing.
     let refused = world.claim(&backend, &bob.account, id.clone(), "b").await;

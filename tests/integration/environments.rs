@@ -153,3 +153,56 @@ async fn a_pending_purchase_is_kept_and_its_completion_is_told_on_the_stream() {
     );
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_purchase_never_stands_before_a_real_one() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let token = Some(alice.store_token.as_str());
+    let yearly = world.buy_apple("alice", YEARLY, token).await;
+    alice
+        .bind_apple(&yearly.signed_transaction)
+        .await
+        .expect("bound");
+    let monthly = world.buy_google("alice", "premium-monthly", token).await;
+    alice
+        .bind_google(&monthly.purchase_token)
+        .await
+        .expect("bound");
+    world.settled().await;
+    // The simulated stores are one world: the longer purchase is made one of TestFlight's in the
+    // books. What the store says of another environment since is not believed.
+    let pool = world.tables().await;
+    sqlx::query(
+        "update store_subscription_state s
+         set known = jsonb_set(known, '{state,environment}', '\"sandbox\"')
+         from purchase_chains c where c.id = s.chain_id and c.provider = 'app_store'",
+    )
+    .execute(&pool)
+    .await
+    .expect("as if bought there");
+    pool.close().await;
+    world.command(&["resync", "dev:alice"]).await;
+    world.settled().await;
+    let told = alice.now().await;
+    let pro = entitlement(&told, "pro_access");
+    assert!(pro.active);
+    assert_eq!(pro.environment(), Told::Production, "{pro:?}");
+    let sources: Vec<Told> = pro.sources.iter().map(|s| s.environment()).collect();
+    assert_eq!(sources, [Told::Production, Told::Sandbox], "the real first");
+    let days =
+        (pro.expires_at.expect("an end").seconds - world.stores().now().timestamp()) / 86_400;
+    assert!((25..=31).contains(&days), "the month that was paid: {days}");
+
+    // Without the real one the other serves, and says what it is.
+    world
+        .stores()
+        .refund_google_play(&monthly.purchase_token)
+        .await
+        .expect("refunded");
+    world.settled().await;
+    let told = alice.now().await;
+    let pro = entitlement(&told, "pro_access");
+    assert_eq!((pro.active, pro.environment()), (true, Told::Sandbox));
+    world.stop().await;
+}

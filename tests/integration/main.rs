@@ -19,6 +19,7 @@ mod canaries;
 mod consumables;
 mod contract;
 mod convergence;
+mod credit_joins;
 mod doors;
 mod environments;
 mod fail_closed;

@@ -435,6 +435,5 @@ async fn a_question_has_its_deadline_at_once_though_its_store_is_away() {
         world.questions().await,
         "answer_consumption_request done +0, review_refund done +12"
     );
-    assert_eq!(world.calls(Endpoint::GoogleReviewRefund), 1);
     world.stop().await;
 }

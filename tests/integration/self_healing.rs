@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use entitled::app::Roles;
 use entitled::proto::InactiveReason;
-use entitled::sandbox::{Endpoint, Webhooks};
+use entitled::sandbox::{AppStoreBuy, Endpoint, Outage, Store, Webhooks};
 
 use crate::scene::{EXPORT, MONTHLY, off, pro};
 use crate::support::World;
@@ -72,6 +73,9 @@ async fn a_void_that_nobody_told_is_found_by_the_hourly_look() {
     assert_eq!(pro(&phone.latest), off(InactiveReason::Refunded));
     let found = "select count(*) from raw_notifications where swept";
     assert_eq!(world.count(found).await, 1);
+    let story = world.command(&["timeline", "dev:alice"]).await;
+    let swept = "found by asking the store, not delivered";
+    assert!(story.contains(swept), "{story}");
     // Told at last, and looked at again: nothing happens twice.
     world.stores().hold_deliveries(false).await.expect("told");
     world.settled().await;
@@ -250,5 +254,172 @@ async fn ten_thousand_chains_to_be_read_again_hold_up_no_bind() {
         claims < 30,
         "a chain was claimed {claims} times for nothing"
     );
+    world.stop().await;
+}
+
+/// Notifications of Apple that nobody got: more than four pages of its history.
+const UNDELIVERED: i64 = 90;
+const PAGES: i64 = 5;
+
+impl World {
+    async fn ninety_purchases_that_nobody_hears_of(&self) {
+        self.unreachable();
+        for number in 0..UNDELIVERED {
+            let buy = AppStoreBuy {
+                customer: format!("customer-{number}"),
+                product_id: EXPORT.into(),
+                ..AppStoreBuy::default()
+            };
+            self.stores().buy_app_store(&buy).await.expect("bought");
+        }
+        let minute = TimeDelta::minutes(1);
+        self.stores().advance_by(minute).await.expect("tried");
+    }
+
+    /// As `backfill` does, without walking itself.
+    async fn ask_for_backfill(&self) {
+        let pool = self.tables().await;
+        sqlx::query(
+            "update job_cursors set asked = jsonb_build_object('since', '2027-01-09T00:00:00Z',
+                 'only_failures', true, 'why', 'operator')
+             where job = 'sweep' and subject like 'app_store/%'",
+        )
+        .execute(&pool)
+        .await
+        .expect("asked");
+        pool.close().await;
+    }
+
+    fn looked(&self) -> u64 {
+        let calls = self.stores().store_calls();
+        let looked = calls.get(&Endpoint::AppleNotificationHistory);
+        looked.copied().unwrap_or_default()
+    }
+}
+
+const SWEPT: &str = "select count(*) from raw_notifications where swept";
+const WALKED: &str = "select concat_ws(' ', cursor #>> '{last,why}', cursor #>> '{last,pages}',
+                          cursor #>> '{last,found}', cursor #>> '{last,recovered}')
+                      from job_cursors where job = 'sweep' and subject like 'app_store/%'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_was_interrupted_is_taken_up_by_another_process_where_it_stood() {
+    let mut world = World::start().await;
+    until(&world, LAST_WALKS, 2).await;
+    world.ninety_purchases_that_nobody_hears_of().await;
+    let before = world.looked();
+    world.ask_for_backfill().await;
+    while world.looked() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let silent = Some(Outage::Timeout);
+    world.stores().set_outage(Store::AppStore, silent);
+    let begun = "select coalesce(max((cursor #>> '{run,pages}')::bigint), 0) from job_cursors
+                 where job = 'sweep' and cursor #>> '{run,why}' = 'operator'";
+    for _ in 0..100 {
+        if world.count(begun).await > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stood = world.count(begun).await;
+    assert!((1..PAGES).contains(&stood), "interrupted after {stood}");
+    world.restart(|_| {}).await;
+    world.unreachable();
+    assert!(world.count(SWEPT).await < UNDELIVERED);
+    world.stores().set_outage(Store::AppStore, None);
+    for _ in 0..900 {
+        if world.count(SWEPT).await == UNDELIVERED {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for _ in 0..100 {
+        if world.row(WALKED).await.starts_with("operator") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // No page twice: it went on where the first process had been.
+    let walked = format!("operator {PAGES} {UNDELIVERED} {UNDELIVERED}");
+    assert_eq!(world.row(WALKED).await, walked);
+    world.settled().await;
+    let chains = "select count(*) from purchase_chains";
+    assert_eq!(world.count(chains).await, UNDELIVERED);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_on_one_sweep_take_every_page_once() {
+    let world = World::start().await;
+    until(&world, LAST_WALKS, 2).await;
+    let second = world.replica(Roles::ALL, |_| {}).await;
+    world.ninety_purchases_that_nobody_hears_of().await;
+    let before = world.looked();
+    world.ask_for_backfill().await;
+    until(&world, SWEPT, UNDELIVERED).await;
+    for _ in 0..100 {
+        if world.row(WALKED).await.starts_with("operator") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let walked = format!("operator {PAGES} {UNDELIVERED} {UNDELIVERED}");
+    assert_eq!(world.row(WALKED).await, walked);
+    assert_eq!(world.looked() - before, PAGES.unsigned_abs());
+    world.settled().await;
+    second.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_reads_again_what_the_books_have_lost() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let mut phone = world.client("alice").await;
+    let bought = world
+        .buy_apple("alice", MONTHLY, Some(&alice.store_token))
+        .await;
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
+    world
+        .stores()
+        .advance_by(TimeDelta::days(40))
+        .await
+        .expect("renewed");
+    world.settled().await;
+    world
+        .stores()
+        .refund_app_store(&bought.transaction_id)
+        .await
+        .expect("refunded");
+    world.settled().await;
+    let refunds = || {
+        let calls = world.stores().store_calls();
+        calls.get(&Endpoint::AppleRefunds).copied().unwrap_or(0)
+    };
+    assert_eq!(refunds(), 0, "the history tells them");
+    let money =
+        "select string_agg(concat_ws(' ', kind, transaction_id, amount_micros, refund_kind),
+                     ', ' order by kind, transaction_id) from transactions";
+    let before = world.row(money).await;
+    assert!(
+        before.contains("refund full") || before.contains(" full"),
+        "{before}"
+    );
+    // As after a restore of some tables only.
+    let pool = world.tables().await;
+    let lost = sqlx::query("delete from transactions").execute(&pool).await;
+    assert_eq!(lost.expect("lost").rows_affected(), 3);
+    pool.close().await;
+    phone.refresh().await.expect("refreshed");
+    world.settled().await;
+    assert_ne!(world.row(money).await, before, "a read of the news");
+    world.command(&["resync", "dev:alice"]).await;
+    world.settled().await;
+    assert_eq!(world.row(money).await, before);
+    assert_eq!(refunds(), 1);
     world.stop().await;
 }

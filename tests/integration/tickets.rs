@@ -2,6 +2,7 @@
 
 mod answers;
 mod doors;
+mod golden;
 mod past;
 
 use entitled::cli::client::Bearer;
