@@ -401,14 +401,10 @@ async fn a_resync_reads_again_what_the_books_have_lost() {
         calls.get(&Endpoint::AppleRefunds).copied().unwrap_or(0)
     };
     assert_eq!(refunds(), 0, "the history tells them");
-    let money =
-        "select string_agg(concat_ws(' ', kind, transaction_id, amount_micros, refund_kind),
-                     ', ' order by kind, transaction_id) from transactions";
+    let money = "select coalesce(string_agg(concat_ws(' ', kind, transaction_id, amount_micros,
+                     refund_kind), ', ' order by kind, transaction_id), '') from transactions";
     let before = world.row(money).await;
-    assert!(
-        before.contains("refund full") || before.contains(" full"),
-        "{before}"
-    );
+    assert!(before.contains(" full"), "{before}");
     // As after a restore of some tables only.
     let pool = world.tables().await;
     let lost = sqlx::query("delete from transactions").execute(&pool).await;

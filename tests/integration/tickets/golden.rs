@@ -7,14 +7,39 @@ use chrono::TimeDelta;
 use crate::scene::MONTHLY;
 use crate::support::World;
 
-/// Our ids, the stores' ids and machine times differ from run to run; everything else is the same.
+/// Ids, minutes and the width of columns differ from run to run, and which of two signals came
+/// first; everything else is the same.
 fn redacted(printed: &str, names: &[(&str, &str)]) -> String {
     let mut text = printed.to_owned();
     for (value, name) in names {
         text = text.replace(value, name);
     }
-    let lines = text.lines().map(str::trim_end);
-    lines.fold(String::new(), |text, line| text + line + "\n")
+    let borders = ['┌', '╞', '└'];
+    let lines = text.lines().filter(|line| !line.starts_with(borders));
+    lines
+        .map(line)
+        .fold(String::new(), |text, line| text + &line + "\n")
+}
+
+fn line(printed: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in printed.split(' ').filter(|word| !word.is_empty()) {
+        let clock = matches!(word.len(), 5 | 8) && word.as_bytes()[2] == b':';
+        words.push(match clock {
+            true => format!("{}h", &word[..2]),
+            false => word.to_owned(),
+        });
+    }
+    let line = words.join(" ");
+    let decided = line.strip_prefix("decided by: ").and_then(|rest| {
+        let (at, rest) = rest.split_once(" UTC, ")?;
+        let (_signal, rest) = rest.rsplit_once(": ")?;
+        let (what, _number) = rest.rsplit_once(" (event ")?;
+        Some(format!(
+            "decided by: {at} UTC, <signal>: {what} (event <number>)"
+        ))
+    });
+    decided.unwrap_or(line)
 }
 
 fn check(name: &str, printed: &str, names: &[(&str, &str)]) {
