@@ -132,8 +132,10 @@ async fn play(
     let watchers = watchers(&crowd).await?;
     crowd.live(stack, voice, seen).await?;
     voice.say("what the stores know against what the server says …");
+    truth::settled(db).await?;
     truth::outlived(stack, &crowd, db, seen).await?;
     crowd.opens_apps(stack, seen).await?;
+    truth::settled(db).await?;
     watched(&crowd, watchers, seen).await?;
     truth::compare(stack, &crowd, db, seen).await?;
     truth::delivered(stack, db, seen).await

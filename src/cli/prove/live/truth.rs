@@ -1,10 +1,12 @@
 //! What the stores know against what the server says, and what its books say of themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::super::model::{self, COINS, COMMON, Household, SoldAs, Ware};
@@ -17,6 +19,19 @@ use crate::storage::{Db, audit};
 
 /// Broken promises that are told one by one.
 const TOLD_MAX: usize = 20;
+/// A purchase that its store refused is asked for again within this, by the machine's time.
+const SETTLED_WITHIN: Duration = Duration::from_secs(400);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Waits for those that back off from their store: months have passed in seconds meanwhile. What
+/// is left after that is told by [`books`].
+pub(super) async fn settled(db: &Db) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    while Instant::now() < deadline && !audit::open_work(db).await?.is_empty() {
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
 
 /// Who owns each purchase by its store's name for it.
 type Owners = BTreeMap<String, Uuid>;
