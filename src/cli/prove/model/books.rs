@@ -474,9 +474,11 @@ impl Books {
 
     /// What a device of an account reads at `now`, whether or not anything has been done since.
     pub(super) fn snapshot(&self, account: AccountId, now: Instant) -> Snapshot {
-        let kept = self.snapshots.get(&account);
-        kept.map(|snapshot| snapshot.at(now).into_owned())
-            .unwrap_or_default()
+        match self.snapshots.get(&account) {
+            Some(snapshot) => snapshot.at(now).into_owned(),
+            // As the server tells whom nothing was ever derived for.
+            None => derive(&self.catalog, &[], &[], self.policy.leniency, now),
+        }
     }
 
     fn derived(&self, account: AccountId, now: Instant) -> Snapshot {
