@@ -496,8 +496,12 @@ impl Books {
             let wrong = match verdict {
                 Verdict::Won | Verdict::Confirmed => owner != Some(*account),
                 Verdict::OwnedByAnother => owner.is_none() || owner == Some(*account),
-                // Nothing is handed over here that its store does not know.
-                Verdict::NotFound => step.answer != Answer::NotFound || !self.has_been_stale,
+                // Nothing is handed over here that its store does not know, or has forgotten since.
+                Verdict::NotFound => match step.answer {
+                    Answer::NotFound => !self.has_been_stale,
+                    Answer::Gone => outcome.book.known.is_some(),
+                    Answer::Store(_) | Answer::Proof(_) | Answer::Away => true,
+                },
                 Verdict::Misnamed => true,
             };
             if wrong {
