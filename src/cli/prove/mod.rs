@@ -14,10 +14,10 @@ use model::{Effort, Settings};
 use report::{Evidence, Report};
 
 /// Of the whole time so much is for random lives.
-const MODEL_SHARE: f64 = 0.4;
+const MODEL_SHARE: f64 = 0.3;
 /// Customers of the run through Postgres in a debug build; a release build serves more.
-const CUSTOMERS_PER_SECOND: f64 = if cfg!(debug_assertions) { 0.3 } else { 3.0 };
-const MONTHS: u32 = 3;
+const CUSTOMERS_PER_SECOND: f64 = if cfg!(debug_assertions) { 0.3 } else { 1.0 };
+const MONTHS: u32 = 2;
 
 /// Try the promises of `docs/guarantees.md` on this machine
 ///
