@@ -29,9 +29,16 @@ fn stop_once() {
     static STOPPED: AtomicBool = AtomicBool::new(false);
     if !STOPPED.swap(true, Ordering::SeqCst) {
         let pid = std::process::id().to_string();
-        // Without the command there is nothing to stop with: the test that waits for it will say so.
-        let _ = std::process::Command::new("kill")
-            .args(["-STOP", &pid])
+        // The child ends once this process stands: a signal to a process takes effect only when one
+        // of its threads has run into it, and until then this one would go on. Without the commands
+        // there is nothing to stop with: the test that waits for it will say so.
+        let stand = r#"kill -STOP "$1"
+            for _ in $(seq 1000); do
+                case $(ps -o state= -p "$1") in *T*) exit ;; esac
+                sleep 0.01
+            done"#;
+        let _ = std::process::Command::new("sh")
+            .args(["-c", stand, "sh", &pid])
             .status();
     }
 }

@@ -113,10 +113,16 @@ pub(crate) fn reach(provider: Provider, environment: Environment) -> TimeDelta {
 impl Progress {
     /// The run to go on with: the one under way, else what was asked for, else routine.
     pub(crate) fn next(&self, asked: Option<Ask>, rule: Rule, now: Instant) -> Option<Run> {
-        if let Some(run) = &self.run {
-            return Some(run.clone());
-        }
         let earliest = now - rule.reach + REACH_MARGIN;
+        if let Some(run) = &self.run {
+            let mut run = run.clone();
+            // Begun anew after a long stop: what the store does not tell any more is not asked for.
+            if run.page.is_none() && run.since < earliest {
+                run.since = earliest;
+                run.until = now;
+            }
+            return Some(run);
+        }
         let begin = |since: Instant, only_failures, why| Run {
             since: since.max(earliest),
             until: now,
@@ -275,5 +281,22 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn a_run_begun_anew_after_a_long_stop_asks_for_what_the_store_still_tells() {
+        let mut walk = Progress::default();
+        let mut run = walk.next(None, RULE, at(0)).unwrap();
+        run.page = Some("page 2".to_owned());
+        walk.begin_anew(run.clone());
+        let soon = walk.next(None, RULE, at(1)).unwrap();
+        assert_eq!((soon.since, soon.until), (run.since, run.until));
+        let later = at(24 * 30);
+        let again = walk.next(None, RULE, later).unwrap();
+        assert_eq!(again.since, later - RULE.reach + REACH_MARGIN);
+        assert_eq!(again.until, later);
+        // A page in the middle is asked for as it was begun.
+        walk.run = Some(run.clone());
+        assert_eq!(walk.next(None, RULE, later).unwrap().since, run.since);
     }
 }

@@ -59,6 +59,8 @@ pub(crate) enum ActError {
     /// It was not asked: the operation id is free again.
     #[error("the store cannot be asked now, and has done nothing: {0}")]
     Away(String),
+    #[error("the order is none of this purchase's; look for it with `transactions`")]
+    ForeignOrder,
     #[error("{0}")]
     NotOffered(String),
     #[error("{0}")]
@@ -69,6 +71,11 @@ pub(crate) enum ActError {
 
 /// Asks the store, then reads what came of it.
 pub(crate) async fn act_at_store(core: &Arc<Core>, asked: Asked<'_>) -> Result<Acted, ActError> {
+    if let Command::Refund { order_id, .. } = asked.command
+        && !ledger::has_order(&core.db, asked.chain, order_id).await?
+    {
+        return Err(ActError::ForeignOrder);
+    }
     let known = ledger::peek(&core.db, asked.chain).await?;
     let (owner, earlier) = start(core, &asked).await?;
     if let Some(earlier) = earlier {

@@ -169,8 +169,11 @@ async fn take_page(
             if run.page.is_some() && !matches!(error, FetchError::Away { .. }) {
                 // A page's token does not live for ever.
                 stand.cursor.begin_anew(run);
-            } else {
+            } else if begun_before {
                 stand.cursor.run = Some(run);
+            } else {
+                // Nothing was begun: an ask stays open, and the next look measures its stretch anew.
+                return Ok(Stepped::Failed(error.to_string()));
             }
             let saved = (&stand.cursor, taken_up.as_ref());
             job_cursors::save(&core.db, JOB, subject, saved.0, saved.1, now).await?;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use sqlx::types::Json;
 
 use super::{Db, StorageError, Tx};
-use crate::domain::chain::StoreProduct;
+use crate::domain::chain::{StoreProduct, base_order_id};
 use crate::domain::goods;
 use crate::domain::holding::{Chain, Holding};
 use crate::domain::ids::{AccountId, ChainId};
@@ -182,6 +182,26 @@ pub(crate) struct TakenBack {
     pub(crate) refunded: bool,
     /// What it paid for.
     pub(crate) revoked: bool,
+}
+
+/// Whether an order, by its own name or by the one that its renewals share, is of the chain.
+pub(crate) async fn has_order(
+    db: &Db,
+    chain: ChainId,
+    order_id: &str,
+) -> Result<bool, StorageError> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select 1 from transactions where chain_id = $1
+                   and split_part(transaction_id, '/', 1) = $2)
+               or exists (select 1 from chain_aliases where chain_id = $1 and kind = 'order_id'
+                   and value = $3) as "found!""#,
+        chain.0,
+        order_id,
+        base_order_id(order_id)
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(found)
 }
 
 /// Of any transaction of the chain, however long ago: a state has only what its read found new.

@@ -82,6 +82,7 @@ fn refused(cause: ActError) -> Status {
         ActError::OperationReused => status::status(Reason::OperationIdReused, message),
         ActError::Undecided => status::status(Reason::StoreActionUndecided, message),
         ActError::Away(_) => status::retryable(Reason::StoreUnavailable, message, RETRY),
+        ActError::ForeignOrder => status::bad_request("refund.order_id", &message),
         ActError::NotRead | ActError::NotOffered(_) | ActError::Declined(_) => {
             status::status(Reason::StoreActionRefused, message)
         }

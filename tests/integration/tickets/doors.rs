@@ -323,3 +323,43 @@ async fn an_order_that_was_refunded_long_ago_is_not_refunded_again() {
     assert_eq!(calls(), before, "the store is not asked");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_another_purchase_is_not_refunded() {
+    let world = World::start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let mut orders = Vec::new();
+    for person in [&alice, &bob] {
+        let bought = world
+            .buy_google(&person.name, "premium-monthly", Some(&person.store_token))
+            .await;
+        person
+            .bind_google(&bought.purchase_token)
+            .await
+            .expect("bound");
+        orders.push(bought);
+    }
+    world.settled().await;
+    let mut sue = Operator::of(&world).await;
+    let act = |order: &str| ActAtStoreRequest {
+        purchase: orders[0].purchase_token.clone(),
+        reason: "the customer asked".into(),
+        operation_id: "ticket-4712".into(),
+        action: Some(Action::Refund(RefundOrder {
+            order_id: order.into(),
+            revoke: false,
+        })),
+    };
+    let foreign = sue.support.act_at_store(act(&orders[1].order_id)).await;
+    assert_refused(
+        &foreign.expect_err("bob's order"),
+        Code::InvalidArgument,
+        "REQUEST_INVALID",
+    );
+    let calls = world.stores().store_calls();
+    assert_eq!(calls.get(&Endpoint::GoogleRefund), None, "no money moved");
+    // The operation id is still free.
+    let own = sue.support.act_at_store(act(&orders[0].order_id)).await;
+    own.expect("alice's order");
+    world.stop().await;
+}
