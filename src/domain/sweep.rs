@@ -289,7 +289,7 @@ mod tests {
         let mut run = walk.next(None, RULE, at(0)).unwrap();
         run.page = Some("page 2".to_owned());
         walk.begin_anew(run.clone());
-        let soon = walk.next(None, RULE, at(1)).unwrap();
+        let soon = walk.next(None, RULE, at(0)).unwrap();
         assert_eq!((soon.since, soon.until), (run.since, run.until));
         let later = at(24 * 30);
         let again = walk.next(None, RULE, later).unwrap();
