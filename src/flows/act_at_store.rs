@@ -8,6 +8,7 @@ use super::Core;
 use super::refresh::synced;
 use crate::domain::event::{Decision, MergeReason, SignalSource, SkipReason};
 use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::provider::Provider;
 use crate::domain::subscription::store_state::StoreState;
 pub(crate) use crate::providers::contract::Command;
 use crate::providers::contract::{CommandError, FetchError};
@@ -71,12 +72,14 @@ pub(crate) enum ActError {
 
 /// Asks the store, then reads what came of it.
 pub(crate) async fn act_at_store(core: &Arc<Core>, asked: Asked<'_>) -> Result<Acted, ActError> {
-    if let Command::Refund { order_id, .. } = asked.command
+    let known = ledger::peek(&core.db, asked.chain).await?;
+    // What Apple is asked for it refuses, whatever the order.
+    let sold_by = known.as_ref().map(|known| known.state.head.provider);
+    if let (Command::Refund { order_id, .. }, Some(Provider::GooglePlay)) = (asked.command, sold_by)
         && !ledger::has_order(&core.db, asked.chain, order_id).await?
     {
         return Err(ActError::ForeignOrder);
     }
-    let known = ledger::peek(&core.db, asked.chain).await?;
     let (owner, earlier) = start(core, &asked).await?;
     if let Some(earlier) = earlier {
         return repeated(core, &asked, earlier).await;
