@@ -17,3 +17,5 @@ pub mod storage;
 pub mod telemetry;
 mod watch;
 mod webhooks;
+
+pub use crate::grpc::policy;

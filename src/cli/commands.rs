@@ -12,9 +12,10 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use super::client::Client;
-use super::stack::{DEFAULT_DIR, OPERATOR_SCOPE, StackAddress};
+use super::stack::{DEFAULT_DIR, StackAddress, operator_scope};
 use super::token::{self, DAY};
 use crate::http::HttpClient;
+use crate::policy::Role;
 use crate::proto::watch_entitlements_response::Event;
 use crate::proto::{
     AccessReason, Entitlement, EntitlementSnapshot, Environment, InactiveReason, Store,
@@ -48,6 +49,9 @@ pub(crate) struct TokenArgs {
     /// For one of the people who answer tickets: may call SupportService
     #[arg(long)]
     operator: bool,
+    /// The same with another role: viewer, support (as --operator), admin
+    #[arg(long, value_parser = role, conflicts_with_all = ["operator", "anonymous"])]
+    role: Option<Role>,
     /// For somebody who has not signed in
     #[arg(long, conflicts_with = "operator")]
     anonymous: bool,
@@ -118,10 +122,16 @@ impl ServerArgs {
     }
 }
 
+/// A role by its word, for arguments.
+pub(super) fn role(word: &str) -> Result<Role, String> {
+    Role::parse(word).ok_or_else(|| "viewer, support or admin".to_owned())
+}
+
 pub(super) fn token(args: &TokenArgs) -> anyhow::Result<()> {
     let secret = args.stack.address()?.secret;
+    let role = args.role.or(args.operator.then_some(Role::Support));
     let of = token::As {
-        scope: if args.operator { OPERATOR_SCOPE } else { "" },
+        scope: role.map(operator_scope).unwrap_or_default(),
         anonymous: args.anonymous,
     };
     println!("{}", token::mint_as(&secret, &args.subject, of, DAY)?);

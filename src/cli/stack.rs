@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::domain::catalog::{Catalog, ProductKind};
 use crate::domain::ids::CatalogVersion;
 use crate::flows::apply_catalog;
+use crate::policy::Role;
 use crate::sandbox::{
     AppStoreKind, AppStoreProduct, Environment, GooglePlayProduct, Manifest, Options, Period,
     Sandbox, StoreSetup, Webhooks,
@@ -31,8 +32,14 @@ pub const EXAMPLE_CATALOG: &str = include_str!("example-catalog.toml");
 pub const DEFAULT_DIR: &str = ".entitled";
 /// Short name of the issuer whose tokens are signed with the stack's shared secret.
 pub const DEV_ISSUER: &str = "dev";
-/// What the token of an operator of a stack carries in `scope`.
-pub const OPERATOR_SCOPE: &str = "entitled.operator";
+/// What the token of an operator of a stack carries in `scope`, by role.
+pub fn operator_scope(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "entitled.viewer",
+        Role::Support => "entitled.operator",
+        Role::Admin => "entitled.admin",
+    }
+}
 /// Short name of the simulated identity provider.
 pub const IDENTITY_ISSUER: &str = "app";
 /// Calls per second that the simulated stores take.
@@ -408,7 +415,9 @@ fn config_text(
                     ("shared_secret", text(secret)),
                     ("audience", Value::Array(vec![text("entitled")])),
                     ("service_scope", text("entitled.service")),
-                    ("operator_scope", text(OPERATOR_SCOPE)),
+                    ("viewer_scope", text(operator_scope(Role::Viewer))),
+                    ("operator_scope", text(operator_scope(Role::Support))),
+                    ("admin_scope", text(operator_scope(Role::Admin))),
                 ]),
                 table([
                     ("name", text(IDENTITY_ISSUER)),
@@ -419,7 +428,9 @@ fn config_text(
                         Value::Array(vec![text(&manifest.identity.audience)]),
                     ),
                     ("service_scope", text("entitled.service")),
-                    ("operator_scope", text(OPERATOR_SCOPE)),
+                    ("viewer_scope", text(operator_scope(Role::Viewer))),
+                    ("operator_scope", text(operator_scope(Role::Support))),
+                    ("admin_scope", text(operator_scope(Role::Admin))),
                 ]),
             ]),
         ),

@@ -1,6 +1,6 @@
 //! Who may vouch for callers: the identity providers whose tokens the server accepts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
@@ -12,6 +12,8 @@ const APPLE_ISSUER: &str = "https://appleid.apple.com";
 const FIREBASE_ISSUER_PREFIX: &str = "https://securetoken.google.com/";
 /// A shorter HMAC key than the hash's output can be guessed off-line from one token.
 const SHARED_SECRET_BYTES_MIN: usize = 32;
+/// Stands where an issuer's name stands, for callers who have an API key.
+pub(crate) const KEY_ISSUER: &str = "key";
 /// The name is stored with every account, so it stays short.
 const NAME_BYTES_MAX: usize = 32;
 
@@ -56,10 +58,22 @@ pub struct IssuerConfig {
     /// The scope that makes a caller a service instead of a user; default none.
     #[serde(default)]
     pub service_scope: Option<String>,
-    /// The scope or role that makes a caller an operator: one of the people who answer tickets.
-    /// Looked for in the claims `scope`, `scp` and `roles`; default none.
+    /// The scope or role that makes a caller an operator of the role `support`: one of the people
+    /// who answer tickets. Looked for in the claims `scope`, `scp`, `roles` and the one that
+    /// `role_claim` names; default none.
     #[serde(default)]
     pub operator_scope: Option<String>,
+    /// The same for the role `viewer`, which reads and changes nothing.
+    #[serde(default)]
+    pub viewer_scope: Option<String>,
+    /// The same for the role `admin`, which runs the deployment: keys, catalog, erasure.
+    #[serde(default)]
+    pub admin_scope: Option<String>,
+    /// A further claim in which the scopes of operators are looked for: its name
+    /// (`cognito:groups`), or a path from the top that begins with a slash
+    /// (`/realm_access/roles`); default none.
+    #[serde(default)]
+    pub role_claim: Option<String>,
     /// HS256 secret, at least 32 bytes, for development only: whoever can check a token can also
     /// make one.
     #[serde(default)]
@@ -212,18 +226,7 @@ impl IssuerConfig {
         if self.algorithms.is_empty() {
             problems.push("algorithms is empty; no token could be accepted.".to_owned());
         }
-        for (setting, scope) in [
-            ("service_scope", &self.service_scope),
-            ("operator_scope", &self.operator_scope),
-        ] {
-            let scope = scope.as_deref();
-            if scope.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
-                problems.push(format!("{setting} must be one scope, without spaces."));
-            }
-        }
-        if self.operator_scope.is_some() && self.operator_scope == self.service_scope {
-            problems.push("operator_scope and service_scope must differ.".to_owned());
-        }
+        self.check_scopes(problems);
         let mut values = self.audience.iter().chain(&self.authorized_parties);
         if values.any(String::is_empty) {
             problems.push("audience and authorized_parties must not hold empty values.".to_owned());
@@ -233,6 +236,37 @@ impl IssuerConfig {
         }
         if let Some(url) = &self.jwks_url {
             problems.extend(check_url("jwks_url", url));
+        }
+    }
+
+    fn check_scopes(&self, problems: &mut Vec<String>) {
+        let scopes = [
+            ("service_scope", &self.service_scope),
+            ("viewer_scope", &self.viewer_scope),
+            ("operator_scope", &self.operator_scope),
+            ("admin_scope", &self.admin_scope),
+        ];
+        let mut taken: HashMap<&str, &str> = HashMap::new();
+        for (setting, scope) in scopes {
+            let Some(scope) = scope.as_deref() else {
+                continue;
+            };
+            if scope.is_empty() || scope.contains(char::is_whitespace) {
+                problems.push(format!("{setting} must be one scope, without spaces."));
+            }
+            if let Some(other) = taken.insert(scope, setting) {
+                problems.push(format!("{setting} and {other} must differ."));
+            }
+        }
+        if self
+            .role_claim
+            .as_deref()
+            .is_some_and(|claim| claim.trim_matches('/').is_empty())
+        {
+            problems.push("role_claim is empty; leave it out.".to_owned());
+        }
+        if self.name == KEY_ISSUER {
+            problems.push("the name `key` is taken: what API keys do is told under it.".to_owned());
         }
     }
 

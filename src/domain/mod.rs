@@ -20,6 +20,7 @@ pub(crate) mod planted;
 pub(crate) mod provider;
 pub(crate) mod reconcile;
 pub(crate) mod refund_defence;
+pub(crate) mod role;
 pub(crate) mod silence;
 mod stacking;
 pub(crate) mod subscription;

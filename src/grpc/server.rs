@@ -15,6 +15,7 @@ use tracing::debug;
 
 use super::auth::Authenticator;
 use super::door::Door;
+use super::guard::GuardLayer;
 use super::purchases::Purchases;
 use super::service::Service;
 use super::streams::StreamLimits;
@@ -83,6 +84,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         identity,
         stop,
     } = options;
+    let guard = GuardLayer(Arc::clone(&authenticator));
     let door = Door {
         core,
         authenticator,
@@ -146,6 +148,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .tcp_nodelay(true)
         .layer(cors)
         .layer(GrpcWebLayer::new())
+        .layer(guard)
         .add_service(health_service)
         .add_service(entitlements)
         .add_service(purchases)

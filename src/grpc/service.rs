@@ -114,7 +114,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::BindPurchaseRequest>,
     ) -> Result<Response<wire::BindPurchaseResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         let patience = convert::patience(request.metadata());
         let request = request.into_inner();
         let binding = convert::binding(request.proof)
@@ -136,7 +136,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::GetEntitlementsRequest>,
     ) -> Result<Response<wire::GetEntitlementsResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         let request = request.into_inner();
         if let Some(at) = convert::moment("as_of", request.as_of.as_ref())? {
             return self.get_past(&caller, &request.account, at).await;
@@ -159,7 +159,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::RefreshSubscriptionRequest>,
     ) -> Result<Response<wire::RefreshSubscriptionResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         let account = self
             .door
             .known_subject(&caller, &request.into_inner().account)
@@ -182,7 +182,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::WatchEntitlementsRequest>,
     ) -> Result<Response<Self::WatchEntitlementsStream>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         let request = request.into_inner();
         let account = self.door.known_subject(&caller, &request.account).await?;
         let slot = self.streams.take(account.id)?;
@@ -211,7 +211,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::ListProductsRequest>,
     ) -> Result<Response<wire::ListProductsResponse>, Status> {
-        self.door.caller(request.metadata()).await?;
+        self.door.caller(&request)?;
         let store = request.into_inner().store;
         let catalog = self.door.core.catalog.load();
         let sold_by = |product: &crate::domain::catalog::Product| {
@@ -233,7 +233,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         &self,
         request: Request<wire::SignOfferRequest>,
     ) -> Result<Response<wire::SignOfferResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         offers::sign_offer(&self.door, &caller, &request.into_inner())
             .await
             .map(Response::new)

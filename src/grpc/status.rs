@@ -46,6 +46,7 @@ pub(crate) enum Reason {
     RateLimited,
     ReceiptUnsupported,
     RequestInvalid,
+    RoleInsufficient,
     StoreActionRefused,
     StoreActionUndecided,
     ServiceRequired,
@@ -57,7 +58,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AppUnknown,
@@ -80,6 +81,7 @@ impl Reason {
         Self::RateLimited,
         Self::ReceiptUnsupported,
         Self::RequestInvalid,
+        Self::RoleInsufficient,
         Self::StoreActionRefused,
         Self::StoreActionUndecided,
         Self::ServiceRequired,
@@ -116,6 +118,7 @@ impl Reason {
             Self::RateLimited => "RATE_LIMITED",
             Self::ReceiptUnsupported => "RECEIPT_UNSUPPORTED",
             Self::RequestInvalid => "REQUEST_INVALID",
+            Self::RoleInsufficient => "ROLE_INSUFFICIENT",
             Self::ServiceRequired => "SERVICE_REQUIRED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StreamRenew => "STREAM_RENEW",
@@ -125,9 +128,10 @@ impl Reason {
 
     fn code(self) -> Code {
         match self {
-            Self::AccountNotAllowed | Self::OperatorRequired | Self::ServiceRequired => {
-                Code::PermissionDenied
-            }
+            Self::AccountNotAllowed
+            | Self::OperatorRequired
+            | Self::RoleInsufficient
+            | Self::ServiceRequired => Code::PermissionDenied,
             Self::AccountNotFound
             | Self::DeliveryNotFound
             | Self::OfferUnknown

@@ -1,11 +1,12 @@
-//! Who may call what: a row for every RPC of the descriptor set, tried as everybody.
+//! Who may call what: the server's own table, tried for every RPC of the descriptor set, as
+//! everybody, about everybody's objects.
 //!
-//! An RPC without a row fails, and so does a field of a request that names an account and that
-//! somebody else can put another's name into.
+//! An RPC without a row fails, and so does one that tells or does what its row does not say.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use entitled::policy::{About, Operators, POLICY, Role, Row, Serves};
 use entitled::proto;
 use prost::Message as _;
 use prost_types::field_descriptor_proto::Type;
@@ -13,40 +14,6 @@ use prost_types::{DescriptorProto, FileDescriptorSet};
 
 use crate::scene::{PACKAGE, bare_id, google_token};
 use crate::support::World;
-
-/// Whom a call serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Serves {
-    /// Devices for themselves; services and operators for an account that they name.
-    Accounts,
-    /// Whoever has a credential: it is about nobody.
-    Anybody,
-    /// Backends.
-    Services,
-    /// People of the support.
-    Operators,
-}
-
-const POLICY: &[(&str, Serves)] = &[
-    ("EntitlementService/BindPurchase", Serves::Accounts),
-    ("EntitlementService/GetEntitlements", Serves::Accounts),
-    ("EntitlementService/RefreshSubscription", Serves::Accounts),
-    ("EntitlementService/WatchEntitlements", Serves::Accounts),
-    ("EntitlementService/ListProducts", Serves::Anybody),
-    ("EntitlementService/SignOffer", Serves::Accounts),
-    ("PurchaseService/ListTransactions", Serves::Accounts),
-    ("PurchaseService/SetConsumption", Serves::Accounts),
-    ("PurchaseService/ClaimDelivery", Serves::Services),
-    ("PurchaseService/ListDeliveries", Serves::Services),
-    ("SupportService/GetTimeline", Serves::Operators),
-    ("SupportService/ExplainEntitlement", Serves::Operators),
-    ("SupportService/GrantEntitlement", Serves::Operators),
-    ("SupportService/RevokeGrant", Serves::Operators),
-    ("SupportService/TransferPurchase", Serves::Operators),
-    ("SupportService/Resync", Serves::Operators),
-    ("SupportService/Replay", Serves::Operators),
-    ("SupportService/ActAtStore", Serves::Operators),
-];
 
 /// Every RPC, by service and name, with the message that it takes.
 fn rpcs() -> BTreeMap<String, DescriptorProto> {
@@ -142,50 +109,134 @@ fn reason(details: &str) -> String {
 
 const UNAUTHENTICATED: u32 = 16;
 const PERMISSION_DENIED: u32 = 7;
+const INVALID_ARGUMENT: u32 = 3;
+const UNIMPLEMENTED: u32 = 12;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_rpc_is_refused_to_whom_it_does_not_serve() {
-    let rpcs = rpcs();
-    let listed: Vec<&str> = POLICY.iter().map(|(name, _)| *name).collect();
-    for name in rpcs.keys() {
-        assert!(listed.contains(&name.as_str()), "whom does {name} serve?");
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    User,
+    Service,
+    Operator(Role),
+}
+
+/// What the table says of a call, with the reason if it is refused.
+fn expected(row: &Row, who: Who, names_somebody: bool) -> Result<(), &'static str> {
+    match (row.serves, who) {
+        (Serves::Everyone | Serves::Callers, _) => Ok(()),
+        (Serves::Accounts(_), Who::User) if names_somebody => Err("ACCOUNT_NOT_ALLOWED"),
+        (Serves::Accounts(_), Who::User | Who::Service) => Ok(()),
+        (Serves::Accounts(Operators::Never), Who::Operator(_)) => Err("ACCOUNT_NOT_ALLOWED"),
+        (Serves::Services | Serves::ServicesAnd(_), Who::Service) => Ok(()),
+        (Serves::Services, Who::User | Who::Operator(_)) => Err("SERVICE_REQUIRED"),
+        (Serves::ServicesAnd(_), Who::User) => Err("SERVICE_REQUIRED"),
+        (Serves::Operators(_), Who::User | Who::Service) => Err("OPERATOR_REQUIRED"),
+        (
+            Serves::Operators(least)
+            | Serves::ServicesAnd(least)
+            | Serves::Accounts(Operators::From(least)),
+            Who::Operator(role),
+        ) => {
+            let enough = role >= least;
+            enough.then_some(()).ok_or("ROLE_INSUFFICIENT")
+        }
     }
-    assert_eq!(rpcs.len(), POLICY.len(), "a row without an RPC");
+}
 
+/// A token of each kind of caller.
+fn callers(world: &World) -> Vec<(Who, String)> {
+    let operator = |role, scope| {
+        let token = crate::tickets::token(world, "sue", scope);
+        (Who::Operator(role), token)
+    };
+    vec![
+        (Who::User, world.token("mallory")),
+        (Who::Service, world.service_token()),
+        operator(Role::Viewer, "entitled.viewer"),
+        operator(Role::Support, "entitled.operator"),
+        operator(Role::Admin, "entitled.admin"),
+    ]
+}
+
+#[test]
+fn every_rpc_has_a_row_and_says_whose_object_it_names() {
+    let rpcs = rpcs();
+    for name in rpcs.keys() {
+        let row = POLICY.iter().find(|row| row.rpc == name);
+        assert!(row.is_some(), "whom does {name} serve? src/grpc/policy.rs");
+    }
+    for row in POLICY {
+        let message = rpcs.get(row.rpc);
+        let message = message.unwrap_or_else(|| panic!("{} is no RPC", row.rpc));
+        let names = |wanted: &str| message.field.iter().any(|field| field.name() == wanted);
+        match row.about {
+            About::Nobody => assert!(!names("account") && !names("purchase"), "{}", row.rpc),
+            About::Account | About::AnyAccount => assert!(names("account"), "{}", row.rpc),
+            About::Purchase => assert!(names("purchase"), "{}", row.rpc),
+        }
+    }
+}
+
+/// Every RPC, as every kind of caller, about themselves, somebody else by both names, and nobody
+/// that is known: what the table refuses is refused with the table's reason, and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_holds_for_every_rpc_caller_and_object() {
+    let rpcs = rpcs();
     let world = World::start().await;
     let alice = world.person("alice").await;
-    let (user, service) = (world.token("mallory"), world.service_token());
-    let operator = crate::tickets::token(&world, "sue", "entitled.operator");
+    let nobody = uuid::Uuid::nil().to_string();
+    let objects = [
+        "",
+        alice.account.as_str(),
+        "dev:alice",
+        "dev:nobody",
+        &nobody,
+    ];
     let stranger = world.token_signed_with("somebody else's secret of 32 bytes");
-    for (name, serves) in POLICY {
-        let message = &rpcs[*name];
-        let empty = request(name, message, "");
-        for token in [None, Some(""), Some("a.b.c"), Some(stranger.as_str())] {
-            let (status, why) = call(&world, name, token, &empty).await;
-            assert_eq!(status, UNAUTHENTICATED, "{name}: {why}");
-        }
-        let named = request(name, message, &alice.account);
-        let as_user = call(&world, name, Some(&user), &named).await;
-        let as_service = call(&world, name, Some(&service), &named).await;
-        let as_operator = call(&world, name, Some(&operator), &named).await;
-        let denied = |reason: &str| (PERMISSION_DENIED, reason.to_owned());
-        match serves {
-            Serves::Accounts => {
-                assert_ne!(named, empty, "{name} names no account");
-                assert_eq!(as_user, denied("ACCOUNT_NOT_ALLOWED"), "{name}");
-            }
-            Serves::Anybody => assert_eq!(named, empty, "{name} names an account"),
-            Serves::Services => {
-                assert_eq!(as_user, denied("SERVICE_REQUIRED"), "{name}");
-                assert_eq!(as_operator, denied("SERVICE_REQUIRED"), "{name}");
-                assert_ne!(as_service.0, PERMISSION_DENIED, "{name}: {as_service:?}");
-            }
-            Serves::Operators => {
-                assert_eq!(as_user, denied("OPERATOR_REQUIRED"), "{name}");
-                assert_eq!(as_service, denied("OPERATOR_REQUIRED"), "{name}");
-                assert_ne!(as_operator.0, PERMISSION_DENIED, "{name}: {as_operator:?}");
+    let callers = callers(&world);
+    for row in POLICY {
+        let message = &rpcs[row.rpc];
+        let empty = request(row.rpc, message, "");
+        if row.serves != Serves::Everyone {
+            for token in [None, Some(""), Some("a.b.c"), Some(stranger.as_str())] {
+                let (status, why) = call(&world, row.rpc, token, &empty).await;
+                assert_eq!(status, UNAUTHENTICATED, "{}: {why}", row.rpc);
             }
         }
+        let tried = callers.iter().flat_map(|(who, token)| {
+            let (world, empty) = (&world, &empty);
+            objects.map(|object| async move {
+                let message = request(row.rpc, message, object);
+                let named = message != *empty;
+                let answer = call(world, row.rpc, Some(token), &message).await;
+                (*who, object, named, answer)
+            })
+        });
+        for (who, object, named, (status, why)) in futures::future::join_all(tried).await {
+            let case = format!("{} as {who:?} about {object:?}: {status} {why}", row.rpc);
+            match expected(row, who, named) {
+                Err(reason) => {
+                    assert_eq!(
+                        (status, why.as_str()),
+                        (PERMISSION_DENIED, reason),
+                        "{case}"
+                    );
+                }
+                Ok(()) => {
+                    let broken = [UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED];
+                    assert!(!broken.contains(&status), "{case}");
+                    assert!(![INTERNAL, UNKNOWN].contains(&status), "{case}");
+                    if row.about == About::Account && who != Who::User && !named {
+                        assert_eq!(status, INVALID_ARGUMENT, "{case}");
+                    }
+                }
+            }
+        }
+    }
+    // What is in no row is not there, for whoever asks.
+    for (who, token) in &callers {
+        let (status, _) = call(&world, "SupportService/Everything", Some(token), &[]).await;
+        assert_eq!(status, UNIMPLEMENTED, "{who:?}");
     }
     world.stop().await;
 }
@@ -259,26 +310,27 @@ async fn no_text_is_a_mistake_of_ours() {
     let world = World::start().await;
     let alice = world.person("alice").await;
     let rpcs = rpcs();
-    let operator = crate::tickets::token(&world, "sue", "entitled.operator");
+    let operator = crate::tickets::token(&world, "sue", "entitled.admin");
     let mut asked = 0;
     for (number, text) in odd_texts().into_iter().enumerate() {
         let mut calls: Vec<(&str, String, Vec<u8>)> = Vec::new();
-        for (name, serves) in POLICY {
-            let token = match serves {
-                Serves::Accounts | Serves::Anybody => world.token(&format!("odd{number}")),
-                Serves::Services => world.service_token(),
-                Serves::Operators => operator.clone(),
+        for row in POLICY {
+            let name = row.rpc;
+            let (token, named) = match row.serves {
+                Serves::Everyone | Serves::Callers | Serves::Accounts(_) => {
+                    (world.token(&format!("odd{number}")), "")
+                }
+                Serves::Services | Serves::ServicesAnd(_) => {
+                    (world.service_token(), alice.account.as_str())
+                }
+                Serves::Operators(_) => (operator.clone(), alice.account.as_str()),
             };
-            for field in &rpcs[*name].field {
+            for field in &rpcs[name].field {
                 if field.r#type() != Type::String {
                     continue;
                 }
                 // Whom it is about stays right, where it is not what is odd.
-                let named = match serves {
-                    Serves::Accounts | Serves::Anybody => "",
-                    Serves::Services | Serves::Operators => alice.account.as_str(),
-                };
-                let mut message = request(name, &rpcs[*name], named);
+                let mut message = request(name, &rpcs[name], named);
                 let place = u32::try_from(field.number()).expect("a number");
                 prost::encoding::string::encode(place, &text, &mut message);
                 calls.push((name, token.clone(), message));

@@ -21,6 +21,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::config::issuers::IssuerConfig;
+use crate::domain::role::Role;
 use crate::http::HttpClient;
 
 use cache::{Verified, VerifiedTokens};
@@ -50,9 +51,8 @@ pub(crate) enum CallerKind {
     User,
     /// Holds the issuer's configured service scope and may name accounts.
     Service,
-    /// A person who holds the issuer's configured operator scope: reads any account, and acts
-    /// through `SupportService` under their own name.
-    Operator,
+    /// A person: reads any account, and acts under their own name as far as their role goes.
+    Operator(Role),
 }
 
 /// A refused credential. What it prints is for the caller and the same for every bad token; the

@@ -7,6 +7,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
 use crate::config::issuers::{IssuerConfig, Preset, SigningAlgorithm, TokenUse};
+use crate::domain::role::Role;
 use crate::http::HttpClient;
 
 use super::keyset::KeySet;
@@ -116,7 +117,9 @@ pub(super) struct Rules {
     token_use: TokenUse,
     subject_claim: String,
     service_scope: Option<String>,
-    operator_scope: Option<String>,
+    /// The highest first: who has several has the highest.
+    roles: [(Role, Option<String>); 3],
+    role_claim: Option<String>,
 }
 
 impl Rules {
@@ -136,7 +139,12 @@ impl Rules {
             token_use: config.token_use.unwrap_or(TokenUse::Access),
             subject_claim: config.subject_claim,
             service_scope: config.service_scope,
-            operator_scope: config.operator_scope,
+            roles: [
+                (Role::Admin, config.admin_scope),
+                (Role::Support, config.operator_scope),
+                (Role::Viewer, config.viewer_scope),
+            ],
+            role_claim: config.role_claim,
         }
     }
 
@@ -263,19 +271,36 @@ impl Rules {
     }
 
     fn kind(&self, token: &Token<'_>) -> CallerKind {
-        let granted = |wanted: &Option<String>, claims: &[&str]| {
+        let scopes = ["scope", "scp"].map(|claim| token.claims.get(claim));
+        // People have roles; programs have scopes alone.
+        let roles = [
+            scopes[0],
+            scopes[1],
+            token.claims.get("roles"),
+            self.role_claim(token),
+        ];
+        let granted = |wanted: &Option<String>, claims: &[Option<&Value>]| {
             wanted
                 .as_deref()
-                .is_some_and(|wanted| claims.iter().any(|claim| says(token, claim, wanted)))
+                .is_some_and(|wanted| claims.iter().flatten().any(|claim| says(claim, wanted)))
         };
-        // People have roles; programs have scopes alone.
-        if granted(&self.operator_scope, &["scope", "scp", "roles"]) {
-            CallerKind::Operator
-        } else if granted(&self.service_scope, &["scope", "scp"]) {
-            CallerKind::Service
-        } else {
-            CallerKind::User
+        let role = self.roles.iter().find(|(_, scope)| granted(scope, &roles));
+        match role {
+            Some((role, _)) => CallerKind::Operator(*role),
+            None if granted(&self.service_scope, &scopes) => CallerKind::Service,
+            None => CallerKind::User,
         }
+    }
+
+    /// The configured further claim: by its name, or by a JSON pointer.
+    fn role_claim<'t>(&self, token: &'t Token<'_>) -> Option<&'t Value> {
+        let name = self.role_claim.as_deref()?;
+        let mut steps = name.strip_prefix('/').unwrap_or(name).split('/');
+        if !name.starts_with('/') {
+            return token.claims.get(name);
+        }
+        let first = token.claims.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| value.get(step))
     }
 
     fn is_anonymous(&self, token: &Token<'_>) -> bool {
@@ -301,10 +326,10 @@ impl Rules {
 }
 
 /// Whether a claim, a list or words between spaces, holds the wanted word.
-fn says(token: &Token<'_>, claim: &str, wanted: &str) -> bool {
-    match token.claims.get(claim) {
-        Some(Value::String(words)) => words.split(' ').any(|word| word == wanted),
-        Some(Value::Array(words)) => words.iter().any(|word| word == wanted),
-        Some(_) | None => false,
+fn says(claim: &Value, wanted: &str) -> bool {
+    match claim {
+        Value::String(words) => words.split(' ').any(|word| word == wanted),
+        Value::Array(words) => words.iter().any(|word| word == wanted),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     }
 }

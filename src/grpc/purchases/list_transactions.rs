@@ -21,7 +21,7 @@ pub(super) async fn list_transactions(
             "is for services and operators",
         ));
     }
-    let everybody = caller.kind == CallerKind::Operator && request.account.is_empty();
+    let everybody = matches!(caller.kind, CallerKind::Operator(_)) && request.account.is_empty();
     let account = if everybody {
         None
     } else {

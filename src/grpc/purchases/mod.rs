@@ -21,7 +21,7 @@ impl PurchaseService for Purchases {
         &self,
         request: Request<wire::ListTransactionsRequest>,
     ) -> Result<Response<wire::ListTransactionsResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         list_transactions::list_transactions(&self.door, &caller, &request.into_inner())
             .await
             .map(Response::new)
@@ -31,7 +31,7 @@ impl PurchaseService for Purchases {
         &self,
         request: Request<wire::SetConsumptionRequest>,
     ) -> Result<Response<wire::SetConsumptionResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         set_consumption::set_consumption(&self.door, &caller, &request.into_inner())
             .await
             .map(Response::new)
@@ -41,7 +41,7 @@ impl PurchaseService for Purchases {
         &self,
         request: Request<wire::ClaimDeliveryRequest>,
     ) -> Result<Response<wire::ClaimDeliveryResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         deliveries::claim(&self.door, &caller, request.into_inner())
             .await
             .map(Response::new)
@@ -51,7 +51,7 @@ impl PurchaseService for Purchases {
         &self,
         request: Request<wire::ListDeliveriesRequest>,
     ) -> Result<Response<wire::ListDeliveriesResponse>, Status> {
-        let caller = self.door.caller(request.metadata()).await?;
+        let caller = self.door.caller(&request)?;
         deliveries::list(&self.door, &caller, request.into_inner())
             .await
             .map(Response::new)

@@ -58,7 +58,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::GetTimelineRequest>,
     ) -> Result<Response<wire::GetTimelineResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         timeline::get_timeline(&self.door, &operator, request.into_inner())
             .await
             .map(Response::new)
@@ -68,7 +68,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::ExplainEntitlementRequest>,
     ) -> Result<Response<wire::ExplainEntitlementResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         explain::explain_entitlement(&self.door, &operator, &request.into_inner())
             .await
             .map(Response::new)
@@ -78,7 +78,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::GrantEntitlementRequest>,
     ) -> Result<Response<wire::GrantEntitlementResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         gifts::grant_entitlement(&self.door, &operator, request.into_inner())
             .await
             .map(Response::new)
@@ -88,7 +88,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::RevokeGrantRequest>,
     ) -> Result<Response<wire::RevokeGrantResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         gifts::revoke_grant(&self.door, &operator, &request.into_inner())
             .await
             .map(Response::new)
@@ -98,7 +98,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::TransferPurchaseRequest>,
     ) -> Result<Response<wire::TransferPurchaseResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         transfer::transfer_purchase(&self.door, &operator, &request.into_inner())
             .await
             .map(Response::new)
@@ -108,7 +108,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::ResyncRequest>,
     ) -> Result<Response<wire::ResyncResponse>, Status> {
-        let Operator { caller, actor } = self.door.operator(request.metadata()).await?;
+        let Operator { caller, actor } = self.door.operator(&request)?;
         let account = self
             .door
             .known_subject(&caller, &request.into_inner().account)
@@ -125,7 +125,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::ReplayRequest>,
     ) -> Result<Response<wire::ReplayResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         replay::replay(&self.door, &operator, &request.into_inner())
             .await
             .map(Response::new)
@@ -135,7 +135,7 @@ impl SupportService for Support {
         &self,
         request: Request<wire::ActAtStoreRequest>,
     ) -> Result<Response<wire::ActAtStoreResponse>, Status> {
-        let operator = self.door.operator(request.metadata()).await?;
+        let operator = self.door.operator(&request)?;
         act_at_store::act_at_store(&self.door, &operator, request.into_inner())
             .await
             .map(Response::new)

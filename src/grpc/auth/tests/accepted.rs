@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::{AuthError, CallerKind, Cause};
 use super::support::{KEYS, Time, present, token};
 use super::world::{NOW, World};
+use crate::domain::role::Role;
 
 #[tokio::test]
 async fn genuine_tokens_of_every_algorithm_are_accepted() {
@@ -98,6 +99,60 @@ async fn a_service_is_a_caller_with_the_configured_scope() {
         ),
         (json!({ "scope": "" }), CallerKind::User),
         (json!({ "roles": ["entitled.service"] }), CallerKind::User),
+    ];
+    for (changes, kind) in cases {
+        let token = world.with_claims(changes.clone());
+        let caller = present(&world.auth, &token, Time::start()).await.unwrap();
+        assert_eq!(caller.kind, kind, "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_has_the_highest_role_that_a_claim_names() {
+    let world = World::open().await;
+    let operator = CallerKind::Operator;
+    let cases = [
+        (
+            json!({ "scope": "entitled.viewer" }),
+            operator(Role::Viewer),
+        ),
+        (
+            json!({ "scp": ["entitled.operator"] }),
+            operator(Role::Support),
+        ),
+        (
+            json!({ "roles": ["entitled.admin"] }),
+            operator(Role::Admin),
+        ),
+        (
+            json!({ "realm_access": { "roles": ["x", "entitled.admin"] } }),
+            operator(Role::Admin),
+        ),
+        (
+            json!({ "scope": "entitled.viewer", "roles": ["entitled.operator"] }),
+            operator(Role::Support),
+        ),
+        (
+            json!({ "scope": "entitled.service entitled.viewer" }),
+            operator(Role::Viewer),
+        ),
+        (
+            json!({ "realm_access": ["entitled.admin"] }),
+            CallerKind::User,
+        ),
+        (
+            json!({ "/realm_access/roles": ["entitled.admin"] }),
+            CallerKind::User,
+        ),
+        (
+            json!({ "roles": { "entitled.admin": true } }),
+            CallerKind::User,
+        ),
+        (json!({ "groups": ["entitled.admin"] }), CallerKind::User),
+        (
+            json!({ "scope": "entitled.administrator" }),
+            CallerKind::User,
+        ),
     ];
     for (changes, kind) in cases {
         let token = world.with_claims(changes.clone());

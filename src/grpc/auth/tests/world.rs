@@ -45,6 +45,10 @@ impl World {
             jwks_url = "{base}/keys"
             audience = ["api"]
             service_scope = "entitled.service"
+            viewer_scope = "entitled.viewer"
+            operator_scope = "entitled.operator"
+            admin_scope = "entitled.admin"
+            role_claim = "/realm_access/roles"
             [[issuers]]
             name = "dev"
             shared_secret = "{SECRET}"

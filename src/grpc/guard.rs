@@ -1,0 +1,148 @@
+//! Keeps the authorisation table: every call passes here before its handler, whoever carries it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::debug;
+
+use super::auth::{Authenticator, Caller, CallerKind};
+use super::policy::{self, Operators, Role, Row, Ruling, Serves};
+use super::status::{self, Reason};
+
+/// A caller whom the table lets through; only this file makes one.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted(Arc<Caller>);
+
+impl Admitted {
+    pub(super) fn caller(&self) -> &Arc<Caller> {
+        &self.0
+    }
+}
+
+/// Puts the guard in front of every service of a router.
+#[derive(Clone)]
+pub(super) struct GuardLayer(pub(super) Arc<Authenticator>);
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard {
+            inner,
+            authenticator: Arc::clone(&self.0),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Guard<S> {
+    inner: S,
+    authenticator: Arc<Authenticator>,
+}
+
+impl<S, B> Service<Request<B>> for Guard<S>
+where
+    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let row = match policy::ruling(request.uri().path()) {
+            Ruling::NotOurs => return self.inner.call(request).boxed(),
+            Ruling::Unknown => {
+                let refused = Status::unimplemented("no such call").into_http();
+                return std::future::ready(Ok(refused)).boxed();
+            }
+            Ruling::Row(row) => row,
+        };
+        if row.serves == Serves::Everyone {
+            return self.inner.call(request).boxed();
+        }
+        let authenticator = Arc::clone(&self.authenticator);
+        // The one that is ready is called; its copy waits for the next request.
+        let waiting = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, waiting);
+        async move {
+            let admitted = match caller(&authenticator, request.headers()).await {
+                Ok(caller) => admit(row, &caller).map(|()| Admitted(caller)),
+                Err(refused) => Err(refused),
+            };
+            match admitted {
+                Ok(admitted) => {
+                    request.extensions_mut().insert(admitted);
+                    inner.call(request).await
+                }
+                Err(refused) => Ok(refused.into_http()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The verified caller of a request.
+async fn caller(authenticator: &Authenticator, headers: &HeaderMap) -> Result<Arc<Caller>, Status> {
+    let mut values = headers.get_all("authorization").iter();
+    let header = values.next().and_then(|value| value.to_str().ok());
+    if values.next().is_some() {
+        return Err(status::bad_request("authorization", "send one credential"));
+    }
+    authenticator.authenticate(header).await.map_err(|error| {
+        debug!(cause = ?error.cause(), "a credential was refused");
+        metrics::counter!("entitled_credentials_refused_total", "reason" => error.reason())
+            .increment(1);
+        status::unauthenticated(error)
+    })
+}
+
+/// Whether a row serves a caller.
+fn admit(row: &Row, caller: &Caller) -> Result<(), Status> {
+    match (row.serves, caller.kind) {
+        (Serves::Everyone | Serves::Callers, _)
+        | (Serves::Accounts(_), CallerKind::User | CallerKind::Service)
+        | (Serves::Services | Serves::ServicesAnd(_), CallerKind::Service) => Ok(()),
+        (
+            Serves::Accounts(Operators::From(least))
+            | Serves::ServicesAnd(least)
+            | Serves::Operators(least),
+            CallerKind::Operator(role),
+        ) => at_least(least, role),
+        (Serves::Accounts(Operators::Never), CallerKind::Operator(_)) => Err(status::status(
+            Reason::AccountNotAllowed,
+            "apps and services do this, for their own users; operators have SupportService",
+        )),
+        (Serves::Services, CallerKind::User | CallerKind::Operator(_))
+        | (Serves::ServicesAnd(_), CallerKind::User) => Err(status::status(
+            Reason::ServiceRequired,
+            "only services may do this",
+        )),
+        (Serves::Operators(_), CallerKind::User | CallerKind::Service) => Err(status::status(
+            Reason::OperatorRequired,
+            "only operators may do this",
+        )),
+    }
+}
+
+fn at_least(least: Role, role: Role) -> Result<(), Status> {
+    if role >= least {
+        return Ok(());
+    }
+    Err(status::status(
+        Reason::RoleInsufficient,
+        format!("this needs the role {least}; yours is {role}"),
+    ))
+}
