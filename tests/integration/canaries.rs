@@ -3,7 +3,7 @@
 
 use entitled::sandbox::{CancelReason, CancelSurvey, GooglePlayAction, Webhooks, forge};
 
-use crate::process::{NOBODY, Process};
+use crate::process::{NOBODY, Process, eventually};
 use crate::scene::{MONTHLY, google_buy, payload_of};
 use crate::support::World;
 
@@ -68,13 +68,10 @@ async fn canaries_stay_out_of_logs_and_columns() {
         .await
         .expect("refunded");
     let canceled = "select count(*) from subscription_events where decision = 'apply'";
-    for _ in 0..100 {
-        if world.count(canceled).await >= 4 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert!(world.count(canceled).await >= 4, "all has been told");
+    eventually("all has been told", async || {
+        world.count(canceled).await >= 4
+    })
+    .await;
     let heard = "select count(*) from raw_notifications where source = 'superwall'";
     assert!(world.count(heard).await > 0, "Superwall is heard");
 

@@ -1,8 +1,6 @@
 //! Consumables: credited once for what is paid, by the piece, to whoever owns the purchase; handed
 //! out by a backend once; told to the store after that.
 
-use std::time::Duration;
-
 use entitled::proto::purchase_service_client::PurchaseServiceClient;
 use entitled::proto::{
     ClaimDeliveryRequest, ClaimDeliveryResponse, Delivery, EntitlementSnapshot, Environment,
@@ -14,7 +12,7 @@ use entitled::sandbox::{
 };
 use tonic::{Code, Request, Status};
 
-use crate::process::{NOBODY, Process};
+use crate::process::{NOBODY, Process, eventually};
 use crate::scene::Person;
 use crate::support::{World, assert_refused};
 
@@ -107,21 +105,12 @@ impl World {
         bought.purchase_token
     }
 
-    fn called(&self, endpoint: Endpoint) -> u64 {
-        let calls = self.stores().store_calls();
-        calls.get(&endpoint).copied().unwrap_or_default()
-    }
-
-    /// Waits a little for what the store is told after the commit.
+    /// Waits for what the store is told after the commit.
     async fn told(&self, endpoint: Endpoint, times: u64) {
-        for _ in 0..100 {
-            if self.called(endpoint) >= times {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let told = async || self.calls(endpoint) >= times;
+        eventually(&format!("{endpoint:?} is called"), told).await;
         self.settled().await;
-        assert_eq!(self.called(endpoint), times, "{endpoint:?}");
+        assert_eq!(self.calls(endpoint), times, "{endpoint:?}");
     }
 
     async fn apple(&self, action: AppStoreAction) {
@@ -183,7 +172,7 @@ async fn coins_of_apple_are_counted_refunded_given_back_and_finished() {
     let mut phone = world.device("alice").await;
     let bought = world.buy_pieces_apple("alice", COINS, 3, None).await;
     has(&alice, never()).await;
-    assert_eq!(world.called(Endpoint::AppleFinish), 0, "nobody owns it");
+    assert_eq!(world.calls(Endpoint::AppleFinish), 0, "nobody owns it");
 
     let bound = alice.bind_apple(&bought.signed_transaction).await;
     assert_eq!(coins(&bound.expect("bound").snapshot.unwrap()), real(300));
@@ -242,7 +231,7 @@ async fn coins_of_google_are_consumed_and_taken_back_by_the_piece() {
     alice.bind_google(&bought).await.expect("bound");
     has(&alice, real(300)).await;
     world.told(Endpoint::GoogleConsume, 1).await;
-    assert_eq!(world.called(Endpoint::GoogleAcknowledge), 0);
+    assert_eq!(world.calls(Endpoint::GoogleAcknowledge), 0);
     let refund = |quantity| GooglePlayAction::Refund {
         purchase_token: bought.clone(),
         order_id: None,
@@ -354,7 +343,7 @@ async fn sandbox_coins_stand_apart_and_serve_whom_the_catalog_says() {
         .expect("bound");
     has(&alice, never()).await;
     assert_eq!(world.count("select count(*) from credit_entries").await, 0);
-    assert_eq!(world.called(Endpoint::AppleFinish), 0);
+    assert_eq!(world.calls(Endpoint::AppleFinish), 0);
     world.stop().await;
 }
 
@@ -371,8 +360,8 @@ async fn goods_are_claimed_by_one_backend_and_then_told_to_the_store() {
         .await;
     alice.bind_google(&bought).await.expect("bound");
     world.settled().await;
-    assert_eq!(world.called(Endpoint::GoogleConsume), 0, "not handed out");
-    assert_eq!(world.called(Endpoint::GoogleAcknowledge), 0);
+    assert_eq!(world.calls(Endpoint::GoogleConsume), 0, "not handed out");
+    assert_eq!(world.calls(Endpoint::GoogleAcknowledge), 0);
     let open = world.deliveries(&backend, "").await;
     assert_eq!(
         (open.len(), open[0].plan.as_str(), open[0].units),
@@ -444,7 +433,7 @@ async fn goods_are_claimed_by_one_backend_and_then_told_to_the_store() {
         .await;
     let refused = refused.expect_err("taken back");
     assert_refused(&refused, Code::FailedPrecondition, "DELIVERY_REVOKED");
-    assert_eq!(world.called(Endpoint::AppleFinish), 0);
+    assert_eq!(world.calls(Endpoint::AppleFinish), 0);
     world
         .apple(AppStoreAction::ReverseRefund {
             transaction_id: second,

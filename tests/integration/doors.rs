@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
 
-use crate::support::{World, assert_refused};
+use crate::support::{HTTP, World, assert_refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_answer_without_a_credential() {
@@ -69,7 +69,7 @@ async fn a_browser_reads_entitlements_by_grpc_web() {
     GetEntitlementsRequest::default()
         .encode(&mut body)
         .expect("encodes");
-    let answer = reqwest::Client::new()
+    let answer = HTTP
         .post(url)
         .header("content-type", "application/grpc-web+proto")
         .header("origin", "https://app.example.com")

@@ -1,8 +1,7 @@
 //! Refund defence: what the stores are told when a customer asks for money back, and when.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
+use entitled::config::Config;
 use entitled::config::refund_defence::RefundPreference;
 use entitled::proto::purchase_service_client::PurchaseServiceClient;
 use entitled::proto::{DeliveryStatus, SetConsumptionRequest};
@@ -10,6 +9,7 @@ use entitled::sandbox::{AppStoreAction, Endpoint, GooglePlayAction, Outage, Refu
 use serde_json::{Value, json};
 use tonic::{Code, Request, Status};
 
+use crate::process::eventually;
 use crate::scene::EXPORT;
 use crate::support::{World, assert_refused};
 
@@ -21,6 +21,11 @@ fn word(consented: bool, used: Option<i32>) -> SetConsumptionRequest {
         used_percent: used,
         ..Default::default()
     }
+}
+
+/// A store that failed is asked again after a second at most, not after up to five minutes.
+fn soon_again(config: &mut Config) {
+    config.worker.backoff_max_seconds = 1;
 }
 
 impl World {
@@ -45,31 +50,17 @@ impl World {
         self.settled().await;
     }
 
-    fn calls(&self, endpoint: Endpoint) -> u64 {
-        let calls = self.stores().store_calls();
-        calls.get(&endpoint).copied().unwrap_or_default()
+    /// What Apple was told; waits for it.
+    async fn told_apple(&self, transaction_id: &str) -> Value {
+        let told = || self.stores().consumption_answer(transaction_id);
+        eventually("Apple is told", async || told().is_some()).await;
+        told().expect("told")
     }
 
-    /// What Apple was told; waits for it a little.
-    async fn told_apple(&self, transaction_id: &str) -> Option<Value> {
-        for _ in 0..100 {
-            let told = self.stores().consumption_answer(transaction_id);
-            if told.is_some() {
-                return told;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        None
-    }
-
-    /// Waits a little for a store to be asked so often.
+    /// Waits for a store to be asked so often.
     async fn until_calls(&self, endpoint: Endpoint, count: u64) {
-        for _ in 0..100 {
-            if self.calls(endpoint) >= count {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let asked = async || self.calls(endpoint) >= count;
+        eventually(&format!("{endpoint:?} is called"), asked).await;
         self.settled().await;
         assert_eq!(self.calls(endpoint), count, "{endpoint:?}");
     }
@@ -123,7 +114,7 @@ async fn apple_is_told_what_was_used_with_consent_and_once() {
     assert_refused(&too_much, Code::InvalidArgument, "REQUEST_INVALID");
 
     world.ask_apple_for_money(id).await;
-    let told = world.told_apple(id).await.expect("answered");
+    let told = world.told_apple(id).await;
     let expected = json!({
         "customerConsented": true, "deliveryStatus": "DELIVERED",
         "sampleContentProvided": false, "consumptionPercentage": 40_000,
@@ -165,7 +156,7 @@ async fn without_consent_apple_is_told_nothing_until_it_comes() {
     world.stores().advance_by(late).await.expect("later");
     assert_eq!(world.calls(Endpoint::AppleConsumption), 0);
     world.tell("alice", word(true, None)).await.expect("kept");
-    let told = world.told_apple(id).await.expect("just in time");
+    let told = world.told_apple(id).await;
     assert_eq!(told["customerConsented"], true);
     assert!(told.get("consumptionPercentage").is_none(), "{told}");
 
@@ -195,7 +186,8 @@ async fn without_consent_apple_is_told_nothing_until_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_is_told_when_it_comes_back_and_somebody_is_woken_before() {
-    let world = World::start().await;
+    let mut world = World::start().await;
+    world.restart(soon_again).await;
     let alice = world.person("alice").await;
     let token = Some(alice.store_token.as_str());
     let bought = world.buy_apple("alice", EXPORT, token).await;
@@ -216,24 +208,13 @@ async fn a_store_that_is_away_is_told_when_it_comes_back_and_somebody_is_woken_b
     world.stores().advance_by(later).await.expect("later");
     let alarmed = "select count(*) from duties where alarmed_at is not null and done_at is null
                    and last_error is not null";
-    let mut woken = 0;
-    for _ in 0..60 {
-        woken = world.count(alarmed).await;
-        if woken == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    assert_eq!(woken, 1, "half of the time is over");
+    eventually("half of the time is over", async || {
+        world.count(alarmed).await == 1
+    })
+    .await;
     world.stores().set_outage(Store::AppStore, None);
-    let mut told = None;
-    for _ in 0..8 {
-        told = world.told_apple(id).await;
-        if told.is_some() {
-            break;
-        }
-    }
-    assert_eq!(told.expect("told")["consumptionPercentage"], 5_000);
+    let told = world.told_apple(id).await;
+    assert_eq!(told["consumptionPercentage"], 5_000);
     world.stop().await;
 }
 
@@ -265,15 +246,8 @@ async fn google_is_asked_to_decline_within_a_day_and_keeps_the_money() {
     // Nothing is told: the answer goes without it, long before the store stops waiting.
     let later = TimeDelta::minutes(61);
     world.stores().advance_by(later).await.expect("later");
-    for _ in 0..60 {
-        if world.calls(Endpoint::GoogleReviewRefund) > 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    world.settled().await;
+    world.until_calls(Endpoint::GoogleReviewRefund, 1).await;
     assert_eq!(world.question().await, "review_refund done");
-    assert_eq!(world.calls(Endpoint::GoogleReviewRefund), 1);
     let day = TimeDelta::hours(30);
     world.stores().advance_by(day).await.expect("a day later");
     let truth = world.stores().purchases("alice");
@@ -306,7 +280,7 @@ async fn apple_may_ask_twice_about_one_transaction_and_each_time_is_answered() {
     world.tell("alice", word(true, Some(90))).await.expect("ok");
     world.ask_apple_for_money(id).await;
     world.until_calls(Endpoint::AppleConsumption, 2).await;
-    let told = world.told_apple(id).await.expect("answered");
+    let told = world.told_apple(id).await;
     assert_eq!(told["consumptionPercentage"], 90_000, "what holds now");
     assert_eq!(
         world.questions().await,
@@ -360,7 +334,8 @@ async fn google_may_ask_twice_about_one_order_and_each_review_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_has_its_deadline_at_once_though_its_store_is_away() {
-    let world = World::start().await;
+    let mut world = World::start().await;
+    world.restart(soon_again).await;
     let alice = world.person("alice").await;
     let token = Some(alice.store_token.as_str());
     let apple = world.buy_apple("alice", EXPORT, token).await;
@@ -392,12 +367,10 @@ async fn a_question_has_its_deadline_at_once_though_its_store_is_away() {
     world.stores().google_play(ask).await.expect("charged");
     let questions = "select count(*) from duties where done_at is null and kind in
                      ('answer_consumption_request', 'review_refund')";
-    for _ in 0..100 {
-        if world.count(questions).await == 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually("both questions are kept", async || {
+        world.count(questions).await == 2
+    })
+    .await;
     let deadlines = world
         .row(
             "select string_agg(extract(epoch from deadline)::bigint::text, ' ' order by deadline)
@@ -415,21 +388,16 @@ async fn a_question_has_its_deadline_at_once_though_its_store_is_away() {
     world.stores().advance_by(later).await.expect("later");
     let woken = "select count(*) from duties where alarmed_at is not null and done_at is null
                  and kind = 'answer_consumption_request'";
-    for _ in 0..60 {
-        if world.count(woken).await == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    assert_eq!(world.count(woken).await, 1);
+    eventually("somebody is woken for Apple's half", async || {
+        world.count(woken).await == 1
+    })
+    .await;
     world.stores().set_outage(Store::AppStore, None);
     world.stores().set_outage(Store::GooglePlay, None);
-    for _ in 0..300 {
-        if world.count(questions).await == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually("both are answered", async || {
+        world.count(questions).await == 0
+    })
+    .await;
     world.settled().await;
     assert_eq!(
         world.questions().await,

@@ -26,7 +26,7 @@ use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 use tonic::Status;
 
-use crate::support::{World, entitlement, start};
+use crate::support::{HTTP, World, entitlement, start};
 
 pub const MONTHLY: &str = "com.example.premium.monthly";
 pub const YEARLY: &str = "com.example.premium.yearly";
@@ -216,6 +216,12 @@ impl World {
         self.stores().hold_deliveries(true).await.expect("held");
     }
 
+    /// How often an endpoint of a store has been called.
+    pub fn calls(&self, endpoint: Endpoint) -> u64 {
+        let calls = self.stores().store_calls();
+        calls.get(&endpoint).copied().unwrap_or_default()
+    }
+
     /// How often a store has been asked; access tokens and key sets do not count.
     pub fn asked(&self, store: Store) -> u64 {
         let calls = self.stores().store_calls();
@@ -238,16 +244,14 @@ impl World {
     /// A notification that the stores did not plan, sent as they would; the HTTP status.
     pub async fn post(&self, store: Store, body: String) -> u16 {
         let url = self.stack.app.webhooks_url().expect("webhooks");
-        let client = reqwest::Client::new();
         let request = match store {
-            Store::AppStore => client.post(format!("{url}/webhooks/app-store")),
+            Store::AppStore => HTTP.post(format!("{url}/webhooks/app-store")),
             Store::GooglePlay => {
                 let bearer = self
                     .stores()
                     .push_token(&PushToken::default())
                     .expect("a token");
-                client
-                    .post(format!("{url}/webhooks/google-play"))
+                HTTP.post(format!("{url}/webhooks/google-play"))
                     .bearer_auth(bearer)
             }
         };
@@ -391,13 +395,7 @@ impl World {
             ..Default::default()
         };
         self.stores().set_webhooks(webhooks).expect("told");
-        let probe = app.idle_probe();
-        self.stores().set_idle_hook(move || {
-            let probe = probe.clone();
-            Box::pin(async move {
-                probe.idle(std::time::Duration::from_secs(10)).await;
-            })
-        });
+        self.time_waits_for_the_server();
     }
 
     /// Writes a catalog beside the configuration.
@@ -452,26 +450,14 @@ impl World {
     }
 
     pub async fn count(&self, query: &'static str) -> i64 {
-        let pool = self.tables().await;
-        let count = sqlx::query(query)
-            .fetch_one(&pool)
-            .await
-            .expect(query)
-            .get(0);
-        pool.close().await;
-        count
+        let row = sqlx::query(query).fetch_one(&self.looks).await;
+        row.expect(query).get(0)
     }
 
     /// One row as text, for comparing before with after.
     pub async fn row(&self, query: &'static str) -> String {
-        let pool = self.tables().await;
-        let row = sqlx::query(query)
-            .fetch_one(&pool)
-            .await
-            .expect(query)
-            .get(0);
-        pool.close().await;
-        row
+        let row = sqlx::query(query).fetch_one(&self.looks).await;
+        row.expect(query).get(0)
     }
 
     pub async fn refuses(&self, statement: &'static str) -> String {

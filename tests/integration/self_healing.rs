@@ -7,20 +7,14 @@ use entitled::app::Roles;
 use entitled::proto::InactiveReason;
 use entitled::sandbox::{AppStoreBuy, Endpoint, Outage, Store, Webhooks};
 
+use crate::process::eventually;
 use crate::scene::{EXPORT, MONTHLY, off, pro};
 use crate::support::World;
 
-/// Reads `query` until it gives `wanted`; at most fifteen seconds.
+/// Reads `query` until it gives `wanted`: a store that was away is looked at after thirty seconds.
 async fn until(world: &World, query: &'static str, wanted: i64) {
-    let mut found = -1;
-    for _ in 0..150 {
-        found = world.count(query).await;
-        if found == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{query}: {found} instead of {wanted}");
+    let what = format!("{query} gives {wanted}");
+    eventually(&what, async || world.count(query).await == wanted).await;
 }
 
 /// The same where nothing is counted yet.
@@ -224,15 +218,14 @@ async fn ten_thousand_chains_to_be_read_again_hold_up_no_bind() {
     let alice = world.person("alice").await;
     tokio::time::sleep(Duration::from_secs(12)).await;
     let calls = |world: &World| -> u64 {
-        let calls = world.stores().store_calls();
         let apple = [
             Endpoint::AppleStatuses,
             Endpoint::AppleTransaction,
             Endpoint::AppleHistory,
         ];
         apple
-            .iter()
-            .map(|endpoint| calls.get(endpoint).copied().unwrap_or_default())
+            .into_iter()
+            .map(|endpoint| world.calls(endpoint))
             .sum()
     };
     let (before, began) = (calls(&world), std::time::Instant::now());
@@ -291,9 +284,14 @@ impl World {
     }
 
     fn looked(&self) -> u64 {
-        let calls = self.stores().store_calls();
-        let looked = calls.get(&Endpoint::AppleNotificationHistory);
-        looked.copied().unwrap_or_default()
+        self.calls(Endpoint::AppleNotificationHistory)
+    }
+
+    /// Waits until the operator's walk through Apple's history is over; its figures.
+    async fn walked(&self) -> String {
+        let over = async || self.row(WALKED).await.starts_with("operator");
+        eventually("the backfill is over", over).await;
+        self.row(WALKED).await
     }
 }
 
@@ -307,42 +305,31 @@ async fn a_backfill_that_was_interrupted_is_taken_up_by_another_process_where_it
     let mut world = World::start().await;
     until(&world, LAST_WALKS, 2).await;
     world.ninety_purchases_that_nobody_hears_of().await;
-    let before = world.looked();
     world.ask_for_backfill().await;
-    while world.looked() == before {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let silent = Some(Outage::Timeout);
-    world.stores().set_outage(Store::AppStore, silent);
     let begun = "select coalesce(max((cursor #>> '{run,pages}')::bigint), 0) from job_cursors
                  where job = 'sweep' and cursor #>> '{run,why}' = 'operator'";
-    for _ in 0..100 {
-        if world.count(begun).await > 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the walk is begun", async || world.count(begun).await > 0).await;
+    let down = Some(Outage::Down503);
+    world.stores().set_outage(Store::AppStore, down);
+    // A look that has failed leaves nothing behind that another process would have to wait for.
+    let looked = world.looked();
+    let held = "select count(*) from job_cursors where job = 'sweep'
+                and subject like 'app_store/%' and lease_until > clock_timestamp()";
+    eventually("the next look has failed", async || {
+        world.looked() > looked && world.count(held).await == 0
+    })
+    .await;
+    world.rest().await;
     let stood = world.count(begun).await;
     assert!((1..PAGES).contains(&stood), "interrupted after {stood}");
-    world.restart(|_| {}).await;
-    world.unreachable();
     assert!(world.count(SWEPT).await < UNDELIVERED);
     world.stores().set_outage(Store::AppStore, None);
-    for _ in 0..900 {
-        if world.count(SWEPT).await == UNDELIVERED {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    for _ in 0..100 {
-        if world.row(WALKED).await.starts_with("operator") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    world.restart(|_| {}).await;
+    world.unreachable();
+    until(&world, SWEPT, UNDELIVERED).await;
     // No page twice: it went on where the first process had been.
     let walked = format!("operator {PAGES} {UNDELIVERED} {UNDELIVERED}");
-    assert_eq!(world.row(WALKED).await, walked);
+    assert_eq!(world.walked().await, walked);
     world.settled().await;
     let chains = "select count(*) from purchase_chains";
     assert_eq!(world.count(chains).await, UNDELIVERED);
@@ -358,14 +345,8 @@ async fn two_replicas_on_one_sweep_take_every_page_once() {
     let before = world.looked();
     world.ask_for_backfill().await;
     until(&world, SWEPT, UNDELIVERED).await;
-    for _ in 0..100 {
-        if world.row(WALKED).await.starts_with("operator") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
     let walked = format!("operator {PAGES} {UNDELIVERED} {UNDELIVERED}");
-    assert_eq!(world.row(WALKED).await, walked);
+    assert_eq!(world.walked().await, walked);
     assert_eq!(world.looked() - before, PAGES.unsigned_abs());
     world.settled().await;
     second.stop().await;
@@ -396,10 +377,7 @@ async fn a_resync_reads_again_what_the_books_have_lost() {
         .await
         .expect("refunded");
     world.settled().await;
-    let refunds = || {
-        let calls = world.stores().store_calls();
-        calls.get(&Endpoint::AppleRefunds).copied().unwrap_or(0)
-    };
+    let refunds = || world.calls(Endpoint::AppleRefunds);
     assert_eq!(refunds(), 0, "the history tells them");
     let money = "select coalesce(string_agg(concat_ws(' ', kind, transaction_id, amount_micros,
                      refund_kind), ', ' order by kind, transaction_id), '') from transactions";

@@ -7,7 +7,7 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::scene::{MONTHLY, PACKAGE, YEARLY, google_buy, off, period, pro};
-use crate::support::{World, assert_refused, is_active};
+use crate::support::{HTTP, World, assert_refused, is_active};
 
 /// The stores themselves say nothing: Superwall alone does.
 async fn only_superwall() -> World {
@@ -227,7 +227,7 @@ async fn a_resubscription_made_outside_the_app_catches_up() {
 
 async fn post(world: &World, id: &str, body: &str, signatures: &str) -> u16 {
     let url = world.stack.app.webhooks_url().expect("webhooks");
-    let request = reqwest::Client::new()
+    let request = HTTP
         .post(format!("{url}/webhooks/superwall"))
         .header("svix-id", id)
         .header("svix-timestamp", now_seconds().to_string())

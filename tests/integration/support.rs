@@ -1,6 +1,7 @@
 //! One cluster per run, one database per test, one stack per test.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,11 +11,26 @@ use entitled::cli::stack::{Stack, StackOptions};
 use entitled::proto::watch_entitlements_response::Event;
 use entitled::proto::{EntitlementSnapshot, WatchEntitlementsResponse};
 use entitled::storage::cluster::{Cluster, DataDir};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use tokio::sync::OnceCell;
 use tonic::{Code, Status, Streaming};
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// How long a test waits for what will happen: on a crowded machine, too. Nothing is expected to be
+/// slow, so nothing is gained by less.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One client for all: each reads the machine's certificates, which takes longer than a request. A
+/// connection is never kept, because it would die with the test that opened it.
+pub static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0);
+    client.build().expect("a client")
+});
 
 /// When every test begins, by business time.
 pub fn start() -> DateTime<Utc> {
@@ -43,6 +59,8 @@ pub async fn database() -> String {
 pub struct World {
     pub stack: Stack,
     pub database_url: String,
+    /// One connection for whatever is looked at again and again.
+    pub(crate) looks: PgPool,
     _dir: TempDir,
 }
 
@@ -59,11 +77,29 @@ impl World {
         let mut options = StackOptions::new(dir.clone(), database_url.clone(), start());
         change(&mut options);
         let stack = Stack::start(options).await.expect("the stack starts");
-        Self {
+        let looks = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy(&database_url)
+            .expect("the test's database");
+        let world = Self {
             stack,
             database_url,
+            looks,
             _dir: TempDir(dir),
-        }
+        };
+        world.time_waits_for_the_server();
+        world
+    }
+
+    /// From one event of the simulated stores to the next the server finishes what the first began.
+    pub fn time_waits_for_the_server(&self) {
+        let probe = self.stack.app.idle_probe();
+        self.stack.sandbox.set_idle_hook(move || {
+            let probe = probe.clone();
+            Box::pin(async move {
+                assert!(probe.idle(PATIENCE).await, "work was left over");
+            })
+        });
     }
 
     pub async fn client(&self, subject: &str) -> Client {
@@ -97,10 +133,7 @@ impl World {
     }
 
     pub async fn settled(&self) {
-        assert!(
-            self.stack.app.idle(Duration::from_secs(10)).await,
-            "work was left over"
-        );
+        assert!(self.stack.app.idle(PATIENCE).await, "work was left over");
     }
 
     pub async fn stop(self) {
@@ -137,15 +170,15 @@ pub struct Device {
 impl Device {
     pub async fn open(mut client: Client) -> Self {
         let mut stream = client.watch().await.expect("a stream");
-        let latest = next_snapshot(&mut stream, Duration::from_secs(10))
+        let latest = next_snapshot(&mut stream, PATIENCE)
             .await
             .expect("the first snapshot");
         Self { stream, latest }
     }
 
-    /// Reads on until the snapshot is as wanted; panics after ten seconds.
+    /// Reads on until the snapshot is as wanted; panics if it never is.
     pub async fn until(&mut self, what: &str, wanted: impl Fn(&EntitlementSnapshot) -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         while !wanted(&self.latest) {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             match next_snapshot(&mut self.stream, left).await {

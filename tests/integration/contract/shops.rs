@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 use super::{Bought, Product, Shop, truth};
-use crate::support::World;
+use crate::support::{HTTP, World};
 
 const PACKAGE: &str = "com.example.app";
 
@@ -208,11 +208,7 @@ fn claims(jws: &str) -> Value {
 
 async fn post(world: &World, path: &str, body: String, bearer: Option<String>) -> u16 {
     let base = world.stack.app.webhooks_url().expect("webhooks");
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .expect("a client");
-    let mut request = client.post(format!("{base}/webhooks/{path}")).body(body);
+    let mut request = HTTP.post(format!("{base}/webhooks/{path}")).body(body);
     if let Some(token) = bearer {
         request = request.bearer_auth(token);
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::doors::{Sender, push_token, unheard};
 use super::forged::{buy_yearly, payload};
 use crate::books::Books;
-use crate::support::World;
+use crate::support::{HTTP, World};
 
 /// Notifications that Apple has signed and that point nowhere.
 fn unreadable_notifications(world: &World) -> Vec<String> {
@@ -103,11 +103,7 @@ async fn an_authentic_message_that_cannot_be_read_is_kept_and_counted() {
 /// The counter that an alarm watches, over all stacks of this process.
 async fn counted(world: &World, provider: &str) -> u64 {
     let url = format!("{}/metrics", world.stack.app.admin_url());
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .expect("a client");
-    let text = client
+    let text = HTTP
         .get(url)
         .send()
         .await

@@ -13,7 +13,7 @@ use super::{buy, let_time_pass, store_token};
 use crate::books::Books;
 use crate::process::{NOBODY, Process, eventually};
 use crate::scene::{now, payload_of, period};
-use crate::support::{World, is_active};
+use crate::support::{HTTP, World, is_active};
 
 /// A world whose only server has this bug.
 async fn with(bug: &str) -> (World, Process, String) {
@@ -101,7 +101,7 @@ async fn acknowledge_before_commit() {
         .execute(&mut *blocker)
         .await
         .expect("locked");
-    let answer = reqwest::Client::new()
+    let answer = HTTP
         .post(server.webhooks("app-store"))
         .header("content-type", "application/json")
         .body(body)
