@@ -8,11 +8,11 @@ use entitled::proto::{
 };
 use entitled::sandbox::{
     AppStoreAction, AppStoreBuy, AppStorePurchase, Endpoint, GooglePlayAction, GooglePlayBuy,
-    Store, VoidReason, VoidSource,
+    VoidReason, VoidSource,
 };
 use tonic::{Code, Request, Status};
 
-use crate::process::{NOBODY, Process, eventually};
+use crate::process::eventually;
 use crate::scene::Person;
 use crate::support::{World, assert_refused};
 
@@ -472,68 +472,4 @@ async fn what_is_used_up_is_not_read_again_with_the_next_purchase() {
         pool.close().await;
     }
     world.stop().await;
-}
-
-/// A server that dies around the commit that credits.
-async fn credited_once_across_a_crash_at(place: &str, store: Store) {
-    let mut world = World::with(|options| {
-        options.catalog = CATALOG.into();
-        options.roles = NOBODY;
-    })
-    .await;
-    let stores = world.stores();
-    stores.set_idle_hook(|| Box::pin(std::future::ready(())));
-    let mut doomed = Process::start(&world, "start", &[("ENTITLED_CRASH_AT", place)]).await;
-    doomed.serves(&mut world);
-    let alice = world.person("alice").await;
-    let token = Some(alice.store_token.as_str());
-    match store {
-        Store::AppStore => {
-            let buy = AppStoreBuy {
-                customer: "alice".into(),
-                product_id: COINS.into(),
-                quantity: Some(2),
-                app_account_token: alice.store_token.parse().ok(),
-                ..AppStoreBuy::default()
-            };
-            world.stores().buy_app_store(&buy).await.expect("bought");
-        }
-        Store::GooglePlay => {
-            let buy = GooglePlayBuy {
-                customer: "alice".into(),
-                product_id: "coins".into(),
-                quantity: Some(2),
-                obfuscated_account_id: token.map(str::to_owned),
-                ..Default::default()
-            };
-            world.stores().buy_google_play(&buy).await.expect("bought");
-        }
-    }
-    doomed.ended().await;
-    let healthy = Process::start(&world, "start", &[]).await;
-    healthy.serves(&mut world);
-    let mut phone = world.device("alice").await;
-    phone
-        .until("the coins", |told| coins(told) == real(200))
-        .await;
-    assert_eq!(world.count("select count(*) from credit_entries").await, 1);
-    world.stop().await;
-}
-
-macro_rules! crashes {
-    ($($name:ident = $place:literal, $store:ident;)+) => {
-        $(
-            #[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                credited_once_across_a_crash_at($place, Store::$store).await;
-            }
-        )+
-    };
-}
-
-crashes! {
-    before_the_credit_is_durable_apple = "before_commit", AppStore;
-    after_the_credit_is_durable_apple = "after_commit", AppStore;
-    before_the_credit_is_durable_google = "before_commit", GooglePlay;
-    after_the_credit_is_durable_google = "after_commit", GooglePlay;
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use entitled::app::Roles;
-use entitled::sandbox::Webhooks;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
+use crate::scene::webhooks_at;
 use crate::support::{HTTP, PATIENCE, World};
 
 /// A process is ready within a second where the machine is not loaded.
@@ -94,12 +94,8 @@ impl Process {
             world.stack.address.server.clone_from(grpc);
         }
         if let Some(url) = &self.address.webhooks {
-            let webhooks = Webhooks {
-                app_store: Some(format!("{url}/webhooks/app-store")),
-                google_play: Some(format!("{url}/webhooks/google-play")),
-                ..Default::default()
-            };
-            world.stack.sandbox.set_webhooks(webhooks).expect("set");
+            let places = webhooks_at(url);
+            world.stack.sandbox.set_webhooks(places).expect("set");
         }
     }
 

@@ -6,11 +6,32 @@ mod planted;
 mod storm;
 mod workers;
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use entitled::sandbox::{AppStoreBuy, GooglePlayBuy, Store};
 
 use crate::books::{Books, Effects};
-use crate::process::eventually;
+use crate::process::{NOBODY, Process, eventually};
 use crate::support::World;
+
+const SIGABRT: i32 = 6;
+
+/// A world whose only server dies at `place`.
+async fn doomed_at(place: &str) -> (World, Process) {
+    let mut world = World::with(|options| options.roles = NOBODY).await;
+    let_time_pass(&world);
+    let doomed = Process::start(&world, "start", &[("ENTITLED_CRASH_AT", place)]).await;
+    doomed.serves(&mut world);
+    (world, doomed)
+}
+
+/// The process died where it was told to; another one takes its place.
+async fn replaced(world: &mut World, doomed: &mut Process) -> Process {
+    assert_eq!(doomed.ended().await.signal(), Some(SIGABRT));
+    let healthy = Process::start(world, "start", &[]).await;
+    healthy.serves(world);
+    healthy
+}
 
 /// The token that the stores carry for an account.
 async fn store_token(world: &World, subject: &str) -> String {

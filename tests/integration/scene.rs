@@ -165,6 +165,15 @@ pub fn seconds(at: DateTime<Utc>) -> i64 {
     at.timestamp()
 }
 
+/// Where a server at `url` takes what the stores say.
+pub fn webhooks_at(url: &str) -> Webhooks {
+    Webhooks {
+        app_store: Some(format!("{url}/webhooks/app-store")),
+        google_play: Some(format!("{url}/webhooks/google-play")),
+        ..Default::default()
+    }
+}
+
 /// The stores.
 impl World {
     pub fn stores(&self) -> &Sandbox {
@@ -389,12 +398,7 @@ impl World {
         let app = &self.stack.app;
         self.stack.address.server = app.grpc_url().expect("gRPC");
         let url = app.webhooks_url().expect("webhooks");
-        let webhooks = Webhooks {
-            app_store: Some(format!("{url}/webhooks/app-store")),
-            google_play: Some(format!("{url}/webhooks/google-play")),
-            ..Default::default()
-        };
-        self.stores().set_webhooks(webhooks).expect("told");
+        self.stores().set_webhooks(webhooks_at(&url)).expect("told");
         self.time_waits_for_the_server();
     }
 

@@ -1,14 +1,14 @@
 //! What was never delivered is found, outages and restores are noticed, silence is told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use entitled::app::Roles;
 use entitled::proto::InactiveReason;
-use entitled::sandbox::{AppStoreBuy, Endpoint, Outage, Store, Webhooks};
+use entitled::sandbox::{AppStoreBuy, Endpoint, Outage, Store};
 
 use crate::process::eventually;
-use crate::scene::{EXPORT, MONTHLY, off, pro};
+use crate::scene::{EXPORT, MONTHLY, off, pro, webhooks_at};
 use crate::support::World;
 
 /// Reads `query` until it gives `wanted`: a store that was away is looked at after thirty seconds.
@@ -20,27 +20,21 @@ async fn until(world: &World, query: &'static str, wanted: i64) {
 /// The same where nothing is counted yet.
 const LAST_WALKS: &str = "select count(*) from job_cursors where job = 'sweep'
                           and cursor ->> 'covered_until' is not null";
+/// Up to when Google has been asked for what it could not tell.
+const LOOKED_UNTIL: &str =
+    "select extract(epoch from (cursor ->> 'covered_until')::timestamptz)::bigint::text
+                            from job_cursors where job = 'sweep' and subject like 'google_play/%'";
 
 impl World {
     /// The stores speak, and nobody is there.
     fn unreachable(&self) {
-        let nowhere = "http://127.0.0.1:9/nowhere";
-        let webhooks = Webhooks {
-            app_store: Some(nowhere.into()),
-            google_play: Some(nowhere.into()),
-            ..Default::default()
-        };
-        self.stores().set_webhooks(webhooks).expect("told");
+        let nowhere = webhooks_at("http://127.0.0.1:9");
+        self.stores().set_webhooks(nowhere).expect("told");
     }
 
     fn reachable(&self) {
         let url = self.stack.app.webhooks_url().expect("webhooks");
-        let webhooks = Webhooks {
-            app_store: Some(format!("{url}/webhooks/app-store")),
-            google_play: Some(format!("{url}/webhooks/google-play")),
-            ..Default::default()
-        };
-        self.stores().set_webhooks(webhooks).expect("told");
+        self.stores().set_webhooks(webhooks_at(&url)).expect("told");
     }
 }
 
@@ -75,7 +69,12 @@ async fn a_void_that_nobody_told_is_found_by_the_hourly_look() {
     world.settled().await;
     let hours = TimeDelta::hours(2);
     world.stores().advance_by(hours).await.expect("later");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let hour = world.stores().now() - TimeDelta::hours(1);
+    eventually("Google is looked at again", async || {
+        let until: i64 = world.row(LOOKED_UNTIL).await.parse().expect("seconds");
+        until > hour.timestamp()
+    })
+    .await;
     assert_eq!(world.count(found).await, 1, "the same void is the same row");
     world.stop().await;
 }
@@ -212,11 +211,11 @@ async fn ten_thousand_chains_to_be_read_again_hold_up_no_bind() {
     .await
     .expect("chains that are long due");
     pool.close().await;
+    let began = Instant::now();
     world
         .restart(|config| config.worker.app_store_calls_per_second = 10)
         .await;
     let alice = world.person("alice").await;
-    tokio::time::sleep(Duration::from_secs(12)).await;
     let calls = |world: &World| -> u64 {
         let apple = [
             Endpoint::AppleStatuses,
@@ -228,24 +227,35 @@ async fn ten_thousand_chains_to_be_read_again_hold_up_no_bind() {
             .map(|endpoint| world.calls(endpoint))
             .sum()
     };
-    let (before, began) = (calls(&world), std::time::Instant::now());
+    // What the bucket held is spent, down to what is left for signals and binds; or this machine is
+    // too slow to spend it.
+    let spent = "select count(*) from store_budgets where provider = 'app_store' and tokens < 40";
+    eventually("the calls are spent", async || {
+        calls(&world) > 100 || world.count(spent).await == 1
+    })
+    .await;
+    let (before, bind) = (calls(&world), Instant::now());
     alice
         .bind_apple(&bought.signed_transaction)
         .await
         .expect("bound");
-    let waited = began.elapsed();
-    assert!(
-        waited < Duration::from_secs(2),
-        "the bind waited {waited:?}"
-    );
+    // It stood behind none of them: at its first try there was a call left for it.
+    let meanwhile = calls(&world) - before;
+    assert!(meanwhile < 100, "the bind waited for {meanwhile} calls");
+    let its_own = "select claim_no from purchase_chains where created_at > '2027-01-02'";
+    assert_eq!(world.count(its_own).await, 1, "the bind had to come again");
     tokio::time::sleep(Duration::from_secs(5)).await;
     let made = calls(&world) - before;
-    assert!(made <= 10 * 9, "{made} calls in {:?}", began.elapsed());
+    let lasted = bind.elapsed();
+    let allowed = 10 * (lasted.as_secs() + 4);
+    assert!(made <= allowed, "{made} calls in {lasted:?}");
+    // Who finds no call left rests for two seconds at least.
     let spun = "select max(claim_no) from purchase_chains";
     let claims = world.count(spun).await;
+    let lasted = began.elapsed();
     assert!(
-        claims < 30,
-        "a chain was claimed {claims} times for nothing"
+        claims.unsigned_abs() <= lasted.as_secs() / 2 + 2,
+        "a chain was claimed {claims} times for nothing in {lasted:?}"
     );
     world.stop().await;
 }

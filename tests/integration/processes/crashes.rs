@@ -1,38 +1,17 @@
 //! A process that dies at each step of the pipeline, and one that carries on.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use entitled::proto::{BindOutcome, ClientAction};
 use entitled::sandbox::{DeliveryState, Endpoint, Store};
 
-use super::{Effects, buy, came_to, let_time_pass, once, store_token};
-use crate::process::{NOBODY, Process};
+use super::{Effects, buy, came_to, doomed_at, once, replaced, store_token};
 use crate::support::World;
 
-const SIGABRT: i32 = 6;
 const PACKAGE: &str = "com.example.app";
-
-/// A world whose only server dies at `place`, and the store token of its customer.
-async fn doomed_at(place: &str) -> (World, Process, String) {
-    let mut world = World::with(|options| options.roles = NOBODY).await;
-    let_time_pass(&world);
-    let doomed = Process::start(&world, "start", &[("ENTITLED_CRASH_AT", place)]).await;
-    doomed.serves(&mut world);
-    let token = store_token(&world, "alice").await;
-    (world, doomed, token)
-}
-
-/// The process died where it was told to; another one takes its place.
-async fn replaced(world: &mut World, doomed: &mut Process) -> Process {
-    assert_eq!(doomed.ended().await.signal(), Some(SIGABRT));
-    let healthy = Process::start(world, "start", &[]).await;
-    healthy.serves(world);
-    healthy
-}
 
 /// A purchase is told to a server that dies at `place`. Returns once all came to what it should.
 async fn a_notification_survives(place: &str, store: Store) -> World {
-    let (mut world, mut doomed, token) = doomed_at(place).await;
+    let (mut world, mut doomed) = doomed_at(place).await;
+    let token = store_token(&world, "alice").await;
     buy(&world, store, "alice", Some(&token)).await;
     let healthy = replaced(&mut world, &mut doomed).await;
     let mut phone = world.device("alice").await;
@@ -55,11 +34,7 @@ async fn a_notification_survives(place: &str, store: Store) -> World {
 }
 
 fn acknowledgements(world: &World) -> u64 {
-    let calls = world.stack.sandbox.store_calls();
-    calls
-        .get(&Endpoint::GoogleAcknowledge)
-        .copied()
-        .unwrap_or_default()
+    world.calls(Endpoint::GoogleAcknowledge)
 }
 
 macro_rules! survives {
@@ -97,7 +72,8 @@ survives! {
 /// The row was durable before the store was answered: it needs no second delivery.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_notification_needs_no_redelivery() {
-    let (mut world, mut doomed, token) = doomed_at("after_raw_insert").await;
+    let (mut world, mut doomed) = doomed_at("after_raw_insert").await;
+    let token = store_token(&world, "alice").await;
     buy(&world, Store::AppStore, "alice", Some(&token)).await;
     let _healthy = replaced(&mut world, &mut doomed).await;
     let told = world.stack.sandbox.notifications().remove(0);
@@ -130,7 +106,7 @@ async fn an_acknowledgement_that_was_sent_but_not_noted_is_harmless() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_outlives_the_process_that_took_it() {
     for store in [Store::AppStore, Store::GooglePlay] {
-        let (mut world, mut doomed, _) = doomed_at("after_claim_opened").await;
+        let (mut world, mut doomed) = doomed_at("after_claim_opened").await;
         world
             .stack
             .sandbox
@@ -160,7 +136,7 @@ async fn a_wish_outlives_the_process_that_took_it() {
 /// The app hears nothing of a bind that was written; it asks again and may finish.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_was_written_but_not_answered_is_repeated_safely() {
-    let (mut world, mut doomed, _) = doomed_at("after_commit").await;
+    let (mut world, mut doomed) = doomed_at("after_commit").await;
     world
         .stack
         .sandbox

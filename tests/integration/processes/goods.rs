@@ -1,40 +1,24 @@
 //! A process that dies while coins are booked or a purchase moves from one account to another.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use entitled::cli::client::Bearer;
-use entitled::proto::TransferPurchaseRequest;
 use entitled::proto::support_service_client::SupportServiceClient;
+use entitled::proto::{EntitlementSnapshot, TransferPurchaseRequest};
 use entitled::sandbox::{AppStoreBuy, GooglePlayBuy, Store};
 use tonic::transport::Endpoint;
 
-use super::{let_time_pass, store_token};
+use super::{doomed_at, replaced, store_token};
 use crate::books::Books;
-use crate::process::{NOBODY, Process, eventually};
+use crate::process::eventually;
 use crate::support::World;
 use crate::tickets::token;
 
-const SIGABRT: i32 = 6;
-
-async fn doomed_at(place: &str) -> (World, Process) {
-    let mut world = World::with(|options| options.roles = NOBODY).await;
-    let_time_pass(&world);
-    let doomed = Process::start(&world, "start", &[("ENTITLED_CRASH_AT", place)]).await;
-    doomed.serves(&mut world);
-    (world, doomed)
-}
-
-async fn replaced(world: &mut World, doomed: &mut Process) -> Process {
-    assert_eq!(doomed.ended().await.signal(), Some(SIGABRT));
-    let healthy = Process::start(world, "start", &[]).await;
-    healthy.serves(world);
-    healthy
+fn coins(snapshot: &EntitlementSnapshot) -> i64 {
+    snapshot.credits.iter().map(|credit| credit.balance).sum()
 }
 
 async fn balance(world: &World, subject: &str) -> i64 {
     let told = world.client(subject).await.get().await.expect("a snapshot");
-    let credits = told.snapshot.expect("a snapshot").credits;
-    credits.iter().map(|credit| credit.balance).sum()
+    coins(&told.snapshot.expect("a snapshot"))
 }
 
 /// Two hundred coins for two pieces, once, whatever dies between the booking and the store's.
@@ -77,6 +61,8 @@ async fn coins_survive(place: &str, store: Store) {
     }
     world.settled().await;
     assert_eq!(balance(&world, "alice").await, 200, "{place}");
+    let phone = world.device("alice").await;
+    assert_eq!(coins(&phone.latest), 200, "{place}");
     let entries = "select count(*) from credit_entries";
     assert_eq!(books.number(entries).await, 1, "{place}");
     assert_eq!(books.effects().await.transactions, 1, "{place}");

@@ -75,7 +75,8 @@ async fn lost_signals() {
     })
     .await;
     let known = "select count(*)::bigint from store_subscription_state";
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // A server without the bug would owe a look from the same commit on.
+    world.settled().await;
     assert_eq!(
         books.number(known).await,
         0,

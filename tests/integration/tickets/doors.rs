@@ -169,13 +169,7 @@ async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
         .expect("canceled")
         .into_inner();
     assert!(first.settled);
-    let asked = || {
-        world
-            .stores()
-            .store_calls()
-            .get(&Endpoint::GoogleCancel)
-            .copied()
-    };
+    let asked = || world.calls(Endpoint::GoogleCancel);
     let second = sue
         .support
         .act_at_store(act(cancel(), "ticket-4711"))
@@ -183,7 +177,7 @@ async fn a_store_is_asked_once_per_operation_and_what_came_of_it_is_read() {
         .expect("the same outcome")
         .into_inner();
     assert_eq!(second.outcome, first.outcome);
-    assert_eq!(asked(), Some(1), "asked once");
+    assert_eq!(asked(), 1, "asked once");
     let other = Action::Extend(ExtendSubscription { days: 3 });
     let reused = sue.support.act_at_store(act(other, "ticket-4711")).await;
     assert_refused(
@@ -219,10 +213,7 @@ async fn a_store_that_was_not_reached_has_done_nothing_and_is_asked_again() {
         operation_id: "ticket-4711".into(),
         action: Some(Action::Cancel(CancelSubscription { by_developer: true })),
     };
-    let canceled = |world: &World| {
-        let calls = world.stores().store_calls();
-        calls.get(&Endpoint::GoogleCancel).copied().unwrap_or(0)
-    };
+    let canceled = |world: &World| world.calls(Endpoint::GoogleCancel);
     // Nobody listens there.
     world
         .restart(|config| {
@@ -299,11 +290,7 @@ async fn an_order_that_was_refunded_long_ago_is_not_refunded_again() {
     let last = "select (known -> 'state' -> 'transactions')::text from store_subscription_state";
     let last = world.row(last).await;
     assert!(!last.contains("refund\":{"), "{last}");
-    let calls = || {
-        let calls = world.stores().store_calls();
-        calls.get(&Endpoint::GoogleRefund).copied().unwrap_or(0)
-    };
-    let before = calls();
+    let before = world.calls(Endpoint::GoogleRefund);
     let mut sue = Operator::of(&world).await;
     let act = |revoke, operation_id: &str| ActAtStoreRequest {
         purchase: bought.purchase_token.clone(),
@@ -320,7 +307,8 @@ async fn an_order_that_was_refunded_long_ago_is_not_refunded_again() {
         assert_refused(&again, Code::FailedPrecondition, "STORE_ACTION_REFUSED");
         assert!(again.message().contains("refunded already"), "{again}");
     }
-    assert_eq!(calls(), before, "the store is not asked");
+    let asked = world.calls(Endpoint::GoogleRefund);
+    assert_eq!(asked, before, "the store is not asked");
     world.stop().await;
 }
 
@@ -356,8 +344,8 @@ async fn an_order_of_another_purchase_is_not_refunded() {
         Code::InvalidArgument,
         "REQUEST_INVALID",
     );
-    let calls = world.stores().store_calls();
-    assert_eq!(calls.get(&Endpoint::GoogleRefund), None, "no money moved");
+    let refunds = world.calls(Endpoint::GoogleRefund);
+    assert_eq!(refunds, 0, "no money moved");
     // The operation id is still free.
     let own = sue.support.act_at_store(act(&orders[0].order_id)).await;
     own.expect("alice's order");

@@ -6,9 +6,11 @@ use entitled::proto::{
     TimelineLayer,
 };
 use prost_types::Timestamp;
+use sqlx::postgres::PgPoolOptions;
 use tonic::Code;
 
 use super::{Operator, token};
+use crate::process::eventually;
 use crate::scene::{MONTHLY, period};
 use crate::support::{World, assert_refused, is_active, start};
 
@@ -253,31 +255,39 @@ async fn replay_reads_again_what_an_older_version_could_not_and_repeats_no_effec
 }
 
 /// Rows of `transactions` that statements have read so far, and how often one read them all.
-async fn read_so_far(pool: &sqlx::PgPool) -> (i64, i64) {
-    let mut before = None;
-    loop {
-        // A connection tells what it has read once it is idle, or at once where it is asked to.
-        sqlx::query("select pg_stat_force_next_flush()")
-            .execute(pool)
-            .await
-            .expect("told");
-        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-        let told: (i64, i64) = sqlx::query_as(
-            "select coalesce(idx_tup_fetch, 0) + seq_tup_read, seq_scan
-             from pg_stat_user_tables where relname = 'transactions'",
-        )
-        .fetch_one(pool)
+async fn read_so_far(world: &mut World, pool: &sqlx::PgPool) -> (i64, i64) {
+    // What a connection has read it tells at its end at the latest: another server takes over.
+    let servers: Vec<i32> = sqlx::query_scalar(
+        "select pid from pg_stat_activity where datname = current_database()
+             and backend_type = 'client backend' and pid <> pg_backend_pid()",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("connections");
+    world.rest().await;
+    eventually("their connections have ended", async || {
+        let left = "select not exists (select 1 from pg_stat_activity where pid = any($1))";
+        let left = sqlx::query_scalar(left).bind(&servers).fetch_one(pool);
+        left.await.expect("connections")
+    })
+    .await;
+    // Our own tells it when asked to.
+    sqlx::query("select pg_stat_force_next_flush()")
+        .execute(pool)
         .await
-        .expect("statistics");
-        if before.replace(told) == Some(told) {
-            return told;
-        }
-    }
+        .expect("told");
+    sqlx::query_as(
+        "select coalesce(idx_tup_fetch, 0) + seq_tup_read, seq_scan
+         from pg_stat_user_tables where relname = 'transactions'",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("statistics")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_charges_reads_no_more_rows_than_it_tells() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let alice = world.person("alice").await;
     let bought = world.buy_apple("alice", MONTHLY, None).await;
     alice
@@ -286,7 +296,9 @@ async fn a_list_of_charges_reads_no_more_rows_than_it_tells() {
         .expect("bound");
     world.settled().await;
     world.hold().await;
-    let pool = world.tables().await;
+    // One connection, so that what it has read itself is told before it asks.
+    let only = PgPoolOptions::new().max_connections(1);
+    let pool = only.connect(&world.database_url).await.expect("connected");
     for statement in [
         "insert into purchase_chains (id, provider, app, head_kind, head_value, created_at)
          select gen_random_uuid(), provider, app, head_kind, 'other-' || n, created_at
@@ -305,7 +317,7 @@ async fn a_list_of_charges_reads_no_more_rows_than_it_tells() {
             .await
             .expect("many more");
     }
-    let before = read_so_far(&pool).await;
+    let before = read_so_far(&mut world, &pool).await;
     let mut device = Operator::with(&world, &world.token("alice")).await;
     let told = device
         .purchases
@@ -314,7 +326,7 @@ async fn a_list_of_charges_reads_no_more_rows_than_it_tells() {
         .expect("hers")
         .into_inner();
     assert_eq!(told.transactions.len(), 1);
-    let after = read_so_far(&pool).await;
+    let after = read_so_far(&mut world, &pool).await;
     pool.close().await;
     assert_eq!(after.1, before.1, "no statement may read all charges");
     assert!(after.0 - before.0 < 20, "{before:?} {after:?}");
