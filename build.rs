@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
+    "proto/entitled/v1/account_service.proto",
     "proto/entitled/v1/entitlement_service.proto",
     "proto/entitled/v1/purchase_service.proto",
     "proto/entitled/v1/support_service.proto",

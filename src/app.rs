@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -367,17 +367,27 @@ async fn start_grpc(
     let listener = bind(config.grpc.listen, "grpc.listen").await?;
     let address = listener.local_addr()?;
     let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
-    let authenticator = Arc::new(Authenticator::new(config.issuers.0.clone(), http)?);
+    let tokens = config.tokens.as_ref().map(grpc::Tokens::load).transpose()?;
+    let mut authenticator = Authenticator::new(config.issuers.0.clone(), http)?;
+    if let Some(tokens) = &tokens {
+        authenticator = authenticator.with_own(tokens.signer(), tokens.namespaces())?;
+    }
+    let authenticator = Arc::new(authenticator);
     authenticator.preload().await;
+    let proxies = grpc::TrustedProxies::parse(&config.grpc.trusted_proxies)
+        .map_err(|text| anyhow!("grpc.trusted_proxies: {text:?} is no address or network"))?;
     let options = grpc::ServeOptions {
         core: Arc::clone(core),
         authenticator,
+        tokens: tokens.map(Arc::new),
+        proxies,
         limits: grpc::Limits::default(),
         reflection: config.reflection(),
         identity: identity(&config.grpc)?,
         stop: stop.clone(),
     };
     tasks.spawn(watch::run_sync(core.hub.clone(), stop.clone()));
+    tasks.spawn(watch::follow_endings(core.hub.clone(), stop.clone()));
     tasks.spawn(async move {
         if let Err(cause) = grpc::serve(listener, options).await {
             error!(%cause, "the gRPC listener ended");

@@ -33,12 +33,13 @@ pub(crate) struct DevArgs {
 /// The stack's database in its private cluster.
 const DATABASE: &str = "entitled";
 /// What a stack keeps in its directory besides the cluster.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "stack.json",
     "stores",
     "entitled.toml",
     "catalog.toml",
     "token-secret",
+    "tokens.pem",
     "apple-root.der",
     "apple-key.p8",
     "superwall-webhook-secret",

@@ -398,6 +398,7 @@ fn config_text(
                 ("google_play_calls_per_second", Value::from(SIMULATED_CALLS)),
             ]),
         ),
+        ("tokens", tokens_table(options)?),
         ("webhooks", listen(1)),
         ("admin", listen(2)),
         (
@@ -475,6 +476,25 @@ fn config_text(
     let mut text = "# Written by the stack: simulated stores, development only.\n".to_owned();
     write!(text, "{}", toml::to_string(&config)?)?;
     Ok(text)
+}
+
+/// Our own tokens, signed with a key that is made once.
+fn tokens_table(options: &StackOptions) -> anyhow::Result<Value> {
+    let file = options.dir.join("tokens.pem");
+    if !file.exists() {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        write_private(&file, &key.serialize_pem())?;
+    }
+    let file = Value::from(file.to_string_lossy().into_owned());
+    Ok(table([
+        ("issuer", Value::from("https://entitled.invalid")),
+        ("key_files", Value::Array(vec![file])),
+        ("anonymous_accounts", Value::from("open")),
+        // A simulated crowd comes from one address.
+        ("anonymous_per_address_per_minute", Value::from(1_000_000)),
+        ("anonymous_per_minute", Value::from(1_000_000)),
+        ("namespaces", Value::Array(vec![Value::from("backend")])),
+    ]))
 }
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {

@@ -16,6 +16,8 @@ const SHARED_SECRET_BYTES_MIN: usize = 32;
 pub(crate) const KEY_ISSUER: &str = "key";
 /// The name is stored with every account, so it stays short.
 const NAME_BYTES_MAX: usize = 32;
+/// The short name of our own tokens' issuer.
+pub const OWN_NAME: &str = "entitled";
 
 /// The `[[issuers]]` tables of the configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -214,11 +216,13 @@ impl IssuerConfig {
     }
 
     fn check_general(&self, problems: &mut Vec<String>) {
-        let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-        if !(1..=NAME_BYTES_MAX).contains(&self.name.len()) || !self.name.bytes().all(plain) {
+        if !is_name(&self.name) {
             problems.push(format!(
                 "name must be 1 to {NAME_BYTES_MAX} of a-z, 0-9, `_` and `-`."
             ));
+        }
+        if self.name == OWN_NAME {
+            problems.push("that name is our own tokens'; give it another.".to_owned());
         }
         if self.subject_claim.is_empty() {
             problems.push("subject_claim is empty; leave it out for `sub`.".to_owned());
@@ -378,6 +382,12 @@ impl Preset {
         let project = issuer.strip_prefix(FIREBASE_ISSUER_PREFIX)?;
         (self == Self::Firebase && !project.is_empty() && !project.contains('/')).then_some(project)
     }
+}
+
+/// Whether a text can be an issuer's short name.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn check_url(field: &str, url: &str) -> Option<String> {
@@ -567,7 +577,7 @@ mod tests {
             assert_eq!(found.len(), 1, "{body}: {found:?}");
             assert!(found[0].contains(expected), "{body}: {found:?}");
         }
-        for name in ["", "App", "a b", "a/b", &"a".repeat(33)] {
+        for name in ["", "App", "a b", "a/b", "entitled", &"a".repeat(33)] {
             let toml = format!("[[issuers]]\nname = \"{name}\"\n{}", GOOD[0]);
             assert_eq!(problems(&toml, false).len(), 1, "{name}");
         }

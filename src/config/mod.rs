@@ -9,6 +9,7 @@ pub mod issuers;
 pub mod refund_defence;
 pub mod retention;
 pub mod superwall;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,9 @@ pub struct Config {
     /// Who may sign callers' tokens.
     #[serde(default)]
     pub issuers: issuers::Issuers,
+    /// Tokens of our own; absent: none are signed, none accepted.
+    #[serde(default)]
+    pub tokens: Option<tokens::TokensConfig>,
     /// App Store credentials; absent: App Store purchases are refused.
     #[serde(default)]
     pub app_store: Option<app_store::AppStoreConfig>,
@@ -110,6 +114,9 @@ pub struct GrpcConfig {
     pub tls_certificate: Option<PathBuf>,
     /// PEM private key.
     pub tls_key: Option<PathBuf>,
+    /// Addresses or networks (`10.0.0.0/8`) of the proxies in front; what they say in
+    /// `x-forwarded-for` is believed, and nobody else. Default none.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for GrpcConfig {
@@ -119,6 +126,7 @@ impl Default for GrpcConfig {
             reflection: None,
             tls_certificate: None,
             tls_key: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -268,6 +276,9 @@ impl Config {
     pub fn validate(&self) -> Vec<String> {
         let production = self.mode == Mode::Production;
         let mut problems = self.issuers.validate(production);
+        if let Some(tokens) = &self.tokens {
+            problems.extend(tokens.validate(production, &self.issuers));
+        }
         if let Some(app_store) = &self.app_store {
             problems.extend(app_store.validate(production));
         }

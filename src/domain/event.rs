@@ -20,10 +20,12 @@ pub(crate) enum SignalSource {
     Operator,
     /// A new catalog.
     Catalog,
+    /// `AccountService`: the account's own user, or the adopter's backend for it.
+    Account,
 }
 
 impl SignalSource {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Proof,
         Self::Notification,
         Self::Refresh,
@@ -31,6 +33,7 @@ impl SignalSource {
         Self::Time,
         Self::Operator,
         Self::Catalog,
+        Self::Account,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -42,6 +45,7 @@ impl SignalSource {
             Self::Time => "time",
             Self::Operator => "operator",
             Self::Catalog => "catalog",
+            Self::Account => "account",
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod provider;
 pub(crate) mod reconcile;
 pub(crate) mod refund_defence;
 pub(crate) mod role;
+pub(crate) mod session;
 pub(crate) mod silence;
 mod stacking;
 pub(crate) mod subscription;

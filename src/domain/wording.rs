@@ -36,6 +36,7 @@ pub(crate) fn source(source: SignalSource, store: Option<Provider>) -> String {
         SignalSource::Time => "time passed".to_owned(),
         SignalSource::Operator => "an operator".to_owned(),
         SignalSource::Catalog => "a new catalog".to_owned(),
+        SignalSource::Account => "a change of the account".to_owned(),
     }
 }
 

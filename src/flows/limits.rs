@@ -6,8 +6,19 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use super::Core;
 use crate::domain::chain::Alias;
 use crate::domain::ids::{AccountId, ChainId};
+use crate::storage::{StorageError, budget};
+
+/// Takes one from a bucket that all replicas share, refilled at `per_second`.
+pub(crate) async fn take_shared(
+    core: &Core,
+    bucket: &str,
+    per_second: f64,
+) -> Result<bool, StorageError> {
+    budget::take_of(&core.db, bucket, 1.0, per_second, 0.0).await
+}
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Long enough to blunt a flood of junk, short enough for a store that was slow to know a purchase.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Core;
 use crate::domain::ids::AccountId;
 use crate::storage::accounts::Account;
-use crate::storage::{StorageError, accounts};
+use crate::storage::accounts;
 use crate::watch::{Freshness, ReadError, View};
 
 /// A view evaluated at `as_of`.
@@ -29,25 +29,6 @@ pub(crate) async fn read_entitlements(
         as_of,
         degraded,
     })
-}
-
-/// The account of an identity, `anonymous` where its issuer says that nobody has signed in; made by
-/// its first authenticated call. Remembered for a while: a user
-/// with a fresh token is known while the database is away, too.
-pub(crate) async fn account_of(
-    core: &Core,
-    issuer: &str,
-    subject: &str,
-    anonymous: bool,
-) -> Result<Account, StorageError> {
-    let key = (issuer.to_owned(), subject.to_owned(), anonymous);
-    if let Some(account) = core.accounts.get(&key) {
-        return Ok(account);
-    }
-    let account =
-        accounts::find_or_create(&core.db, (issuer, subject), anonymous, core.clock.now()).await?;
-    core.accounts.insert(key, account.clone());
-    Ok(account)
 }
 
 /// The account that a service or operator names: our id, or `issuer:subject`.

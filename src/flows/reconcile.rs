@@ -136,7 +136,7 @@ async fn within_budget(core: &Core, claimed: &Claimed) -> Result<bool, StorageEr
     let per_second = core.tuning.calls_per_second(provider);
     let reserve = match claimed.source {
         SignalSource::Proof | SignalSource::Operator => 0.0,
-        SignalSource::Notification | SignalSource::Refresh => per_second,
+        SignalSource::Notification | SignalSource::Refresh | SignalSource::Account => per_second,
         SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => per_second * 3.0,
     };
     budget::take(&core.db, provider, CALLS_PER_FETCH, per_second, reserve).await
@@ -149,7 +149,8 @@ fn budget_pause(source: SignalSource) -> Duration {
         SignalSource::Proof
         | SignalSource::Operator
         | SignalSource::Notification
-        | SignalSource::Refresh => BUDGET_PAUSE,
+        | SignalSource::Refresh
+        | SignalSource::Account => BUDGET_PAUSE,
         SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => {
             BUDGET_PAUSE.mul_f64(rand::rng().random_range(4.0..20.0))
         }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Status};
 
-use super::auth::{self, Authenticator, Caller, CallerKind};
+use super::auth::{self, Authenticator, Caller, CallerKind, Own};
 use super::guard::Admitted;
 use super::status::{self, Reason};
 use crate::domain::ids::AccountId;
-use crate::flows::read_entitlements::{account_of, named_account};
+use crate::flows::own_account::{Names, account_of, own_account};
+use crate::flows::read_entitlements::named_account;
 use crate::flows::{Account, Core};
 
 /// What every handler needs.
@@ -90,8 +91,18 @@ impl Door {
         }
     }
 
-    async fn own(&self, caller: &Caller) -> Result<Account, Status> {
-        if let Some(id) = caller.account.get() {
+    /// Whether the caller's account or session has ended since they were recognised.
+    pub(super) fn has_ended(&self, caller: &Caller) -> bool {
+        let ended = |id| self.core.hub.has_ended(id);
+        let account = caller.account.get().copied();
+        account.is_some_and(ended) || caller.session().is_some_and(ended)
+    }
+
+    /// The caller's own account; made by their first call.
+    pub(super) async fn own(&self, caller: &Caller) -> Result<Account, Status> {
+        if let Some(id) = caller.account.get()
+            && !self.has_ended(caller)
+        {
             let known = self
                 .core
                 .hub
@@ -102,14 +113,9 @@ impl Door {
                 return Ok(account);
             }
         }
-        let account = account_of(
-            &self.core,
-            &caller.issuer,
-            &caller.subject,
-            caller.anonymous,
-        )
-        .await
-        .map_err(status::from_storage)?;
+        let account = own_account(&self.core, names(caller))
+            .await
+            .map_err(status::from_own_account)?;
         let _ = caller.account.set(account.id.0);
         Ok(account)
     }
@@ -126,12 +132,29 @@ impl Door {
                 Some((issuer, subject))
                     if self.authenticator.knows_issuer(issuer) && auth::is_subject(subject) =>
                 {
-                    account_of(&self.core, issuer, subject, false)
+                    account_of(&self.core, issuer, subject)
                         .await
                         .map_err(status::from_storage)
                 }
                 Some(_) | None => Err(status::status(Reason::AccountNotFound, "no such account")),
             },
         }
+    }
+}
+
+fn names(caller: &Caller) -> Names<'_> {
+    match caller.own {
+        Some(Own {
+            session: Some(id), ..
+        }) => Names::Session(id),
+        Some(Own {
+            account,
+            session: None,
+        }) => Names::Account(AccountId(account)),
+        None => Names::Identity {
+            issuer: &caller.issuer,
+            subject: &caller.subject,
+            anonymous: caller.anonymous,
+        },
     }
 }

@@ -1,5 +1,7 @@
 //! The public door: gRPC and gRPC-Web by tonic. A handler is parse → one flow → convert.
 
+mod accounts;
+mod address;
 pub(crate) mod auth;
 pub(crate) mod codec;
 mod convert;
@@ -8,6 +10,7 @@ mod guard;
 mod offers;
 mod pages;
 pub mod policy;
+mod published;
 mod purchases;
 mod server;
 mod service;
@@ -17,5 +20,7 @@ mod streams;
 mod support;
 mod wire;
 
+pub(crate) use accounts::Tokens;
+pub(crate) use address::TrustedProxies;
 pub(crate) use convert::encode_snapshot;
 pub(crate) use server::{Limits, ServeOptions, serve};

@@ -84,7 +84,7 @@ use About::{Account, AnyAccount, Nobody, Purchase};
 use AppKeys::{Refused, TheirPurchases, Whole};
 use Operators::{From, Never};
 use Role::{Support, Viewer};
-use Serves::{Accounts, Callers, Services};
+use Serves::{Accounts, Callers, Everyone, Services};
 
 /// For operators alone; no key of some apps is an operator's.
 const fn operators(rpc: &'static str, role: Role, about: About) -> Row {
@@ -100,6 +100,10 @@ pub const POLICY: &[Row] = &[
     row("EntitlementService/WatchEntitlements", Accounts(From(Viewer)), Account, Whole),
     row("EntitlementService/ListProducts", Callers, Nobody, Whole),
     row("EntitlementService/SignOffer", Accounts(From(Support)), Account, TheirPurchases),
+    row("AccountService/CreateAnonymous", Everyone, Nobody, Whole),
+    row("AccountService/RefreshToken", Everyone, Nobody, Whole),
+    row("AccountService/MintToken", Services, Account, Refused),
+    row("AccountService/RegisterStoreToken", Services, Account, Refused),
     row("PurchaseService/ListTransactions", Accounts(From(Viewer)), AnyAccount, TheirPurchases),
     row("PurchaseService/SetConsumption", Accounts(From(Support)), Account, TheirPurchases),
     row("PurchaseService/ClaimDelivery", Services, Account, TheirPurchases),

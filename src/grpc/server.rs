@@ -13,13 +13,17 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::debug;
 
+use super::accounts::{Accounts, Tokens};
+use super::address::TrustedProxies;
 use super::auth::Authenticator;
 use super::door::Door;
 use super::guard::GuardLayer;
+use super::published::PublishedKeys;
 use super::purchases::Purchases;
 use super::service::Service;
 use super::streams::StreamLimits;
 use super::support::Support;
+use super::wire::account_service_server::AccountServiceServer;
 use super::wire::entitlement_service_server::EntitlementServiceServer;
 use super::wire::purchase_service_server::PurchaseServiceServer;
 use super::wire::support_service_server::SupportServiceServer;
@@ -67,6 +71,9 @@ impl Default for Limits {
 pub(crate) struct ServeOptions {
     pub(crate) core: Arc<Core>,
     pub(crate) authenticator: Arc<Authenticator>,
+    /// None: no tokens of our own.
+    pub(crate) tokens: Option<Arc<Tokens>>,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) limits: Limits,
     pub(crate) reflection: bool,
     pub(crate) identity: Option<Identity>,
@@ -79,6 +86,8 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     let ServeOptions {
         core,
         authenticator,
+        tokens,
+        proxies,
         limits,
         reflection,
         identity,
@@ -96,6 +105,10 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     })
     .max_decoding_message_size(REQUEST_BYTES_MAX)
     .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let keys = PublishedKeys(tokens.as_ref().map(|tokens| tokens.key_set()));
+    let accounts = AccountServiceServer::new(Accounts::new(door.clone(), tokens, proxies))
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
@@ -105,6 +118,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<EntitlementServiceServer<Service>>()
+        .await;
+    health
+        .set_serving::<AccountServiceServer<Accounts>>()
         .await;
     health
         .set_serving::<PurchaseServiceServer<Purchases>>()
@@ -147,10 +163,12 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .max_connection_age(CONNECTION_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5)))
         .tcp_nodelay(true)
         .layer(cors)
+        .layer(keys)
         .layer(GrpcWebLayer::new())
         .layer(guard)
         .add_service(health_service)
         .add_service(entitlements)
+        .add_service(accounts)
         .add_service(purchases)
         .add_service(support)
         .add_optional_service(reflection);
@@ -160,6 +178,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
             stop.cancelled().await;
             health
                 .set_not_serving::<EntitlementServiceServer<Service>>()
+                .await;
+            health
+                .set_not_serving::<AccountServiceServer<Accounts>>()
                 .await;
             health
                 .set_not_serving::<PurchaseServiceServer<Purchases>>()

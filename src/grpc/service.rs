@@ -73,7 +73,10 @@ impl Service {
 
     /// The warm path: no allocation but the response, nothing asked of Postgres.
     fn read_warm(&self, caller: &Caller, request: &wire::GetEntitlementsRequest) -> Option<Read> {
-        if caller.kind != CallerKind::User || !request.account.is_empty() {
+        if caller.kind != CallerKind::User
+            || !request.account.is_empty()
+            || self.door.has_ended(caller)
+        {
             return None;
         }
         let freshness = freshness(request.consistency.as_ref());
@@ -192,7 +195,8 @@ impl wire::entitlement_service_server::EntitlementService for Service {
             .hub
             .subscribe(&account)
             .await
-            .map_err(status::from_read)?;
+            .map_err(status::from_read)?
+            .of_session(caller.session());
         let seen = request.known.map(|token| Seen {
             epoch: token.epoch,
             revision: Revision(token.revision),

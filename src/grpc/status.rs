@@ -13,6 +13,7 @@ use super::auth::AuthError;
 use crate::flows::ProofError;
 use crate::flows::StorageError;
 use crate::flows::bind_purchase::BindError;
+use crate::flows::own_account::OwnAccountError;
 use crate::flows::past::PastError;
 use crate::flows::refresh::RefreshError;
 use crate::watch::ReadError;
@@ -24,8 +25,10 @@ const INTERNAL_RETRY: Duration = Duration::from_secs(60);
 /// Every reason of ours but the credentials' own (`auth`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
+    AccountGone,
     AccountNotAllowed,
     AccountNotFound,
+    AnonymousAccountsOff,
     AppUnknown,
     AsOfUnavailable,
     ClaimKeyReused,
@@ -34,6 +37,7 @@ pub(crate) enum Reason {
     DeliveryNotFound,
     DeliveryRevoked,
     EnvironmentNotAccepted,
+    IdentityLinked,
     Internal,
     OperationIdReused,
     OperatorRequired,
@@ -45,22 +49,28 @@ pub(crate) enum Reason {
     PurchaseOwnedByAnotherAccount,
     RateLimited,
     ReceiptUnsupported,
+    RefreshTokenInvalid,
     RequestInvalid,
     RoleInsufficient,
+    SessionRevoked,
+    StoreTokenTaken,
     StoreActionRefused,
     StoreActionUndecided,
     ServiceRequired,
     StoreUnavailable,
     StreamRenew,
+    TokensOff,
     TooManyStreams,
     TransferStale,
 }
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 37] = [
+        Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
+        Self::AnonymousAccountsOff,
         Self::AppUnknown,
         Self::AsOfUnavailable,
         Self::ClaimKeyReused,
@@ -69,6 +79,7 @@ impl Reason {
         Self::DeliveryNotFound,
         Self::DeliveryRevoked,
         Self::EnvironmentNotAccepted,
+        Self::IdentityLinked,
         Self::Internal,
         Self::OperationIdReused,
         Self::OperatorRequired,
@@ -80,19 +91,30 @@ impl Reason {
         Self::PurchaseOwnedByAnotherAccount,
         Self::RateLimited,
         Self::ReceiptUnsupported,
+        Self::RefreshTokenInvalid,
         Self::RequestInvalid,
         Self::RoleInsufficient,
+        Self::SessionRevoked,
+        Self::StoreTokenTaken,
         Self::StoreActionRefused,
         Self::StoreActionUndecided,
         Self::ServiceRequired,
         Self::StoreUnavailable,
         Self::StreamRenew,
+        Self::TokensOff,
         Self::TooManyStreams,
         Self::TransferStale,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::AccountGone => "ACCOUNT_GONE",
+            Self::AnonymousAccountsOff => "ANONYMOUS_ACCOUNTS_OFF",
+            Self::IdentityLinked => "IDENTITY_LINKED",
+            Self::RefreshTokenInvalid => "REFRESH_TOKEN_INVALID",
+            Self::SessionRevoked => "SESSION_REVOKED",
+            Self::StoreTokenTaken => "STORE_TOKEN_TAKEN",
+            Self::TokensOff => "TOKENS_OFF",
             Self::AccountNotAllowed => "ACCOUNT_NOT_ALLOWED",
             Self::AccountNotFound => "ACCOUNT_NOT_FOUND",
             Self::AppUnknown => "APP_UNKNOWN",
@@ -128,6 +150,12 @@ impl Reason {
 
     fn code(self) -> Code {
         match self {
+            Self::AccountGone
+            | Self::IdentityLinked
+            | Self::RefreshTokenInvalid
+            | Self::SessionRevoked => Code::Unauthenticated,
+            Self::AnonymousAccountsOff | Self::TokensOff => Code::FailedPrecondition,
+            Self::StoreTokenTaken => Code::AlreadyExists,
             Self::AccountNotAllowed
             | Self::OperatorRequired
             | Self::RoleInsufficient
@@ -236,6 +264,24 @@ pub(super) fn unauthenticated(error: AuthError) -> Status {
     Status::with_error_details(error.code(), error.to_string(), details)
 }
 
+/// A credential that verifies and is over.
+pub(super) fn sign_in(reason: Reason, message: &str) -> Status {
+    let details = details(reason.as_str(), Some(ClientAction::SignIn), None);
+    Status::with_error_details(reason.code(), message, details)
+}
+
+pub(super) fn from_own_account(cause: OwnAccountError) -> Status {
+    match cause {
+        OwnAccountError::Linked => sign_in(
+            Reason::IdentityLinked,
+            "the user has signed in: use the signed-in credential",
+        ),
+        OwnAccountError::Revoked => sign_in(Reason::SessionRevoked, "the session has ended"),
+        OwnAccountError::Gone => sign_in(Reason::AccountGone, "the account does not exist"),
+        OwnAccountError::Storage(cause) => from_storage(cause),
+    }
+}
+
 pub(super) fn from_storage(cause: StorageError) -> Status {
     match cause {
         StorageError::Unavailable(_) => keep_and_retry(
@@ -251,13 +297,18 @@ pub(super) fn from_storage(cause: StorageError) -> Status {
         StorageError::Unstorable(_) => bad_request("text", "holds a character that no text has"),
         cause @ (StorageError::Corrupt(_) | StorageError::Other(_)) => {
             error!(%cause, "a call failed");
-            keep_and_retry(
-                Reason::Internal,
-                "an error on our side; it has been logged",
-                INTERNAL_RETRY,
-            )
+            internal()
         }
     }
+}
+
+/// A mistake of ours, which whoever found it has logged.
+pub(super) fn internal() -> Status {
+    keep_and_retry(
+        Reason::Internal,
+        "an error on our side; it has been logged",
+        INTERNAL_RETRY,
+    )
 }
 
 fn keep_and_retry(reason: Reason, message: &str, retry: Duration) -> Status {

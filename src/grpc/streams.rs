@@ -105,7 +105,7 @@ pub(super) fn stream(
     ends: Ends,
     slot: Slot,
 ) -> impl Stream<Item = Result<wire::WatchEntitlementsResponse, Status>> + Send {
-    let messages = events.map(move |event| Ok(message(&core, event)));
+    let messages = events.map(move |event| message(&core, event));
     let end = futures::stream::once(async move {
         let why = end_of(ends).await;
         drop(slot);
@@ -123,7 +123,7 @@ pub(super) fn stream(
     })
 }
 
-fn message(core: &Core, event: WatchEvent) -> wire::WatchEntitlementsResponse {
+fn message(core: &Core, event: WatchEvent) -> Result<wire::WatchEntitlementsResponse, Status> {
     use wire::watch_entitlements_response::Event;
     let event = match event {
         WatchEvent::Snapshot(view) => Event::Snapshot(shared(&view)),
@@ -131,12 +131,20 @@ fn message(core: &Core, event: WatchEvent) -> wire::WatchEntitlementsResponse {
         WatchEvent::Heartbeat(revision) => Event::Heartbeat(wire::Heartbeat {
             revision: revision.0,
         }),
+        // Whoever comes back with the same credential is told why it is no longer accepted.
+        WatchEvent::Ended => {
+            return Err(status::retryable(
+                Reason::StreamRenew,
+                "the account or its session has ended; open the stream again",
+                Duration::from_millis(100),
+            ));
+        }
     };
-    wire::WatchEntitlementsResponse {
+    Ok(wire::WatchEntitlementsResponse {
         event: Some(event),
         as_of: Some(convert::timestamp(core.clock.now())),
         degraded: core.hub.is_degraded(),
-    }
+    })
 }
 
 async fn end_of(ends: Ends) -> Status {

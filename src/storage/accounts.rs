@@ -21,74 +21,108 @@ pub(crate) async fn find(
     subject: &str,
 ) -> Result<Option<Account>, StorageError> {
     let identity = identity(db, issuer, subject).await?;
-    Ok(identity.map(|(account, _)| account))
+    Ok(identity.map(|identity| identity.account))
 }
 
-/// An identity's account, and whether the identity is an anonymous one.
+/// An identity as it is kept.
+struct Identity {
+    account: Account,
+    anonymous: bool,
+    retired: bool,
+}
+
 async fn identity(
     db: &Db,
     issuer: &str,
     subject: &str,
-) -> Result<Option<(Account, bool)>, StorageError> {
+) -> Result<Option<Identity>, StorageError> {
     let row = sqlx::query!(
-        r#"select i.account_id, i.anonymous, t.token
+        r#"select i.account_id, i.anonymous, i.retired_at is not null as "retired!", t.token
            from account_identities i join store_tokens t on t.account_id = i.account_id
            where i.issuer = $1 and i.subject = $2
-           order by t.created_at, t.token limit 1"#,
+           order by t.kind <> 'issued', t.created_at, t.token limit 1"#,
         issuer,
         subject
     )
     .fetch_optional(db.pool())
     .await?;
-    Ok(row.map(|row| {
-        let account = Account {
+    Ok(row.map(|row| Identity {
+        account: Account {
             id: row.account_id.into(),
             store_token: row.token,
-        };
-        (account, row.anonymous)
+        },
+        anonymous: row.anonymous,
+        retired: row.retired,
     }))
 }
 
-/// The account with that id.
+/// The account with that id, or the one that it became part of.
 pub(crate) async fn get(db: &Db, id: AccountId) -> Result<Option<Account>, StorageError> {
     let row = sqlx::query!(
-        "select token from store_tokens where account_id = $1 order by created_at, token limit 1",
+        r#"select t.account_id, t.token
+           from accounts a join store_tokens t on t.account_id = coalesce(a.merged_into, a.id)
+           where a.id = $1 order by t.kind <> 'issued', t.created_at, t.token limit 1"#,
         id.0
     )
     .fetch_optional(db.pool())
     .await?;
     Ok(row.map(|row| Account {
-        id,
+        id: row.account_id.into(),
         store_token: row.token,
     }))
 }
 
+/// The same unless it has ended: what a credential of ours names.
+pub(crate) async fn living(db: &Db, id: AccountId) -> Result<Option<Account>, StorageError> {
+    let ended = sqlx::query_scalar!(
+        r#"select b.ended_at is not null as "ended!"
+           from accounts a join accounts b on b.id = coalesce(a.merged_into, a.id)
+           where a.id = $1"#,
+        id.0
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    match ended {
+        Some(false) => get(db, id).await,
+        Some(true) | None => Ok(None),
+    }
+}
+
+/// What an identity's first call, or any later one, finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Account(Account),
+    /// An anonymous identity whose user has signed in since: it is to be used no more.
+    Retired,
+}
+
 /// The account of an identity, made on its first call. Safe to race: one account comes out. An
-/// anonymous identity that comes back with a sign-in is anonymous no more.
+/// anonymous identity that comes back with a sign-in is anonymous no more; if it was linked to
+/// another meanwhile, what it had is there, and it begins anew.
 pub(crate) async fn find_or_create(
     db: &Db,
     (issuer, subject): (&str, &str),
     anonymous: bool,
     now: Instant,
-) -> Result<Account, StorageError> {
-    if let Some((account, was_anonymous)) = identity(db, issuer, subject).await? {
-        if was_anonymous && !anonymous {
-            sign_in(db, issuer, subject).await?;
+) -> Result<Found, StorageError> {
+    match identity(db, issuer, subject).await? {
+        Some(Identity { retired: true, .. }) if anonymous => return Ok(Found::Retired),
+        Some(Identity { retired: true, .. }) | None => {}
+        Some(identity) => {
+            if identity.anonymous && !anonymous {
+                sign_in(db, issuer, subject).await?;
+            }
+            return Ok(Found::Account(identity.account));
         }
-        return Ok(account);
     }
     let id = AccountId(Uuid::now_v7());
     let mut tx = db.begin().await?;
-    sqlx::query!(
-        "insert into accounts (id, created_at) values ($1, $2)",
-        id.0,
-        now
-    )
-    .execute(&mut *tx)
-    .await?;
+    insert(&mut tx, id, now).await?;
     let made = sqlx::query!(
-        r#"insert into account_identities (issuer, subject, account_id, created_at, anonymous)
-           values ($1, $2, $3, $4, $5) on conflict (issuer, subject) do nothing"#,
+        r#"insert into account_identities as i (issuer, subject, account_id, created_at, anonymous)
+           values ($1, $2, $3, $4, $5) on conflict (issuer, subject) do update
+           set account_id = $3, created_at = $4, anonymous = false, retired_at = null
+           where i.retired_at is not null and not $5"#,
         issuer,
         subject,
         id.0,
@@ -101,20 +135,56 @@ pub(crate) async fn find_or_create(
     if made == 0 {
         tx.rollback().await?;
     } else {
-        // Random, not derived: the stores keep it, so it must say nothing of the user.
-        sqlx::query!(
-            "insert into store_tokens (token, account_id, created_at) values ($1, $2, $3)",
-            Uuid::new_v4().to_string(),
-            id.0,
-            now
-        )
-        .execute(&mut *tx)
-        .await?;
         tx.commit().await?;
     }
-    find(db, issuer, subject)
-        .await?
-        .ok_or_else(|| StorageError::Corrupt("an account without a store token".into()))
+    match identity(db, issuer, subject).await? {
+        Some(Identity { retired: true, .. }) if anonymous => Ok(Found::Retired),
+        Some(identity) => Ok(Found::Account(identity.account)),
+        None => Err(StorageError::Corrupt("an account without a store token".into())),
+    }
+}
+
+/// A new account that nobody signs in to, known by its own id.
+pub(crate) async fn create_anonymous(
+    tx: &mut Tx<'_>,
+    issuer: &str,
+    now: Instant,
+) -> Result<Account, StorageError> {
+    let id = AccountId(Uuid::now_v7());
+    let store_token = insert(tx, id, now).await?;
+    sqlx::query!(
+        r#"insert into account_identities (issuer, subject, account_id, created_at, anonymous)
+           values ($1, $2, $3, $4, true)"#,
+        issuer,
+        id.to_string(),
+        id.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(Account { id, store_token })
+}
+
+/// The account and the token that the stores know it by.
+async fn insert(tx: &mut Tx<'_>, id: AccountId, now: Instant) -> Result<String, StorageError> {
+    sqlx::query!(
+        "insert into accounts (id, created_at) values ($1, $2)",
+        id.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    // Random, not derived: the stores keep it, so it must say nothing of the user.
+    let token = Uuid::new_v4().to_string();
+    sqlx::query!(
+        "insert into store_tokens (token, account_id, created_at) values ($1, $2, $3)",
+        token,
+        id.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(token)
 }
 
 async fn sign_in(db: &Db, issuer: &str, subject: &str) -> Result<(), StorageError> {
@@ -135,7 +205,7 @@ pub(crate) async fn is_anonymous(
 ) -> Result<bool, StorageError> {
     let anonymous = sqlx::query_scalar!(
         r#"select coalesce(bool_and(anonymous), false) as "anonymous!"
-           from account_identities where account_id = $1"#,
+           from account_identities where account_id = $1 and retired_at is null"#,
         account.0
     )
     .fetch_one(&mut **tx)
@@ -165,7 +235,7 @@ pub(crate) async fn store_tokens(
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select distinct on (account_id) account_id, token from store_tokens
-           where account_id = any($1) order by account_id, created_at, token"#,
+           where account_id = any($1) order by account_id, kind <> 'issued', created_at, token"#,
         &ids
     )
     .fetch_all(&mut **tx)
@@ -199,7 +269,7 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[AccountId]) -> Result<Vec<Accou
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select id, (select token from store_tokens where account_id = id
-                       order by created_at, token limit 1) as "token!"
+                       order by kind <> 'issued', created_at, token limit 1) as "token!"
            from accounts where id = any($1) order by id for update"#,
         &ids
     )

@@ -13,6 +13,17 @@ pub(crate) async fn take(
     per_second: f64,
     reserve: f64,
 ) -> Result<bool, StorageError> {
+    take_of(db, provider.as_str(), calls, per_second, reserve).await
+}
+
+/// The same of any bucket by its name.
+pub(crate) async fn take_of(
+    db: &Db,
+    bucket: &str,
+    calls: f64,
+    per_second: f64,
+    reserve: f64,
+) -> Result<bool, StorageError> {
     let burst = per_second * 10.0;
     let taken = sqlx::query_scalar!(
         r#"insert into store_budgets as b (provider, tokens, refilled_at)
@@ -24,7 +35,7 @@ pub(crate) async fn take(
            where least($3, b.tokens
                    + $2 * extract(epoch from clock_timestamp() - b.refilled_at)::float8) - $5 >= $4
            returning true as "taken!""#,
-        provider.as_str(),
+        bucket,
         per_second,
         burst,
         reserve,

@@ -226,9 +226,10 @@ pub(crate) async fn progress(db: &Db, id: ChainId, now: Instant) -> Result<Progr
                   coalesce(m.owner_provisional_until <= $2, true) and not m.owner_transferred
                       as "owner_is_settled!",
                   exists (select 1 from account_identities i
-                          where i.account_id = m.owner_account_id)
+                          where i.account_id = m.owner_account_id and i.retired_at is null)
                   and not exists (select 1 from account_identities i
-                          where i.account_id = m.owner_account_id and not i.anonymous)
+                          where i.account_id = m.owner_account_id and i.retired_at is null
+                            and not i.anonymous)
                       as "owner_is_anonymous!"
            from purchase_chains c join purchase_chains m on m.id = coalesce(c.merged_into, c.id)
            where c.id = $1"#,

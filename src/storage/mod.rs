@@ -32,7 +32,9 @@ pub(crate) mod replays;
 pub(crate) mod retention;
 pub(crate) mod scratch;
 pub(crate) mod snapshots;
+pub(crate) mod store_tokens;
 pub(crate) mod timeline;
+pub(crate) mod token_sessions;
 pub(crate) mod transactions;
 pub(crate) mod work;
 

@@ -11,7 +11,9 @@ use dashmap::DashMap;
 use moka::sync::Cache;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant as MachineInstant;
+use uuid::Uuid;
 
+use super::endings::Endings;
 use super::view::{Encoder, View};
 use crate::domain::catalog::Catalog;
 use crate::domain::entitlement::{Snapshot, nothing};
@@ -93,6 +95,7 @@ struct Inner {
     /// What a hint has promised: a fill below it is read again. Short-lived.
     floors: Cache<AccountId, Revision>,
     watched: DashMap<AccountId, watch::Sender<Arc<View>>>,
+    endings: Endings,
     /// Hints for the other replicas.
     outgoing: mpsc::Sender<(AccountId, Revision)>,
     /// Milliseconds since `started` until which the database is taken to be away.
@@ -127,6 +130,7 @@ impl Hub {
                 .time_to_live(Duration::from_secs(60))
                 .build(),
             watched: DashMap::new(),
+            endings: Endings::new(),
             outgoing,
             away_until_ms: AtomicU64::new(0),
             swept_ms: AtomicU64::new(0),
@@ -162,6 +166,25 @@ impl Hub {
         if self.0.outgoing.try_send((id, revision)).is_err() {
             metrics::counter!("entitled_hints_dropped_total").increment(1);
         }
+    }
+
+    /// An account, or a session of it, takes no credential any more: callers are recognised anew,
+    /// streams end.
+    pub(crate) fn end(&self, id: Uuid, account: AccountId) {
+        if !self.0.endings.note(id) {
+            return;
+        }
+        if id == account.0 {
+            self.0.cache.invalidate(&account);
+        }
+        if let Some(sender) = self.0.watched.get(&account) {
+            sender.send_modify(|_| {});
+        }
+    }
+
+    /// Whether that account or session has ended, as far as this replica knows.
+    pub(crate) fn has_ended(&self, id: Uuid) -> bool {
+        self.0.endings.has(id)
     }
 
     /// The cached view of an account, if it is good enough as it is.
@@ -428,6 +451,7 @@ impl Hub {
         let mut subscription = Subscription {
             hub: self.clone(),
             id: account.id,
+            session: None,
             receiver: Some(receiver),
         };
         let (view, _) = self.read(account, &Freshness::MinimizeLatency).await?;
@@ -455,11 +479,25 @@ fn is_newer(cached: &View, other: &View) -> bool {
 pub(crate) struct Subscription {
     hub: Hub,
     id: AccountId,
+    /// The session of ours that it rests on.
+    session: Option<Uuid>,
     /// Taken only when dropped.
     receiver: Option<watch::Receiver<Arc<View>>>,
 }
 
 impl Subscription {
+    /// The same, which ends with a session of ours.
+    pub(crate) fn of_session(mut self, session: Option<Uuid>) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Whether nobody may follow the account by this any more.
+    pub(super) fn has_ended(&self) -> bool {
+        let ended = |id| self.hub.has_ended(id);
+        ended(self.id.0) || self.session.is_some_and(ended)
+    }
+
     pub(super) fn hub(&self) -> &Hub {
         &self.hub
     }

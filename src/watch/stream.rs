@@ -32,6 +32,8 @@ pub(crate) enum WatchEvent {
     Snapshot(Arc<View>),
     Unchanged,
     Heartbeat(Revision),
+    /// The account or the session takes no credential any more; nothing follows.
+    Ended,
 }
 
 struct State {
@@ -67,6 +69,9 @@ pub(crate) fn watch(
 impl State {
     /// `None` only when the hub is gone.
     async fn next(&mut self) -> Option<WatchEvent> {
+        if self.subscription.has_ended() {
+            return Some(WatchEvent::Ended);
+        }
         if self.told.is_none() {
             return self.first();
         }
@@ -80,6 +85,9 @@ impl State {
             tokio::select! {
                 changed = self.subscription.changed() => {
                     changed?;
+                    if self.subscription.has_ended() {
+                        return Some(WatchEvent::Ended);
+                    }
                     let view = self.latest()?;
                     if self.is_news(&view) {
                         self.told = Some(Arc::clone(&view));

@@ -12,6 +12,8 @@ use super::{Caller, Moment};
 
 /// Some tens of MB when full.
 const TOKENS_MAX: u64 = 100_000;
+/// However long a token is good: who its account is, is looked up anew after that.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// SHA-256 of a token: the token itself is never kept.
 pub(super) type Digest = [u8; 32];
@@ -68,7 +70,7 @@ impl VerifiedTokens {
         if let Ok(left) = verified.caller.expires_at.duration_since(now.wall)
             && !left.is_zero()
         {
-            verified.lifetime = left;
+            verified.lifetime = left.min(REMEMBERED_FOR);
             self.0.insert(digest, verified).await;
         }
     }

@@ -5,6 +5,7 @@
 
 mod cache;
 mod keyset;
+mod own;
 mod presets;
 mod refresh;
 mod strict;
@@ -12,6 +13,7 @@ mod strict;
 mod tests;
 mod verify;
 
+pub(crate) use self::own::{KeyError, Own, SignError, Signer};
 pub(crate) use self::presets::is_subject;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::config::issuers::IssuerConfig;
+use crate::config::issuers::{IssuerConfig, OWN_NAME};
 use crate::domain::role::Role;
 use crate::http::HttpClient;
 
@@ -42,8 +44,17 @@ pub(crate) struct Caller {
     pub(crate) expires_at: SystemTime,
     /// The issuer says that nobody has signed in: the identity ends with the installation.
     pub(crate) anonymous: bool,
+    /// The account that the token names by its id: one of our own tokens.
+    pub(crate) own: Option<Own>,
     /// Where the account is remembered once it has been looked up; lives as long as the token.
     pub(crate) account: OnceLock<Uuid>,
+}
+
+impl Caller {
+    /// The session of ours that the token came from.
+    pub(crate) fn session(&self) -> Option<Uuid> {
+        self.own.and_then(|own| own.session)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +211,8 @@ pub(crate) enum SetupError {
     KeysMissing(String),
     #[error("`{0}` is configured twice")]
     Twice(String),
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// One moment on both of the machine's clocks: what tokens say is wall time, ages are steady time.
@@ -221,6 +234,8 @@ impl Moment {
 /// Checks the credentials of all callers.
 pub(crate) struct Authenticator {
     issuers: HashMap<Arc<str>, Arc<Issuer>>,
+    /// Short names under which services name users who have no issuer's token.
+    namespaces: Vec<String>,
     verified: VerifiedTokens,
 }
 
@@ -236,13 +251,35 @@ impl Authenticator {
         }
         Ok(Self {
             issuers,
+            namespaces: Vec::new(),
             verified: VerifiedTokens::new(),
         })
     }
 
-    /// Whether an issuer is configured under that short name.
+    /// The same that takes our own tokens, too, and users of `namespaces`.
+    pub(crate) fn with_own(
+        mut self,
+        signer: &Signer,
+        namespaces: Vec<String>,
+    ) -> Result<Self, SetupError> {
+        let issuer = signer.issuer()?;
+        if let Some(other) = self
+            .issuers
+            .insert(Arc::clone(&issuer.value), Arc::new(issuer))
+        {
+            return Err(SetupError::Twice(other.value.to_string()));
+        }
+        self.namespaces = namespaces;
+        Ok(self)
+    }
+
+    /// Whether a service may name users under that short name. Not under our own: its subjects are
+    /// accounts that exist.
     pub(crate) fn knows_issuer(&self, name: &str) -> bool {
-        self.issuers.values().any(|issuer| *issuer.name == *name)
+        let mut issuers = self.issuers.values();
+        let known = issuers.any(|issuer| *issuer.name == *name)
+            || self.namespaces.iter().any(|namespace| namespace == name);
+        known && name != OWN_NAME
     }
 
     /// Fetches all key sets, so that the first caller need not wait; a set that cannot be had is
@@ -287,9 +324,7 @@ impl Authenticator {
             .await?;
         token.check_signature(&found.key)?;
         let expires_at = token.check_times(now.wall)?;
-        let caller = issuer
-            .rules
-            .caller(&issuer.name, &token, expires_at, now.wall)?;
+        let caller = issuer.caller(&token, expires_at, now.wall)?;
         let caller = Arc::new(caller);
         let verified = Verified::new(&caller, issuer, found.generation);
         self.verified.insert(digest, verified, now).await;

@@ -13,7 +13,7 @@ use crate::http::HttpClient;
 use super::keyset::KeySet;
 use super::refresh::{Keys, Location};
 use super::verify::Token;
-use super::{Caller, CallerKind, Cause, SetupError};
+use super::{Caller, CallerKind, Cause, SetupError, own};
 
 const FIREBASE_KEYS: &str =
     "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com";
@@ -32,8 +32,15 @@ pub(super) struct Issuer {
     /// The exact `iss`.
     pub(super) value: Arc<str>,
     pub(super) keys: Keys,
-    pub(super) rules: Rules,
+    judge: Judge,
     algorithms: Vec<Algorithm>,
+}
+
+/// By whose rules tokens are judged.
+enum Judge {
+    Provider(Rules),
+    /// We signed them.
+    Own,
 }
 
 impl Issuer {
@@ -62,11 +69,35 @@ impl Issuer {
         };
         Ok(Self {
             name,
-            rules: Rules::new(config, &value),
+            judge: Judge::Provider(Rules::new(config, &value)),
             value,
             keys,
             algorithms,
         })
+    }
+
+    /// The issuer that is this server.
+    pub(super) fn own(name: Arc<str>, value: Arc<str>, keys: Keys) -> Self {
+        Self {
+            name,
+            value,
+            keys,
+            judge: Judge::Own,
+            algorithms: vec![Algorithm::ES256],
+        }
+    }
+
+    /// The caller named by a token whose signature and times are good.
+    pub(super) fn caller(
+        &self,
+        token: &Token<'_>,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Caller, Cause> {
+        match &self.judge {
+            Judge::Provider(rules) => rules.caller(&self.name, token, expires_at, now),
+            Judge::Own => own::caller(self, token, expires_at),
+        }
     }
 
     /// The algorithm of this name, if this issuer's tokens may use it.
@@ -109,7 +140,7 @@ fn signing(algorithm: SigningAlgorithm) -> Algorithm {
 }
 
 /// Which of an issuer's genuine tokens are meant for us, and whom they name.
-pub(super) struct Rules {
+struct Rules {
     /// None: our own development secret.
     preset: Option<Preset>,
     audience: Vec<String>,
@@ -148,8 +179,7 @@ impl Rules {
         }
     }
 
-    /// The caller named by a token whose signature and times are good.
-    pub(super) fn caller(
+    fn caller(
         &self,
         issuer: &Arc<str>,
         token: &Token<'_>,
@@ -163,6 +193,7 @@ impl Rules {
             kind: self.kind(token),
             expires_at,
             anonymous: self.is_anonymous(token),
+            own: None,
             account: OnceLock::new(),
         })
     }

@@ -47,6 +47,8 @@ pub(super) struct Token<'t> {
     signature: &'t str,
     pub(super) algorithm: String,
     pub(super) key_id: Option<String>,
+    /// The header's `typ`, in lower case and without `application/`.
+    pub(super) kind: Option<String>,
     pub(super) claims: Object,
 }
 
@@ -58,11 +60,16 @@ impl<'t> Token<'t> {
         decode(signature)?;
         let header = strict::object(&header).ok_or(Cause::HeaderUnreadable)?;
         let (algorithm, key_id) = read_header(&header)?;
+        let kind = header.get("typ").and_then(Value::as_str).map(|kind| {
+            let kind = kind.to_ascii_lowercase();
+            kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind)
+        });
         Ok(Self {
             signed,
             signature,
             algorithm,
             key_id,
+            kind,
             claims: strict::object(&claims).ok_or(Cause::ClaimsUnreadable)?,
         })
     }

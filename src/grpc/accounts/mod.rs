@@ -1,0 +1,100 @@
+//! `AccountService`: one file per concern.
+
+mod admission;
+mod sessions;
+mod store_tokens;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
+use tonic::{Request, Response, Status};
+
+use self::admission::Admission;
+pub(crate) use self::tokens::Tokens;
+use super::address::TrustedProxies;
+use super::door::Door;
+use super::status::{self, Reason};
+use super::wire;
+use super::wire::account_service_server::AccountService;
+use crate::flows::Account;
+
+/// The service with what its handlers need.
+pub(super) struct Accounts {
+    door: Door,
+    /// None: this server signs no tokens.
+    tokens: Option<Arc<Tokens>>,
+    admission: Admission,
+}
+
+impl Accounts {
+    pub(super) fn new(door: Door, tokens: Option<Arc<Tokens>>, proxies: TrustedProxies) -> Self {
+        let admission = Admission::new(tokens.as_deref(), proxies);
+        Self {
+            door,
+            tokens,
+            admission,
+        }
+    }
+
+    fn tokens(&self) -> Result<&Tokens, Status> {
+        self.tokens.as_deref().ok_or_else(|| {
+            status::status(
+                Reason::TokensOff,
+                "this server has no keys to sign tokens with",
+            )
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl AccountService for Accounts {
+    async fn create_anonymous(
+        &self,
+        request: Request<wire::CreateAnonymousRequest>,
+    ) -> Result<Response<wire::CreateAnonymousResponse>, Status> {
+        sessions::create(self, &request).await.map(Response::new)
+    }
+
+    async fn refresh_token(
+        &self,
+        request: Request<wire::RefreshTokenRequest>,
+    ) -> Result<Response<wire::RefreshTokenResponse>, Status> {
+        sessions::refresh(self, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn mint_token(
+        &self,
+        request: Request<wire::MintTokenRequest>,
+    ) -> Result<Response<wire::MintTokenResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        sessions::mint(self, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn register_store_token(
+        &self,
+        request: Request<wire::RegisterStoreTokenRequest>,
+    ) -> Result<Response<wire::RegisterStoreTokenResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        store_tokens::register(&self.door, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+}
+
+fn wire_account(account: Account) -> wire::Account {
+    wire::Account {
+        id: account.id.to_string(),
+        store_token: account.store_token,
+    }
+}
+
+/// A moment of the machine's clock, by which credentials are judged.
+fn machine_timestamp(at: SystemTime) -> Timestamp {
+    Timestamp::from(at)
+}
