@@ -191,18 +191,30 @@ mod tests {
             ("issuer = \"https://a/\"\nkeys = \"k\"", "slash"),
             ("issuer = \"https://u@a\"\nkeys = \"k\"", "user name"),
             ("issuer = \"https://a\"", "openssl genpkey"),
-            ("issuer = \"https://a\"\nkeys = \"k\"\nkey_files = [\"f\"]", "exclude"),
-            ("issuer = \"https://id.example.com\"\nkeys = \"k\"", "[[issuers]]"),
+            (
+                "issuer = \"https://a\"\nkeys = \"k\"\nkey_files = [\"f\"]",
+                "exclude",
+            ),
+            (
+                "issuer = \"https://id.example.com\"\nkeys = \"k\"",
+                "[[issuers]]",
+            ),
             (&format!("{GOOD}\naccess_token_minutes = 0"), "5 to 60"),
             (&format!("{GOOD}\nrefresh_token_days = 0"), "1 to 3650"),
             (&format!("{GOOD}\nanonymous_per_minute = 0"), "6 to"),
-            (&format!("{GOOD}\nnamespaces = [\"entitled\"]"), "not `entitled`"),
+            (
+                &format!("{GOOD}\nnamespaces = [\"entitled\"]"),
+                "not `entitled`",
+            ),
             (&format!("{GOOD}\nnamespaces = [\"A:b\"]"), "1 to 32"),
         ] {
             let found = problems(toml, true);
             assert_eq!(found.len(), 1, "{toml}: {found:?}");
             assert!(found[0].contains(expected), "{toml}: {found:?}");
         }
-        assert!(toml::from_str::<TokensConfig>(&format!("{GOOD}\nanonymous_accounts = \"yes\"")).is_err());
+        assert!(
+            toml::from_str::<TokensConfig>(&format!("{GOOD}\nanonymous_accounts = \"yes\""))
+                .is_err()
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::domain::ids::AccountId;
-use crate::storage::accounts::Account;
 use crate::storage::accounts;
+use crate::storage::accounts::Account;
 use crate::watch::{Freshness, ReadError, View};
 
 /// A view evaluated at `as_of`.

@@ -119,9 +119,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     health
         .set_serving::<EntitlementServiceServer<Service>>()
         .await;
-    health
-        .set_serving::<AccountServiceServer<Accounts>>()
-        .await;
+    health.set_serving::<AccountServiceServer<Accounts>>().await;
     health
         .set_serving::<PurchaseServiceServer<Purchases>>()
         .await;

@@ -31,11 +31,7 @@ struct Identity {
     retired: bool,
 }
 
-async fn identity(
-    db: &Db,
-    issuer: &str,
-    subject: &str,
-) -> Result<Option<Identity>, StorageError> {
+async fn identity(db: &Db, issuer: &str, subject: &str) -> Result<Option<Identity>, StorageError> {
     let row = sqlx::query!(
         r#"select i.account_id, i.anonymous, i.retired_at is not null as "retired!", t.token
            from account_identities i join store_tokens t on t.account_id = i.account_id
@@ -140,7 +136,9 @@ pub(crate) async fn find_or_create(
     match identity(db, issuer, subject).await? {
         Some(Identity { retired: true, .. }) if anonymous => Ok(Found::Retired),
         Some(identity) => Ok(Found::Account(identity.account)),
-        None => Err(StorageError::Corrupt("an account without a store token".into())),
+        None => Err(StorageError::Corrupt(
+            "an account without a store token".into(),
+        )),
     }
 }
 

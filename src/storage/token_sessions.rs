@@ -166,10 +166,12 @@ pub(crate) async fn standing(db: &Db, id: Uuid) -> Result<Standing, StorageError
         let why = why.ok_or_else(|| StorageError::Corrupt("why a session was revoked".into()))?;
         return Ok(Standing::Revoked(why));
     }
-    Ok(match super::accounts::living(db, row.account_id.into()).await? {
-        Some(account) => Standing::Good(account),
-        None => Standing::Gone,
-    })
+    Ok(
+        match super::accounts::living(db, row.account_id.into()).await? {
+            Some(account) => Standing::Good(account),
+            None => Standing::Gone,
+        },
+    )
 }
 
 /// Accounts and sessions that ended within the last five minutes: longer than any transaction of

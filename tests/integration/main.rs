@@ -14,6 +14,7 @@ mod scene;
 mod support;
 
 mod access_end;
+mod accounts;
 mod calls;
 mod canaries;
 mod consumables;

@@ -36,7 +36,9 @@ const TOKEN_TYPE: &str = "at+jwt";
 pub(crate) enum KeyError {
     #[error("tokens: {0} cannot be read: {1}")]
     Unreadable(String, std::io::Error),
-    #[error("tokens: {0}: no P-256 private key in PKCS#8 PEM; `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one")]
+    #[error(
+        "tokens: {0}: no P-256 private key in PKCS#8 PEM; `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one"
+    )]
     NotAKey(String),
     #[error("tokens: a key is configured twice")]
     Twice,
@@ -96,7 +98,9 @@ impl Signer {
             return Err(KeyError::Twice);
         }
         let mut keys = keys.into_iter().map(|(key, _)| key);
-        let first = keys.next().ok_or_else(|| KeyError::NotAKey("keys".into()))?;
+        let first = keys
+            .next()
+            .ok_or_else(|| KeyError::NotAKey("keys".into()))?;
         Ok(Self {
             issuer: config.issuer.as_str().into(),
             first,
@@ -116,7 +120,10 @@ impl Signer {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<(SecretString, SystemTime), SignError> {
-        let now = now.duration_since(UNIX_EPOCH).map_err(|_| SignError)?.as_secs();
+        let now = now
+            .duration_since(UNIX_EPOCH)
+            .map_err(|_| SignError)?
+            .as_secs();
         let exp = now + lifetime.as_secs();
         let claims = Claims {
             iss: &self.issuer,
@@ -159,11 +166,9 @@ fn blocks(name: &str, pem: &[u8]) -> Result<Vec<(SigningKey, Value)>, KeyError> 
     let mut keys = Vec::new();
     for der in PrivatePkcs8KeyDer::pem_slice_iter(pem) {
         let der = der.map_err(|_| refused())?;
-        let pair = EcdsaKeyPair::from_pkcs8(
-            &ECDSA_P256_SHA256_FIXED_SIGNING,
-            der.secret_pkcs8_der(),
-        )
-        .map_err(|_| refused())?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der())
+                .map_err(|_| refused())?;
         // Uncompressed: 4, x, y.
         let point = pair.public_key().as_ref();
         let (Some(x), Some(y)) = (point.get(1..33), point.get(33..65)) else {

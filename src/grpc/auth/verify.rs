@@ -62,7 +62,9 @@ impl<'t> Token<'t> {
         let (algorithm, key_id) = read_header(&header)?;
         let kind = header.get("typ").and_then(Value::as_str).map(|kind| {
             let kind = kind.to_ascii_lowercase();
-            kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind)
+            kind.strip_prefix("application/")
+                .map(str::to_owned)
+                .unwrap_or(kind)
         });
         Ok(Self {
             signed,
