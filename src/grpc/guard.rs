@@ -95,7 +95,10 @@ where
 }
 
 /// The verified caller of a request.
-pub(super) async fn caller(authenticator: &Authenticator, headers: &HeaderMap) -> Result<Arc<Caller>, Status> {
+pub(super) async fn caller(
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+) -> Result<Arc<Caller>, Status> {
     let mut values = headers.get_all("authorization").iter();
     let header = values.next().and_then(|value| value.to_str().ok());
     if values.next().is_some() {
