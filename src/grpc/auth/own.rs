@@ -149,7 +149,7 @@ impl Signer {
         Ok(Issuer::own(
             OWN_NAME.into(),
             Arc::clone(&self.issuer),
-            Keys::fixed(keys),
+            Keys::Own(keys),
         ))
     }
 }

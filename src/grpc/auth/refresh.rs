@@ -63,7 +63,10 @@ enum FetchError {
 
 /// The keys of one issuer.
 pub(super) enum Keys {
+    /// A development secret: tokens name it as they like.
     Fixed(KeySet),
+    /// Our own, which need not be fetched.
+    Own(KeySet),
     Fetched(Arc<FetchedKeys>),
 }
 
@@ -104,7 +107,7 @@ impl Keys {
     /// Changes whenever the set does; none while the keys must be looked at anew.
     pub(super) fn generation(&self, now: Moment) -> Option<u64> {
         match self {
-            Self::Fixed(_) => Some(0),
+            Self::Fixed(_) | Self::Own(_) => Some(0),
             Self::Fetched(keys) => keys
                 .at_hand(now.steady)
                 .map(|published| published.generation),
@@ -120,6 +123,10 @@ impl Keys {
         match self {
             // There is one secret, so its name does not matter.
             Self::Fixed(keys) => keys.select(None, algorithm).map(|key| Found {
+                key: Arc::clone(key),
+                generation: 0,
+            }),
+            Self::Own(keys) => keys.select(id, algorithm).map(|key| Found {
                 key: Arc::clone(key),
                 generation: 0,
             }),
