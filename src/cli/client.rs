@@ -11,8 +11,10 @@ use crate::proto::entitlement_service_client::EntitlementServiceClient;
 use crate::proto::{
     AppStoreProof, BindPurchaseRequest, BindPurchaseResponse, GetEntitlementsRequest,
     GetEntitlementsResponse, GooglePlayProof, ListProductsRequest, ListProductsResponse,
-    PurchaseProof, RefreshSubscriptionRequest, RefreshSubscriptionResponse,
-    WatchEntitlementsRequest, WatchEntitlementsResponse, app_store_proof, purchase_proof,
+    PreflightPurchaseRequest, PreflightPurchaseResponse, PurchaseProof, RefreshSubscriptionRequest,
+    RefreshSubscriptionResponse, RestorePurchasesRequest, RestorePurchasesResponse,
+    WatchEntitlementsRequest, WatchEntitlementsResponse, app_store_proof,
+    preflight_purchase_request, purchase_proof,
 };
 
 /// Sends the same credential with every call.
@@ -129,6 +131,39 @@ impl Client {
             account: String::new(),
         };
         Ok(self.inner.bind_purchase(request).await?.into_inner())
+    }
+
+    /// Binds everything that a device holds.
+    ///
+    /// # Errors
+    /// The server's status; what became of each proof is in the answer.
+    pub async fn restore(
+        &mut self,
+        proofs: Vec<purchase_proof::Proof>,
+    ) -> Result<RestorePurchasesResponse, Status> {
+        let proofs = proofs.into_iter();
+        let request = RestorePurchasesRequest {
+            proofs: proofs
+                .map(|proof| PurchaseProof { proof: Some(proof) })
+                .collect(),
+            account: String::new(),
+        };
+        Ok(self.inner.restore_purchases(request).await?.into_inner())
+    }
+
+    /// Asks what a purchase, or a product that is about to be bought, is to the caller.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn preflight(
+        &mut self,
+        about: preflight_purchase_request::About,
+    ) -> Result<PreflightPurchaseResponse, Status> {
+        let request = PreflightPurchaseRequest {
+            about: Some(about),
+            account: String::new(),
+        };
+        Ok(self.inner.preflight_purchase(request).await?.into_inner())
     }
 
     /// Follows the caller's entitlements.

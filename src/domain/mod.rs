@@ -17,6 +17,7 @@ pub(crate) mod money;
 pub(crate) mod offer;
 pub(crate) mod ownership;
 pub(crate) mod planted;
+pub(crate) mod preflight;
 pub(crate) mod provider;
 pub(crate) mod reconcile;
 pub(crate) mod refund_defence;

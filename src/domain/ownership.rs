@@ -91,6 +91,17 @@ impl Possession {
     }
 }
 
+/// Of two things that one account has shown of one purchase at the same time, what speaks for it: a
+/// token, or what was signed last.
+pub(crate) fn stronger(a: Possession, b: Possession) -> Possession {
+    let rank = |shown: &Possession| match shown {
+        Possession::Named => (0, None),
+        Possession::Signed { at, .. } => (1, Some(*at)),
+        Possession::Token { .. } => (2, None),
+    };
+    if rank(&b) > rank(&a) { b } else { a }
+}
+
 /// Whether an account that has shown both, `old` of a purchase and `new` of what continues it, is
 /// judged by `new`: only what shows the purchase as it is now lets it move.
 pub(crate) fn shows_more(old: &Possession, new: &Possession, head: Option<&Alias>) -> bool {

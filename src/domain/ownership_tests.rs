@@ -365,3 +365,12 @@ fn whoever_shows_fresh_possession_takes_over_from_somebody_who_never_signed_in()
         );
     }
 }
+
+#[test]
+fn of_what_is_shown_together_the_last_signature_speaks() {
+    let (old, new) = (signed(1, 48).possession, signed(1, 0).possession);
+    assert_eq!(stronger(old.clone(), new.clone()), new);
+    assert_eq!(stronger(new.clone(), old.clone()), new);
+    assert_eq!(stronger(Possession::Named, old.clone()), old);
+    assert_eq!(stronger(old.clone(), Possession::Named), old);
+}

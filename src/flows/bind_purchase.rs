@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(150);
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
 /// What a caller hands over, and what else they say of it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Binding {
     pub(crate) proof: Proof,
     /// The original transaction id that somebody else (Superwall) gave the purchase: must be its.
@@ -84,17 +84,54 @@ pub(crate) async fn bind_purchase(
     binding: &Binding,
     patience: Option<Duration>,
 ) -> Result<Outcome, BindError> {
-    let wait_max = core.tuning.wait_max;
-    let wait = patience.map_or(wait_max, |patience| patience.min(wait_max));
-    let deadline = MachineInstant::now() + wait;
+    let deadline = answer_by(core, patience);
     core.limits
         .bind
         .take(account.id)
         .map_err(BindError::TooMany)?;
-    let proven = verify(core, account, binding).await?;
-    let also_named = other_name(binding, &proven)?;
-    if let Some(outcome) = decided_already(core, account, &proven, also_named.as_ref()).await? {
-        return Ok(outcome);
+    let shown = verify(core, account, binding).await?;
+    match begin(core, account, &shown).await? {
+        Begun::Decided(outcome) => Ok(outcome),
+        Begun::Claimed(claimed) => finish(core, account, &claimed, deadline).await,
+    }
+}
+
+/// When an answer is due: at the caller's own deadline, and not much later than now.
+pub(super) fn answer_by(core: &Core, patience: Option<Duration>) -> MachineInstant {
+    let wait_max = core.tuning.wait_max;
+    MachineInstant::now() + patience.map_or(wait_max, |patience| patience.min(wait_max))
+}
+
+/// A proof that holds, and the further name that its holder gives the purchase.
+pub(super) struct Verified {
+    pub(super) proven: Proven,
+    pub(super) also_named: Option<Alias>,
+}
+
+/// How a bind begins.
+pub(super) enum Begun {
+    /// There is nothing to ask the store.
+    Decided(Outcome),
+    /// The wish is durable.
+    Claimed(Claimed),
+}
+
+/// An open claim on a chain.
+pub(super) struct Claimed {
+    alias: Alias,
+    chain: ChainId,
+    claim: ClaimId,
+}
+
+/// Decides at once what needs no store, and opens a claim for what does.
+pub(super) async fn begin(
+    core: &Core,
+    account: &Account,
+    shown: &Verified,
+) -> Result<Begun, BindError> {
+    let Verified { proven, also_named } = shown;
+    if let Some(outcome) = decided_already(core, account, proven, also_named.as_ref()).await? {
+        return Ok(Begun::Decided(outcome));
     }
     if core.limits.is_known_missing(&proven.alias) {
         return Err(BindError::NotFound);
@@ -106,14 +143,49 @@ pub(crate) async fn bind_purchase(
     };
     let (chain, claim) = open_claim(core, account, &proven.alias, &shown).await?;
     failpoint::at("after_claim_opened");
-    let verdict = decided(core, account, chain, claim, deadline).await?;
+    Ok(Begun::Claimed(Claimed {
+        alias: proven.alias.clone(),
+        chain,
+        claim,
+    }))
+}
+
+/// Waits for an open claim to be decided, and works at it meanwhile.
+pub(super) async fn finish(
+    core: &Arc<Core>,
+    account: &Account,
+    claimed: &Claimed,
+    deadline: MachineInstant,
+) -> Result<Outcome, BindError> {
+    let verdict = decided(core, account, claimed.chain, claimed.claim, deadline).await?;
+    conclude(core, account, claimed, verdict).await
+}
+
+/// The same without waiting: somebody else works at it.
+pub(super) async fn found_decided(
+    core: &Core,
+    account: &Account,
+    claimed: &Claimed,
+) -> Result<Outcome, BindError> {
+    match verdict(core, account, claimed.chain, claimed.claim).await? {
+        Some(verdict) => conclude(core, account, claimed, verdict).await,
+        None => Err(BindError::StoreAway(RETRY_AFTER_MIN)),
+    }
+}
+
+async fn conclude(
+    core: &Core,
+    account: &Account,
+    claimed: &Claimed,
+    verdict: Verdict,
+) -> Result<Outcome, BindError> {
     match verdict {
-        Verdict::Won => outcome_of(core, account, chain, Outcome::Bound).await,
-        Verdict::Confirmed => outcome_of(core, account, chain, Outcome::AlreadyYours).await,
+        Verdict::Won => outcome_of(core, account, claimed.chain, Outcome::Bound).await,
+        Verdict::Confirmed => outcome_of(core, account, claimed.chain, Outcome::AlreadyYours).await,
         Verdict::OwnedByAnother => Err(BindError::OwnedByAnother),
         Verdict::Misnamed => Err(misnamed()),
         Verdict::NotFound => {
-            core.limits.note_missing(&proven.alias);
+            core.limits.note_missing(&claimed.alias);
             Err(BindError::NotFound)
         }
     }
@@ -144,8 +216,18 @@ fn other_name(binding: &Binding, proven: &Proven) -> Result<Option<Alias>, BindE
     }
 }
 
-async fn verify(core: &Core, account: &Account, binding: &Binding) -> Result<Proven, BindError> {
-    let proof = &binding.proof;
+/// Holds a proof to what can be told without a claim.
+pub(super) async fn verify(
+    core: &Core,
+    account: &Account,
+    binding: &Binding,
+) -> Result<Verified, BindError> {
+    let proven = prove(core, account, &binding.proof).await?;
+    let also_named = other_name(binding, &proven)?;
+    Ok(Verified { proven, also_named })
+}
+
+async fn prove(core: &Core, account: &Account, proof: &Proof) -> Result<Proven, BindError> {
     let catalog = core.catalog.load_full();
     let now = core.clock.now();
     if proof.shows_possession() {

@@ -55,9 +55,12 @@ impl Limit {
 #[derive(Debug)]
 pub(crate) struct Limits {
     pub(crate) bind: Limit,
+    /// Proofs of restores, each counted: one full restore a minute.
+    pub(crate) restored: Limit,
     /// Bare ids are guessable: few tries.
     pub(crate) bare_id: Limit,
     pub(crate) refresh: Limit,
+    pub(crate) preflight: Limit,
     /// Purchases that their store did not know a moment ago: junk is not asked for twice.
     missing: Cache<Alias, ()>,
     /// Refusals that have left their events today.
@@ -85,8 +88,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             bind: Limit::per_minute(60),
+            restored: Limit::per_minute(100),
             bare_id: Limit::per_minute(10),
             refresh: Limit::per_minute(10),
+            preflight: Limit::per_minute(30),
             missing: Cache::builder()
                 .max_capacity(100_000)
                 .time_to_live(MISSING_FOR)

@@ -171,7 +171,7 @@ fn offer_type(offer: Offer) -> proto::OfferType {
     }
 }
 
-fn manage_url(store: Provider) -> &'static str {
+pub(super) fn manage_url(store: Provider) -> &'static str {
     match store {
         Provider::AppStore => "https://apps.apple.com/account/subscriptions",
         Provider::GooglePlay => "https://play.google.com/store/account/subscriptions",
@@ -231,7 +231,7 @@ fn store(provider: Provider) -> proto::Store {
     }
 }
 
-fn environment(environment: Environment) -> proto::Environment {
+pub(super) fn environment(environment: Environment) -> proto::Environment {
     match environment {
         Environment::Production => proto::Environment::Production,
         Environment::Sandbox => proto::Environment::Sandbox,

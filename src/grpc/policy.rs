@@ -95,6 +95,8 @@ const fn operators(rpc: &'static str, role: Role, about: About) -> Row {
 #[rustfmt::skip]
 pub const POLICY: &[Row] = &[
     row("EntitlementService/BindPurchase", Accounts(Never), Account, TheirPurchases),
+    row("EntitlementService/RestorePurchases", Accounts(Never), Account, TheirPurchases),
+    row("EntitlementService/PreflightPurchase", Accounts(From(Support)), Account, Whole),
     row("EntitlementService/GetEntitlements", Accounts(From(Viewer)), Account, Whole),
     row("EntitlementService/RefreshSubscription", Accounts(From(Support)), Account, Whole),
     row("EntitlementService/WatchEntitlements", Accounts(From(Viewer)), Account, Whole),

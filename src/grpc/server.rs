@@ -20,6 +20,8 @@ use super::door::Door;
 use super::guard::GuardLayer;
 use super::published::PublishedKeys;
 use super::purchases::Purchases;
+use super::request_size::LargerFor;
+use super::restore;
 use super::service::Service;
 use super::streams::StreamLimits;
 use super::support::Support;
@@ -103,12 +105,18 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         streams: StreamLimits::new(limits.streams_per_account),
         drain: stop.clone(),
     })
-    .max_decoding_message_size(REQUEST_BYTES_MAX)
     .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let keys = PublishedKeys(tokens.as_ref().map(|tokens| tokens.key_set()));
     let accounts = AccountServiceServer::new(Accounts::new(door.clone(), tokens, proxies))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let entitlements = LargerFor {
+        path: restore::PATH,
+        usual: entitlements
+            .clone()
+            .max_decoding_message_size(REQUEST_BYTES_MAX),
+        larger: entitlements.max_decoding_message_size(restore::REQUEST_BYTES_MAX),
+    };
     let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);

@@ -9,6 +9,8 @@ use tonic::{Request, Response, Status};
 use super::auth::{Caller, CallerKind};
 use super::door::{Door, Subject};
 use super::offers;
+use super::preflight;
+use super::restore;
 use super::shared_snapshot::SharedSnapshot;
 use super::status;
 use super::streams::{self, StreamLimits};
@@ -133,6 +135,27 @@ impl wire::entitlement_service_server::EntitlementService for Service {
             snapshot: Some(streams::shared(&read.view)),
             as_of: Some(convert::timestamp(read.as_of)),
         }))
+    }
+
+    async fn restore_purchases(
+        &self,
+        request: Request<wire::RestorePurchasesRequest>,
+    ) -> Result<Response<wire::RestorePurchasesResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        let patience = convert::patience(request.metadata());
+        restore::restore(&self.door, &caller, patience, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn preflight_purchase(
+        &self,
+        request: Request<wire::PreflightPurchaseRequest>,
+    ) -> Result<Response<wire::PreflightPurchaseResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        preflight::answer(&self.door, &caller, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn get_entitlements(

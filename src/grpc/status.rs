@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::error;
 
 use super::auth::AuthError;
+use super::wire;
 use crate::flows::ProofError;
 use crate::flows::StorageError;
 use crate::flows::bind_purchase::BindError;
@@ -43,6 +44,7 @@ pub(crate) enum Reason {
     OperatorRequired,
     OfferNotEligible,
     OfferUnknown,
+    ProductUnknown,
     ProofInsufficient,
     ProofInvalid,
     PurchaseNotFound,
@@ -66,7 +68,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 37] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
@@ -85,6 +87,7 @@ impl Reason {
         Self::OperatorRequired,
         Self::OfferNotEligible,
         Self::OfferUnknown,
+        Self::ProductUnknown,
         Self::ProofInsufficient,
         Self::ProofInvalid,
         Self::PurchaseNotFound,
@@ -133,6 +136,7 @@ impl Reason {
             Self::OperatorRequired => "OPERATOR_REQUIRED",
             Self::OfferNotEligible => "OFFER_NOT_ELIGIBLE",
             Self::OfferUnknown => "OFFER_UNKNOWN",
+            Self::ProductUnknown => "PRODUCT_UNKNOWN",
             Self::ProofInsufficient => "PROOF_INSUFFICIENT",
             Self::ProofInvalid => "PROOF_INVALID",
             Self::PurchaseNotFound => "PURCHASE_NOT_FOUND",
@@ -163,6 +167,7 @@ impl Reason {
             Self::AccountNotFound
             | Self::DeliveryNotFound
             | Self::OfferUnknown
+            | Self::ProductUnknown
             | Self::PurchaseNotFound => Code::NotFound,
             Self::AppUnknown
             | Self::ClaimKeyReused
@@ -203,6 +208,14 @@ impl ClientAction {
             Self::KeepAndRetry => "KEEP_AND_RETRY",
             Self::SignIn => "SIGN_IN",
             Self::ContactSupport => "CONTACT_SUPPORT",
+        }
+    }
+
+    fn on_the_wire(self) -> wire::ClientAction {
+        match self {
+            Self::KeepAndRetry => wire::ClientAction::KeepAndRetry,
+            Self::SignIn => wire::ClientAction::SignIn,
+            Self::ContactSupport => wire::ClientAction::ContactSupport,
         }
     }
 }
@@ -284,40 +297,103 @@ pub(super) fn from_own_account(cause: OwnAccountError) -> Status {
 
 pub(super) fn from_storage(cause: StorageError) -> Status {
     match cause {
-        StorageError::Unavailable(_) => keep_and_retry(
-            Reason::DatabaseUnavailable,
-            "the database cannot be reached; try again",
-            DATABASE_RETRY,
-        ),
-        StorageError::Conflict(_) => keep_and_retry(
-            Reason::DatabaseUnavailable,
-            "too much at once; try again",
-            Duration::from_millis(200),
-        ),
         StorageError::Unstorable(_) => bad_request("text", "holds a character that no text has"),
-        cause @ (StorageError::Corrupt(_) | StorageError::Other(_)) => {
-            error!(%cause, "a call failed");
-            internal()
+        cause @ (StorageError::Unavailable(_)
+        | StorageError::Conflict(_)
+        | StorageError::Corrupt(_)
+        | StorageError::Other(_)) => storage_refusal(&cause).into_status(),
+    }
+}
+
+/// A purchase that is not the caller's, or not yet: why, and what the app does with it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    reason: Reason,
+    action: ClientAction,
+    retry: Option<Duration>,
+    message: String,
+}
+
+impl Refusal {
+    fn new(reason: Reason, action: ClientAction, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            action,
+            retry: None,
+            message: message.into(),
+        }
+    }
+
+    fn keep_and_retry(reason: Reason, retry: Duration, message: &str) -> Self {
+        Self {
+            retry: Some(retry),
+            ..Self::new(reason, ClientAction::KeepAndRetry, message)
+        }
+    }
+
+    /// The caller's own mistake in one of several things that were sent.
+    pub(super) fn mistake(message: impl Into<String>) -> Self {
+        Self::new(
+            Reason::RequestInvalid,
+            ClientAction::ContactSupport,
+            message,
+        )
+    }
+
+    fn into_status(self) -> Status {
+        let details = details(self.reason.as_str(), Some(self.action), self.retry);
+        Status::with_error_details(self.reason.code(), self.message, details)
+    }
+
+    /// The same among the answers of a call that was not refused.
+    pub(super) fn into_answer(self) -> wire::RestoredPurchase {
+        wire::RestoredPurchase {
+            outcome: wire::BindOutcome::Unspecified.into(),
+            client_action: self.action.on_the_wire().into(),
+            reason: self.reason.as_str().to_owned(),
+            message: self.message,
+            retry_after: self.retry.map(|retry| {
+                let retry = spread(retry);
+                prost_types::Duration {
+                    seconds: i64::try_from(retry.as_secs()).unwrap_or(i64::MAX),
+                    nanos: i32::try_from(retry.subsec_nanos()).unwrap_or(0),
+                }
+            }),
         }
     }
 }
 
 /// A mistake of ours, which whoever found it has logged.
 pub(super) fn internal() -> Status {
-    keep_and_retry(
+    ours().into_status()
+}
+
+fn ours() -> Refusal {
+    Refusal::keep_and_retry(
         Reason::Internal,
-        "an error on our side; it has been logged",
         INTERNAL_RETRY,
+        "an error on our side; it has been logged",
     )
 }
 
-fn keep_and_retry(reason: Reason, message: &str, retry: Duration) -> Status {
-    let details = details(
-        reason.as_str(),
-        Some(ClientAction::KeepAndRetry),
-        Some(retry),
-    );
-    Status::with_error_details(reason.code(), message, details)
+fn storage_refusal(cause: &StorageError) -> Refusal {
+    match cause {
+        StorageError::Unavailable(_) => Refusal::keep_and_retry(
+            Reason::DatabaseUnavailable,
+            DATABASE_RETRY,
+            "the database cannot be reached; try again",
+        ),
+        StorageError::Conflict(_) => Refusal::keep_and_retry(
+            Reason::DatabaseUnavailable,
+            Duration::from_millis(200),
+            "too much at once; try again",
+        ),
+        StorageError::Unstorable(_) => Refusal::mistake("holds a character that no text has"),
+        StorageError::Corrupt(_) | StorageError::Other(_) => {
+            error!(%cause, "a call failed");
+            ours()
+        }
+    }
 }
 
 pub(super) fn from_read(cause: ReadError) -> Status {
@@ -348,72 +424,68 @@ pub(super) fn from_refresh(cause: RefreshError) -> Status {
 
 /// Every refusal of a bind says what the app does with the purchase.
 pub(super) fn from_bind(cause: BindError) -> Status {
+    match cause {
+        BindError::Storage(cause) => from_storage(cause),
+        cause @ (BindError::Proof(_)
+        | BindError::OwnedByAnother
+        | BindError::NotFound
+        | BindError::TooMany(_)
+        | BindError::StoreAway(_)) => refusal(&cause).into_status(),
+    }
+}
+
+/// The same in the words of an answer.
+pub(super) fn refusal(cause: &BindError) -> Refusal {
     use ClientAction::{ContactSupport, KeepAndRetry};
-    let (reason, action, retry, message) = match cause {
-        BindError::Storage(cause) => return from_storage(cause),
-        BindError::Proof(ProofError::Unavailable) => (
+    match cause {
+        BindError::Storage(cause) => storage_refusal(cause),
+        BindError::Proof(ProofError::Unavailable) => Refusal::keep_and_retry(
             Reason::StoreUnavailable,
-            KeepAndRetry,
-            Some(DATABASE_RETRY),
-            "the store cannot be asked now".to_owned(),
+            DATABASE_RETRY,
+            "the store cannot be asked now",
         ),
-        BindError::StoreAway(retry) => (
+        BindError::StoreAway(retry) => Refusal::keep_and_retry(
             Reason::StoreUnavailable,
-            KeepAndRetry,
-            Some(retry),
-            "the store cannot be asked now; access comes on the stream once it answers".to_owned(),
+            *retry,
+            "the store cannot be asked now; access comes on the stream once it answers",
         ),
-        BindError::TooMany(retry) => (
+        BindError::TooMany(retry) => Refusal::keep_and_retry(
             Reason::RateLimited,
-            KeepAndRetry,
-            Some(retry),
-            "too many binds of this account".to_owned(),
+            *retry,
+            "too many attempts of this account",
         ),
-        BindError::Proof(ProofError::Invalid(why)) => (
+        BindError::Proof(ProofError::Invalid(why)) => Refusal::new(
             Reason::ProofInvalid,
             ContactSupport,
-            None,
             format!("the proof does not verify: {why}"),
         ),
-        BindError::Proof(cause @ ProofError::ReceiptUnsupported) => (
-            Reason::ReceiptUnsupported,
-            KeepAndRetry,
-            None,
-            cause.to_string(),
-        ),
-        BindError::Proof(cause @ ProofError::UnknownApp) => {
-            (Reason::AppUnknown, ContactSupport, None, cause.to_string())
+        BindError::Proof(cause @ ProofError::ReceiptUnsupported) => {
+            Refusal::new(Reason::ReceiptUnsupported, KeepAndRetry, cause.to_string())
         }
-        BindError::Proof(cause @ ProofError::EnvironmentNotAccepted) => (
+        BindError::Proof(cause @ ProofError::UnknownApp) => {
+            Refusal::new(Reason::AppUnknown, ContactSupport, cause.to_string())
+        }
+        BindError::Proof(cause @ ProofError::EnvironmentNotAccepted) => Refusal::new(
             Reason::EnvironmentNotAccepted,
             ContactSupport,
-            None,
             cause.to_string(),
         ),
-        BindError::Proof(ProofError::Insufficient) => (
+        BindError::Proof(ProofError::Insufficient) => Refusal::new(
             Reason::ProofInsufficient,
             ContactSupport,
-            None,
-            "send the signed transaction: an id alone does not show possession".to_owned(),
+            "send the signed transaction: an id alone does not show possession",
         ),
-        BindError::OwnedByAnother => (
+        BindError::OwnedByAnother => Refusal::new(
             Reason::PurchaseOwnedByAnotherAccount,
             ContactSupport,
-            None,
-            "this purchase belongs to another account".to_owned(),
+            "this purchase belongs to another account",
         ),
-        BindError::NotFound => (
+        BindError::NotFound => Refusal::new(
             Reason::PurchaseNotFound,
             ContactSupport,
-            None,
-            "the store does not know this purchase".to_owned(),
+            "the store does not know this purchase",
         ),
-    };
-    Status::with_error_details(
-        reason.code(),
-        message,
-        details(reason.as_str(), Some(action), retry),
-    )
+    }
 }
 
 #[cfg(test)]

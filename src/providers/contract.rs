@@ -136,7 +136,7 @@ pub(crate) struct Hint {
 }
 
 /// What a caller hands over as proof of purchase.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Proof {
     /// A transaction signed by the App Store (StoreKit 2 `jwsRepresentation`).
     AppStoreTransaction(String),

@@ -282,6 +282,31 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
         .collect()
 }
 
+/// Whose a chain is, and whether its store could not be asked when its period ended; without a lock.
+pub(crate) async fn owner(
+    tx: &mut Tx<'_>,
+    id: ChainId,
+) -> Result<(Option<Owner>, bool), StorageError> {
+    let row = sqlx::query!(
+        r#"select owner_account_id, owner_since, owner_provisional_until, owner_transferred,
+                  store_away
+           from purchase_chains where id = $1"#,
+        id.0
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    let owner = row
+        .owner_account_id
+        .zip(row.owner_since)
+        .map(|(account, since)| Owner {
+            account: AccountId(account),
+            since,
+            provisional_until: row.owner_provisional_until,
+            transferred: row.owner_transferred,
+        });
+    Ok((owner, row.store_away))
+}
+
 /// What settle writes into the chain's row.
 #[derive(Debug)]
 pub(crate) struct Settled<'a> {

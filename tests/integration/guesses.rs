@@ -94,7 +94,7 @@ async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
 }
 
 /// Real ids first, then their neighbours, then what else looks like one.
-fn guesses(number: usize, real: &[String; 3]) -> Vec<String> {
+pub fn guesses(number: usize, real: &[String; 3]) -> Vec<String> {
     let mut ids = real.to_vec();
     for id in real {
         let id: u64 = id.parse().expect("digits");

@@ -38,6 +38,7 @@ mod plans;
 mod processes;
 mod product_kinds;
 mod refund_defence;
+mod restore;
 mod retention;
 mod rpc_policy;
 mod scenarios;

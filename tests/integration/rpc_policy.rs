@@ -345,6 +345,16 @@ async fn no_text_is_a_mistake_of_ours() {
             let name = "EntitlementService/BindPurchase";
             calls.push((name, token, message.encode_to_vec()));
         }
+        let restore = proto::RestorePurchasesRequest {
+            proofs: odd_proofs(&text)
+                .into_iter()
+                .map(|proof| proto::PurchaseProof { proof: Some(proof) })
+                .collect(),
+            ..Default::default()
+        };
+        let token = world.token(&format!("odd{number}-all"));
+        let name = "EntitlementService/RestorePurchases";
+        calls.push((name, token, restore.encode_to_vec()));
         let answers = calls.iter().map(|(name, token, message)| {
             let world = &world;
             async move { (name, call(world, name, Some(token), message).await) }

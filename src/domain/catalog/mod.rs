@@ -104,6 +104,11 @@ impl Catalog {
             .map(|(id, product)| (id.as_str(), product))
     }
 
+    /// The product with that id.
+    pub(crate) fn product(&self, id: &str) -> Option<&Product> {
+        self.file.products.get(id)
+    }
+
     /// An offer, and the product that it is for.
     pub(crate) fn offer(&self, id: &str) -> Option<(&OfferSpec, &Product)> {
         let offer = self.file.offers.get(id)?;
