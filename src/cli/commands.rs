@@ -109,7 +109,12 @@ impl StackArgs {
 }
 
 impl ServerArgs {
-    async fn connect(&self, subject: &str) -> anyhow::Result<Client> {
+    /// The `dev` stack's addresses.
+    pub(super) fn stack_address(&self) -> anyhow::Result<StackAddress> {
+        self.stack.address()
+    }
+
+    pub(super) async fn connect(&self, subject: &str) -> anyhow::Result<Client> {
         let server = match &self.server {
             Some(server) => server.clone(),
             None => self.stack.address()?.server,
@@ -310,13 +315,13 @@ pub(super) async fn refund(args: &RefundArgs) -> anyhow::Result<()> {
 }
 
 /// The simulated stores' control API.
-struct Stores {
+pub(super) struct Stores {
     http: HttpClient,
     control: String,
 }
 
 impl Stores {
-    fn of(address: &StackAddress) -> anyhow::Result<Self> {
+    pub(super) fn of(address: &StackAddress) -> anyhow::Result<Self> {
         // A year of renewals takes its time.
         let http = HttpClient::new(std::time::Duration::from_secs(120))?;
         Ok(Self {
@@ -325,7 +330,7 @@ impl Stores {
         })
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.send(Method::GET, path, None).await
     }
 
@@ -391,7 +396,7 @@ fn unknown_step(text: &str) -> anyhow::Error {
 }
 
 /// A status in words: what happened, and what to do next.
-fn explain(status: Status) -> anyhow::Error {
+pub(super) fn explain(status: Status) -> anyhow::Error {
     let reason = status
         .get_details_error_info()
         .map(|info| info.reason)
@@ -406,7 +411,7 @@ fn explain(status: Status) -> anyhow::Error {
     }
 }
 
-fn print_snapshot(snapshot: &EntitlementSnapshot, degraded: bool) {
+pub(super) fn print_snapshot(snapshot: &EntitlementSnapshot, degraded: bool) {
     let note = if degraded {
         "  (degraded: the database cannot be reached)"
     } else {

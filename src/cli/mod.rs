@@ -14,6 +14,7 @@ mod doctor;
 mod inspect;
 mod operator;
 mod prove;
+mod restore;
 pub mod sandbox;
 mod server;
 pub mod stack;
@@ -80,6 +81,10 @@ enum Command {
     Get(commands::UserArgs),
     /// Buy a product at a simulated store and bind it, as the user's app would
     Buy(commands::BuyArgs),
+    /// Restore what a device holds, as the "Restore purchases" button of the user's app would
+    Restore(restore::RestoreArgs),
+    /// Ask whether a user pays already for what a product gives, as an app does before its paywall
+    Preflight(restore::PreflightArgs),
     /// Move the simulated stores' time: 1mo, 2w, 3d, 12h, 1y
     Advance(commands::AdvanceArgs),
     /// Refund a user's latest purchase at its simulated store
@@ -180,6 +185,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Watch(_)
         | Command::Get(_)
         | Command::Buy(_)
+        | Command::Restore(_)
+        | Command::Preflight(_)
         | Command::Advance(_)
         | Command::Refund(_)
         | Command::Timeline(_)
@@ -213,6 +220,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Watch(args) => commands::watch(&args).await?,
         Command::Get(args) => commands::get(&args).await?,
         Command::Buy(args) => commands::buy(&args).await?,
+        Command::Restore(args) => restore::restore(&args).await?,
+        Command::Preflight(args) => restore::preflight(&args).await?,
         Command::Advance(args) => commands::advance(&args).await?,
         Command::Refund(args) => commands::refund(&args).await?,
         Command::Timeline(args) => support::timeline(&args).await?,

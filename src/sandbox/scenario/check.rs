@@ -7,7 +7,7 @@ use super::super::delivery::Store;
 use super::error::{ScenarioError, Source};
 use super::expect::{Claim, Gap};
 use super::file::{Placed, Places, Scenario};
-use super::step::{Bind, Buy, Expect, Step, Via};
+use super::step::{Bind, Buy, Expect, Preflight, Step, Via};
 use super::store_actions::sold_as;
 
 /// The step that gaps call what is compared after the last one.
@@ -89,6 +89,28 @@ impl<'a> Check<'a> {
             Step::Restore(step) => self
                 .customer(&step.restore)
                 .or_else(|| self.account(step.account.as_deref())),
+            Step::Preflight(step) => self.preflight(step),
+            Step::Paywall(step) => self
+                .customer(&step.by)
+                .or_else(|| self.account(step.account.as_deref()))
+                .or_else(|| {
+                    let mut products = std::iter::once(&step.paywall).chain(&step.held);
+                    products.find_map(|product| self.any_product(product))
+                }),
+            Step::SignIn(step) => self
+                .customer(&step.sign_in)
+                .or_else(|| self.account(Some(&step.account)))
+                .or_else(|| {
+                    let nobody = self.scenario.anonymous.contains(&step.account);
+                    nobody
+                        .then(|| format!("{:?} is anonymous: nobody signs in to it", step.account))
+                }),
+            Step::Reinstall(step) => self.customer(&step.reinstall).or_else(|| {
+                let anonymous = &self.scenario.anonymous;
+                let known = one_of(anonymous.iter());
+                (!anonymous.contains(&step.account))
+                    .then(|| format!("no anonymous account {:?}; {known}", step.account))
+            }),
             Step::Pause(step) => self.at(Store::GooglePlay, &step.pause),
             Step::Unpause(step) => self.at(Store::GooglePlay, &step.unpause),
             Step::Settle(step) => self.at(Store::GooglePlay, &step.settle),
@@ -171,6 +193,15 @@ impl<'a> Check<'a> {
             })
     }
 
+    fn preflight(&self, step: &Preflight) -> Problem {
+        let bare = step.bare_id.then_some(Store::AppStore);
+        let both = step.says.is_some() == step.refused.is_some();
+        bare.and_then(|store| self.at(store, &step.preflight))
+            .or_else(|| self.purchase(&step.preflight))
+            .or_else(|| self.account(step.account.as_deref()))
+            .or_else(|| both.then(|| "one of says = … and refused = …".to_owned()))
+    }
+
     fn expect(&self, step: &Expect) -> Problem {
         let (entitlements, counted) = (self.scenario.entitlements(), self.scenario.counted());
         for (account, holdings) in &step.expect {
@@ -226,12 +257,17 @@ impl<'a> Check<'a> {
     }
 
     fn product(&self, id: &str, store: Store) -> Problem {
+        self.any_product(id).or_else(|| {
+            let sold = self.scenario.products.get(id);
+            let unsold = sold.is_none_or(|product| sold_as(product, store).is_none());
+            unsold.then(|| format!("{id:?} is not sold there; add it to products.{id}"))
+        })
+    }
+
+    fn any_product(&self, id: &str) -> Problem {
         let products = &self.scenario.products;
-        let Some(product) = products.get(id) else {
-            return Some(format!("no product {id:?}; {}", one_of(products.keys())));
-        };
-        let unsold = sold_as(product, store).is_none();
-        unsold.then(|| format!("{id:?} is not sold there; add it to products.{id}"))
+        let unknown = !products.contains_key(id);
+        unknown.then(|| format!("no product {id:?}; {}", one_of(products.keys())))
     }
 }
 
@@ -243,7 +279,12 @@ fn gap_problem(scenario: &Scenario, gap: &Gap) -> Problem {
         None if gap.step == END => true,
         None => return Some(format!("no step has step = {:?}", gap.step)),
     };
-    let binds = step.is_some_and(|placed| matches!(placed.step, Step::Bind(_) | Step::Restore(_)));
+    let binds = step.is_some_and(|placed| {
+        matches!(
+            placed.step,
+            Step::Bind(_) | Step::Restore(_) | Step::Preflight(_) | Step::Paywall(_)
+        )
+    });
     match (compares, &gap.account, &gap.entitlement) {
         (true, Some(account), Some(name)) => {
             let known = scenario.accounts.contains(account);
@@ -253,7 +294,9 @@ fn gap_problem(scenario: &Scenario, gap: &Gap) -> Problem {
         }
         (true, ..) => Some("say whose: account = …, entitlement = …".to_owned()),
         (false, None, None) if binds => None,
-        (false, None, None) => Some("only expect, bind and restore can have a gap".to_owned()),
+        (false, None, None) => {
+            Some("only expect and what the app asks the server can have a gap".to_owned())
+        }
         (false, ..) => Some("account and entitlement belong to a step with expect".to_owned()),
     }
 }

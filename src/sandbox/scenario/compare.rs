@@ -176,23 +176,43 @@ pub fn compare_answer(
         Answer::WithoutAccess => "yours without access".to_owned(),
         Answer::Refused(reason) => format!("refused: {reason}"),
     };
-    let step = wanted.placed.name.as_deref();
-    let mut gaps = scenario.expected_gap.iter();
-    let gap = gaps.find(|gap| step == Some(gap.step.as_str()));
-    Comparison {
-        line: wanted.placed.line,
-        step: step.map(str::to_owned),
-        account: account.to_owned(),
-        entitlement: format!("binding {}", wanted.what),
-        truth: expected.clone(),
+    let said = Said {
+        account,
+        what: format!("binding {}", wanted.what),
         expected,
         told,
-        verdict: match (right, gap.map(|gap| gap.needs.clone())) {
-            (true, None) => Verdict::Equal,
-            (false, None) => Verdict::ServerDiffers,
-            (true, Some(needs)) => Verdict::GapClosed { needs },
-            (false, Some(needs)) => Verdict::Gap { needs },
-        },
+    };
+    said.compare(scenario, wanted.placed, right)
+}
+
+/// What a server said to a step of the app, in words, beside what it was to say.
+pub(super) struct Said<'a> {
+    pub(super) account: &'a str,
+    pub(super) what: String,
+    pub(super) expected: String,
+    pub(super) told: String,
+}
+
+impl Said<'_> {
+    pub(super) fn compare(self, scenario: &Scenario, placed: &Placed, right: bool) -> Comparison {
+        let step = placed.name.as_deref();
+        let mut gaps = scenario.expected_gap.iter();
+        let gap = gaps.find(|gap| step == Some(gap.step.as_str()));
+        Comparison {
+            line: placed.line,
+            step: step.map(str::to_owned),
+            account: self.account.to_owned(),
+            entitlement: self.what,
+            truth: self.expected.clone(),
+            expected: self.expected,
+            told: self.told,
+            verdict: match (right, gap.map(|gap| gap.needs.clone())) {
+                (true, None) => Verdict::Equal,
+                (false, None) => Verdict::ServerDiffers,
+                (true, Some(needs)) => Verdict::GapClosed { needs },
+                (false, Some(needs)) => Verdict::Gap { needs },
+            },
+        }
     }
 }
 

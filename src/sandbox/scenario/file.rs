@@ -46,6 +46,8 @@ pub struct Scenario {
     pub customers: BTreeMap<String, Customer>,
     /// Every account that takes part, in order.
     pub accounts: Vec<String>,
+    /// Those of them that nobody has signed in to.
+    pub anonymous: Vec<String>,
     /// Who tells the server what happens.
     pub told_by: Vec<Teller>,
     /// How Superwall relays what the stores say, where it tells.
@@ -122,6 +124,8 @@ struct Head {
     customers: BTreeMap<String, Customer>,
     #[serde(default)]
     accounts: Vec<String>,
+    #[serde(default)]
+    anonymous: Vec<String>,
     #[serde(default = "the_stores")]
     told_by: Vec<Teller>,
     #[serde(default)]
@@ -203,7 +207,8 @@ impl Scenario {
             .customers
             .iter()
             .map(|(name, customer)| customer.account.as_ref().unwrap_or(name).clone());
-        let mut accounts: Vec<String> = own.chain(head.accounts).collect();
+        let others = head.accounts.into_iter().chain(head.anonymous.clone());
+        let mut accounts: Vec<String> = own.chain(others).collect();
         accounts.sort();
         accounts.dedup();
         let products = head.products.into_iter();
@@ -220,6 +225,7 @@ impl Scenario {
             products: products.map(|(id, p)| (id, p.into_inner())).collect(),
             customers: head.customers,
             accounts,
+            anonymous: head.anonymous,
             told_by: head.told_by,
             superwall: head.superwall,
             sins: head.sins,
@@ -257,7 +263,7 @@ impl Scenario {
         places
     }
 
-    /// The account that is signed in on a customer's devices.
+    /// The account that is signed in on a customer's devices at first.
     pub fn account_of<'a>(&'a self, customer: &'a str) -> &'a str {
         let named = self
             .customers

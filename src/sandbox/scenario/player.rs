@@ -64,6 +64,8 @@ pub struct Player<'a> {
     pub(super) owners: BTreeMap<(Store, String), String>,
     /// What the server has each account called at the stores.
     store_tokens: BTreeMap<String, String>,
+    /// Who is signed in on a customer's devices, where that has changed.
+    signed_in: BTreeMap<String, String>,
 }
 
 impl<'a> Player<'a> {
@@ -79,6 +81,7 @@ impl<'a> Player<'a> {
             bought: BTreeMap::new(),
             owners: BTreeMap::new(),
             store_tokens: BTreeMap::new(),
+            signed_in: BTreeMap::new(),
         })
     }
 
@@ -121,10 +124,17 @@ impl<'a> Player<'a> {
     /// No purchase has that name.
     pub fn account_of_purchase(&self, name: &str) -> Result<String, PlayError> {
         let customer = &self.bought(name)?.customer;
-        Ok(self.scenario.account_of(customer).to_owned())
+        Ok(self.account_of(customer).to_owned())
     }
 
-    /// Plays a step; those of the app (`bind`, `restore`, `expect`) are the caller's.
+    /// The account that is signed in on a customer's devices now.
+    pub fn account_of<'b>(&'b self, customer: &'b str) -> &'b str {
+        let changed = self.signed_in.get(customer).map(String::as_str);
+        changed.unwrap_or_else(|| self.scenario.account_of(customer))
+    }
+
+    /// Plays a step; those of the app that the server answers (`bind`, `restore`, `preflight`,
+    /// `paywall`, `expect`) are the caller's.
     ///
     /// # Errors
     /// The store refuses, or the step names what is not there.
@@ -169,7 +179,21 @@ impl<'a> Player<'a> {
                 Ok(())
             }
             Step::SinsFromNowOn(step) => Ok(self.sandbox.set_sins(step.sins)?),
-            Step::Bind(_) | Step::Restore(_) | Step::Expect(_) => Ok(()),
+            Step::SignIn(step) => {
+                let account = step.account.clone();
+                self.signed_in.insert(step.sign_in.clone(), account);
+                Ok(())
+            }
+            Step::Reinstall(step) => {
+                let account = step.account.clone();
+                self.signed_in.insert(step.reinstall.clone(), account);
+                Ok(())
+            }
+            Step::Bind(_)
+            | Step::Restore(_)
+            | Step::Preflight(_)
+            | Step::Paywall(_)
+            | Step::Expect(_) => Ok(()),
             Step::Cancel(_)
             | Step::Uncancel(_)
             | Step::CardFails(_)
@@ -349,6 +373,10 @@ impl<'a> Player<'a> {
             | Step::Share(_)
             | Step::Bind(_)
             | Step::Restore(_)
+            | Step::Preflight(_)
+            | Step::Paywall(_)
+            | Step::SignIn(_)
+            | Step::Reinstall(_)
             | Step::Advance(_)
             | Step::At(_)
             | Step::SinsFromNowOn(_)

@@ -4,7 +4,7 @@
 use super::super::delivery::Store;
 use super::super::truth::PurchaseTruth;
 use super::player::{PlayError, Player};
-use super::step::{Bind, Via};
+use super::step::{Bind, Preflight, Via};
 
 /// What an app hands to the server to prove a purchase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,20 @@ impl Player<'_> {
             (Via::Superwall, _) => self.as_superwall_names_it(bind, bare)?,
         };
         Ok((store, id, proof))
+    }
+
+    /// What the app hands to the server to ask about a purchase.
+    ///
+    /// # Errors
+    /// No purchase has that name.
+    pub fn shown(&self, preflight: &Preflight) -> Result<Proof, PlayError> {
+        let bought = self.bought(&preflight.preflight)?;
+        match (bought.store, preflight.bare_id) {
+            (Store::AppStore, true) => Ok(Proof::TransactionId(bought.charge.clone())),
+            (Store::AppStore, false) | (Store::GooglePlay, _) => {
+                self.possession(bought.store, &bought.id, &bought.charge)
+            }
+        }
     }
 
     fn as_superwall_names_it(&self, bind: &Bind, bare: bool) -> Result<Proof, PlayError> {

@@ -45,7 +45,7 @@ impl Player<'_> {
         let account = match (buy.without_account || buy.outside_app, &buy.account) {
             (true, _) => None,
             (false, Some(account)) => Some(self.store_token(account)?),
-            (false, None) => Some(self.store_token(self.scenario.account_of(&buy.by))?),
+            (false, None) => Some(self.store_token(self.account_of(&buy.by))?),
         };
         match buy.on {
             Store::AppStore => self.buy_at_app_store(buy, account),

@@ -41,6 +41,7 @@ shipped! {
     "deferred-plan-change",
     "extended-for-an-outage",
     "family-member-removed",
+    "family-member-restores",
     "grace-and-recovery",
     "happy-year",
     "hold-and-pause",
@@ -56,7 +57,9 @@ shipped! {
     "product-withdrawn",
     "refund-reversed",
     "sandbox-without-identity",
+    "second-device",
     "shared-device-restore",
+    "shared-phone",
     "store-outage",
     "storm",
     "testers",
@@ -229,7 +232,11 @@ impl<'a> Telling<'a> {
                 | Step::OutageFromNowOn(_)
                 | Step::SinsFromNowOn(_)
         );
-        if of_the_line || matches!(step, Step::Expect(_)) {
+        let asks = matches!(
+            step,
+            Step::Expect(_) | Step::Preflight(_) | Step::Paywall(_)
+        );
+        if of_the_line || asks {
             return Ok(());
         }
         if let Step::Advance(step) = step {
@@ -246,7 +253,7 @@ impl<'a> Telling<'a> {
             return self.claim(player, store, &id, &account, refused).await;
         }
         if let Step::Restore(restore) = step {
-            let own = self.scenario.account_of(&restore.restore).to_owned();
+            let own = player.account_of(&restore.restore).to_owned();
             let account = restore.account.clone().unwrap_or(own);
             let refused = restore.refused.as_deref();
             for (store, id, _) in player.proofs_of(&restore.restore).map_err(words)? {

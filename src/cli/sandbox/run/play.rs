@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use chrono::TimeDelta;
 
-use super::server::Server;
+use super::server::{Server, wire};
+use crate::proto::PurchaseProof;
+use crate::proto::preflight_purchase_request::About;
 use crate::sandbox::Sandbox;
 use crate::sandbox::scenario::{
-    At, Bind, Comparison, Expect, Placed, Player, Restore, Scenario, Step, Wanted, check_behind,
-    compare, compare_answer,
+    At, Bind, Comparison, Expect, Paywall, Placed, Player, Preflight, Restore, Scenario, Step,
+    Wanted, check_behind, compare, compare_answer, compare_foretold, compare_paywall,
 };
 
 /// Pause between two looks at a server that is not as expected yet.
@@ -117,6 +119,10 @@ impl Play<'_> {
             self.bind(player, placed, bind).await?
         } else if let Step::Restore(restore) = &placed.step {
             self.restore(player, placed, restore).await?
+        } else if let Step::Preflight(preflight) = &placed.step {
+            vec![self.preflight(player, placed, preflight).await?]
+        } else if let Step::Paywall(paywall) = &placed.step {
+            vec![self.paywall(player, placed, paywall).await?]
         } else {
             player.play(&placed.step).await?;
             Vec::new()
@@ -154,27 +160,58 @@ impl Play<'_> {
         placed: &Placed,
         restore: &Restore,
     ) -> anyhow::Result<Vec<Comparison>> {
-        let own = self.scenario.account_of(&restore.restore).to_owned();
+        let own = player.account_of(&restore.restore).to_owned();
         let account = restore.account.clone().unwrap_or(own);
         let held = player.proofs_of(&restore.restore)?;
         if held.is_empty() {
             return Err(anyhow!("{:?} has nothing to restore", restore.restore));
         }
+        let proofs = held.iter().map(|(_, _, proof)| proof.clone()).collect();
+        let answers = self.server.restore(&account, proofs).await?;
         let mut compared = Vec::new();
-        for (store, id, proof) in held {
+        for ((store, id, _), answer) in held.into_iter().zip(&answers) {
             let wanted = Wanted {
                 placed,
                 what: &restore.restore,
                 outcome: restore.outcome,
                 refused: restore.refused.as_deref(),
             };
-            let answer = self.server.bind(&account, proof).await?;
             if restore.refused.is_none() {
                 player.set_owner(store, &id, &account);
             }
-            compared.push(compare_answer(self.scenario, &wanted, &account, &answer));
+            compared.push(compare_answer(self.scenario, &wanted, &account, answer));
         }
         Ok(compared)
+    }
+
+    async fn preflight(
+        &self,
+        player: &Player<'_>,
+        placed: &Placed,
+        step: &Preflight,
+    ) -> anyhow::Result<Comparison> {
+        let own = player.account_of_purchase(&step.preflight)?;
+        let account = step.account.clone().unwrap_or(own);
+        let about = About::Proof(PurchaseProof {
+            proof: Some(wire(player.shown(step)?)),
+        });
+        let told = self.server.foretell(&account, about).await?;
+        let scenario = self.scenario;
+        Ok(compare_foretold(scenario, placed, step, &account, &told))
+    }
+
+    async fn paywall(
+        &self,
+        player: &Player<'_>,
+        placed: &Placed,
+        step: &Paywall,
+    ) -> anyhow::Result<Comparison> {
+        let own = player.account_of(&step.by).to_owned();
+        let account = step.account.clone().unwrap_or(own);
+        let about = About::Product(step.paywall.clone());
+        let told = self.server.foretell(&account, about).await?;
+        let scenario = self.scenario;
+        Ok(compare_paywall(scenario, placed, step, &account, &told))
     }
 
     /// Reads every account; looks again while the server may still come to it.

@@ -6,17 +6,23 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
 use tonic::Status as RpcStatus;
+use tonic::transport::Endpoint;
 use tonic_types::StatusExt as _;
 
 use super::device::Device;
 use crate::cli::client::Client;
+use crate::proto::account_service_client::AccountServiceClient;
 use crate::proto::consistency::Requirement;
+use crate::proto::preflight_purchase_request::About;
 use crate::proto::{
-    self, AccessReason, AppStoreProof, BindOutcome, Consistency, EntitlementSnapshot,
-    GetEntitlementsRequest, GetEntitlementsResponse, GooglePlayProof, InactiveReason,
-    SuperwallProof, app_store_proof, purchase_proof,
+    self, AccessReason, AppStoreProof, BindEffect, BindOutcome, Consistency,
+    CreateAnonymousRequest, EntitlementSnapshot, GetEntitlementsRequest, GetEntitlementsResponse,
+    GooglePlayProof, InactiveReason, PurchaseStanding, SuperwallProof, app_store_proof,
+    purchase_proof,
 };
-use crate::sandbox::scenario::{Access, Answer, Moment, Proof, Scenario, Status, Told};
+use crate::sandbox::scenario::{
+    Access, Answer, Foretold, Moment, Proof, Scenario, Standing, Status, Told,
+};
 use crate::sandbox::{IdentityToken, Sandbox, Store};
 
 /// A server, and its scenario's accounts on it.
@@ -32,7 +38,8 @@ pub(super) struct Reading {
 }
 
 impl Server {
-    /// Signs every account in, with tokens of the simulator's identity provider. `suffix` keeps
+    /// Signs every account in, with tokens of the simulator's identity provider; those that nobody
+    /// signs in to the server makes itself. `suffix` keeps
     /// the subjects of one run apart from those of others on the same server.
     pub(super) async fn sign_in(
         address: &str,
@@ -43,7 +50,10 @@ impl Server {
         let (mut clients, mut devices) = (BTreeMap::new(), BTreeMap::new());
         for account in &scenario.accounts {
             let subject = format!("{account}{suffix}");
-            let token = sandbox.identity_token(&IdentityToken::of(&subject))?;
+            let token = match scenario.anonymous.contains(account) {
+                true => anonymous(address).await?,
+                false => sandbox.identity_token(&IdentityToken::of(&subject))?,
+            };
             let client = Client::connect(address, &token).await?;
             let mut on = Vec::new();
             for _ in 0..scenario.devices_of(account) {
@@ -86,16 +96,54 @@ impl Server {
 
     /// Binds a purchase as the account's app would.
     pub(super) async fn bind(&self, account: &str, proof: Proof) -> anyhow::Result<Answer> {
-        let answer = self.client(account)?.bind(wire(proof)).await;
-        Ok(match answer {
-            Ok(answer) => match answer.outcome() {
-                BindOutcome::Bound => Answer::Bound,
-                BindOutcome::AlreadyYours => Answer::AlreadyYours,
-                BindOutcome::Pending => Answer::Pending,
-                BindOutcome::BoundWithoutAccess => Answer::WithoutAccess,
-                BindOutcome::Unspecified => bail!("the server answered a bind with nothing"),
+        match self.client(account)?.bind(wire(proof)).await {
+            Ok(answer) => {
+                yours(answer.outcome()).context("the server answered a bind with nothing")
+            }
+            Err(status) => Ok(Answer::Refused(reason(&status))),
+        }
+    }
+
+    /// Restores purchases as the account's app would; an answer for each.
+    pub(super) async fn restore(
+        &self,
+        account: &str,
+        proofs: Vec<Proof>,
+    ) -> anyhow::Result<Vec<Answer>> {
+        let sent = proofs.len();
+        let proofs = proofs.into_iter().map(wire).collect();
+        let answer = self.client(account)?.restore(proofs).await;
+        let answer = answer
+            .map_err(|status| anyhow!("{}: {}", reason(&status), status.message()))
+            .context("the restore was refused as a whole")?;
+        if answer.purchases.len() != sent {
+            bail!("{} answers to {sent} proofs", answer.purchases.len());
+        }
+        let answers = answer.purchases.into_iter().map(|told| {
+            let yours = yours(told.outcome());
+            yours.unwrap_or(Answer::Refused(told.reason))
+        });
+        Ok(answers.collect())
+    }
+
+    /// What the server says of a purchase, or a product, before anything is done.
+    pub(super) async fn foretell(&self, account: &str, about: About) -> anyhow::Result<Foretold> {
+        let told = match self.client(account)?.preflight(about).await {
+            Ok(told) => told,
+            Err(status) => return Ok(Foretold::Refused(reason(&status))),
+        };
+        let mut held: Vec<String> = told.held.iter().map(|held| held.plan.clone()).collect();
+        held.sort();
+        Ok(Foretold::Standing {
+            is: match told.standing() {
+                PurchaseStanding::New => Standing::New,
+                PurchaseStanding::Yours => Standing::Yours,
+                PurchaseStanding::OwnedByOther => Standing::OwnedByOther,
+                PurchaseStanding::AlreadySubscribed => Standing::AlreadySubscribed,
+                PurchaseStanding::Unspecified => bail!("the server foretold nothing"),
             },
-            Err(status) => Answer::Refused(reason(&status)),
+            moves: told.bind_effect() == BindEffect::Move,
+            held,
         })
     }
 
@@ -127,6 +175,30 @@ impl Server {
     }
 }
 
+/// A token of a new account that nobody has signed in to, as an app without a login gets one at its
+/// first start.
+async fn anonymous(address: &str) -> anyhow::Result<String> {
+    let channel = Endpoint::from_shared(address.to_owned())?.connect().await?;
+    let made = AccountServiceClient::new(channel)
+        .create_anonymous(CreateAnonymousRequest {})
+        .await
+        .map_err(|status| anyhow!("{}: {}", reason(&status), status.message()))
+        .context("the server makes no anonymous account")?;
+    let credentials = made.into_inner().credentials.unwrap_or_default();
+    Ok(credentials.access_token)
+}
+
+/// `None`: it is not the account's.
+fn yours(outcome: BindOutcome) -> Option<Answer> {
+    match outcome {
+        BindOutcome::Bound => Some(Answer::Bound),
+        BindOutcome::AlreadyYours => Some(Answer::AlreadyYours),
+        BindOutcome::Pending => Some(Answer::Pending),
+        BindOutcome::BoundWithoutAccess => Some(Answer::WithoutAccess),
+        BindOutcome::Unspecified => None,
+    }
+}
+
 fn told(snapshot: &EntitlementSnapshot) -> anyhow::Result<Told> {
     let mut told = Told::default();
     for entitlement in &snapshot.entitlements {
@@ -141,7 +213,7 @@ fn told(snapshot: &EntitlementSnapshot) -> anyhow::Result<Told> {
     Ok(told)
 }
 
-fn wire(proof: Proof) -> purchase_proof::Proof {
+pub(super) fn wire(proof: Proof) -> purchase_proof::Proof {
     let app_store = |proof| purchase_proof::Proof::AppStore(AppStoreProof { proof: Some(proof) });
     match proof {
         Proof::SignedTransaction(jws) => app_store(app_store_proof::Proof::SignedTransaction(jws)),

@@ -71,6 +71,80 @@ pub struct Restore {
     pub refused: Option<String>,
 }
 
+/// The app asks what a purchase is to whoever is signed in, and does nothing with it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preflight {
+    /// The purchase.
+    pub preflight: String,
+    /// The account that is signed in, if not the customer's own.
+    pub account: Option<String>,
+    /// App Store: the bare transaction id instead of the signed transaction.
+    #[serde(default)]
+    pub bare_id: bool,
+    /// What the server is to say; nothing where it is to refuse.
+    pub says: Option<Standing>,
+    /// A bind would take the purchase from its owner.
+    #[serde(default)]
+    pub moves: bool,
+    /// The reason with which the server is to refuse.
+    pub refused: Option<String>,
+}
+
+/// The app asks, before it shows a paywall, whether the account has what a product gives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paywall {
+    /// The product.
+    pub paywall: String,
+    /// The store customer of the device.
+    pub by: String,
+    /// The account that is signed in, if not the customer's own.
+    pub account: Option<String>,
+    /// What the server is to say.
+    pub says: Standing,
+    /// The products by which the account has it already, in order.
+    #[serde(default)]
+    pub held: Vec<String>,
+}
+
+/// What a purchase, or a product, is to an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nobody's yet; nothing of what the product gives.
+    New,
+    /// The account's.
+    Yours,
+    /// Another account's.
+    OwnedByOther,
+    /// The account has what the product gives.
+    AlreadySubscribed,
+}
+
+/// From now on somebody is signed in to an account on a customer's devices.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The store customer of the devices.
+    pub sign_in: String,
+    /// The account.
+    #[serde(rename = "as")]
+    pub account: String,
+}
+
+/// The app is installed anew on a customer's device, and nobody signs in: it has a new anonymous
+/// account.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reinstall {
+    /// The store customer of the device.
+    pub reinstall: String,
+    /// The account, one of the scenario's `anonymous` ones.
+    #[serde(rename = "as")]
+    pub account: String,
+}
+
 /// What every account must have now.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,9 @@ mod stores;
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
-pub use app::{Bind, Expect, Outcome, Restore, Via};
+pub use app::{
+    Bind, Expect, Outcome, Paywall, Preflight, Reinstall, Restore, SignIn, Standing, Via,
+};
 pub use line::{Advance, At, Deliver, Drop, Failing, Hold, OutageFromNowOn, SinsFromNowOn, Which};
 pub use purchases::{
     Buy, Cancel, CardFails, CardWorks, Pause, Redeem, Settle, TopUp, Uncancel, Unpause,
@@ -76,6 +78,10 @@ verbs! {
     "step_up" => StepUp,
     "bind" => Bind,
     "restore" => Restore,
+    "preflight" => Preflight,
+    "paywall" => Paywall,
+    "sign_in" => SignIn,
+    "reinstall" => Reinstall,
     "advance" => Advance,
     "at" => At,
     "sins" => SinsFromNowOn,
