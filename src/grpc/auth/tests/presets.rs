@@ -344,7 +344,7 @@ fn key_sets_are_where_the_provider_says() {
         let http = HttpClient::new(std::time::Duration::from_secs(1)).unwrap();
         match Issuer::new(config, &http).unwrap().keys {
             Keys::Fetched(keys) => keys.location().clone(),
-            Keys::Fixed(_) => panic!("fetched"),
+            Keys::Fixed(_) | Keys::Own(_) => panic!("fetched"),
         }
     };
     let at = |url: &str| Location::KeySet(url.to_owned());
