@@ -24,9 +24,10 @@ use crate::providers::app_store::AppStore;
 use crate::providers::google_play::GooglePlay;
 use crate::providers::registry::Stores;
 use crate::providers::superwall::Superwall;
+use crate::storage::keyring::Keyring;
 use crate::storage::{Db, deployment, snapshots, work};
 use crate::watch::{Hub, HubOptions};
-use crate::{grpc, jobs, telemetry, watch, webhooks};
+use crate::{encryption, grpc, jobs, telemetry, watch, webhooks};
 
 const STORE_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long roles may take to end once told to.
@@ -108,6 +109,7 @@ impl App {
         let (relayed, relay_stop) = (Arc::clone(&core), stop.clone());
         tasks.spawn(async move { relayed.relay(relay_stop).await });
         tasks.spawn(jobs::follow_catalog(Arc::clone(&core), stop.clone()));
+        tasks.spawn(jobs::follow_keys(Arc::clone(&core), stop.clone()));
         tasks.spawn(telemetry::keep_up(stop.clone()));
         let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
         info!(?grpc, ?webhooks, %admin, worker = roles.worker, "running");
@@ -243,6 +245,9 @@ pub(crate) async fn build_core(
     {
         bail!("the database is not migrated; run `entitled migrate` first");
     }
+    let keys = encryption::providers::of(&config.encryption)?;
+    let keyring = Keyring::open(&db, keys, config.encryption.seals()).await?;
+    let db = db.with_keyring(keyring);
     let mode = match config.mode {
         Mode::Production => "production",
         Mode::Development => "development",

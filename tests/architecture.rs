@@ -25,7 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["clock"]),
     ("sandbox", &["clock", "proto"]),
     ("providers", &["clock", "config", "http", "domain"]),
-    ("storage", &["clock", "domain"]),
+    ("encryption", &["config"]),
+    ("storage", &["clock", "domain", "encryption"]),
     ("watch", &["clock", "storage", "domain"]),
     (
         "flows",

@@ -11,6 +11,7 @@ mod corpus;
 mod demo;
 mod dev;
 mod doctor;
+mod encryption;
 mod inspect;
 mod operator;
 mod prove;
@@ -70,6 +71,9 @@ enum Command {
     Backfill(doctor::BackfillArgs),
     /// Delete what is no longer needed, as the daily job does
     Retention(doctor::RetentionArgs),
+    /// The keys that everything a store has sent is encrypted under
+    #[command(subcommand)]
+    Encryption(encryption::EncryptionCommand),
     /// Check what the catalog says
     #[command(subcommand)]
     Catalog(CatalogCommand),
@@ -178,6 +182,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Doctor(_)
         | Command::Backfill(_)
         | Command::Retention(_)
+        | Command::Encryption(_)
         | Command::Prove(_)
         | Command::Migrate(_)
         | Command::Catalog(_)
@@ -214,6 +219,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => return doctor::doctor(&args).await,
         Command::Backfill(args) => doctor::backfill(&args).await?,
         Command::Retention(args) => doctor::retention(&args).await?,
+        Command::Encryption(command) => encryption::run(command).await?,
         Command::Migrate(args) => server::migrate(args).await?,
         Command::Catalog(CatalogCommand::Check { file }) => operator::check_catalog(&file)?,
         Command::Token(args) => commands::token(&args)?,

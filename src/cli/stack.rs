@@ -18,6 +18,7 @@ use crate::clock::VirtualClock;
 use crate::config::Config;
 use crate::domain::catalog::{Catalog, ProductKind};
 use crate::domain::ids::CatalogVersion;
+use crate::encryption::providers::new_key_file;
 use crate::flows::apply_catalog;
 use crate::policy::Role;
 use crate::sandbox::{
@@ -348,6 +349,7 @@ fn write_config(
         &dir.join("superwall-webhook-secret"),
         &manifest.superwall.secret,
     )?;
+    keep_key(dir)?;
     let text = config_text(options, manifest, secret)?;
     let file = dir.join("entitled.toml");
     write_private(&file, &text)?;
@@ -399,6 +401,13 @@ fn config_text(
             ]),
         ),
         ("tokens", tokens_table(options)?),
+        (
+            "encryption",
+            table([(
+                "keys",
+                Value::Array(vec![table([("file", path("encryption.key"))])]),
+            )]),
+        ),
         ("webhooks", listen(1)),
         ("admin", listen(2)),
         (
@@ -504,6 +513,16 @@ fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
             .map(|(key, value)| (key.to_owned(), value))
             .collect::<Table>(),
     )
+}
+
+/// The stack's encryption key, made once.
+fn keep_key(dir: &Path) -> anyhow::Result<()> {
+    let file = dir.join("encryption.key");
+    if file.exists() {
+        return Ok(());
+    }
+    let (_, text) = new_key_file()?;
+    write_private(&file, &text)
 }
 
 /// A secret of this stack alone, made once.

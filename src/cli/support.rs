@@ -471,6 +471,19 @@ async fn replay_all(
                     purchase.chain, purchase.trimmed
                 );
             }
+            for purchase in page.purchases.iter().filter(|purchase| purchase.erased > 0) {
+                println!(
+                    "  {}: {} answers of the store were erased with their account: decided by what \
+                     their events kept",
+                    purchase.chain, purchase.erased
+                );
+            }
+            if page.erased > 0 {
+                println!(
+                    "  {} notifications were erased with their accounts",
+                    page.erased
+                );
+            }
             eprintln!("{notifications} notifications, {decided} purchases so far");
         }
         if asked.apply.is_some() && !page.differences.is_empty() {

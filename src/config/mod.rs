@@ -3,6 +3,7 @@
 //! `ENTITLED__DATABASE__URL` overrides `[database] url`. Contradictions fail at start, all at once.
 
 pub mod app_store;
+pub mod encryption;
 pub mod google_play;
 pub mod healing;
 pub mod issuers;
@@ -56,6 +57,9 @@ pub struct Config {
     /// How long what is no longer needed is kept.
     #[serde(default)]
     pub retention: retention::RetentionConfig,
+    /// Under which keys what stores send is kept.
+    #[serde(default)]
+    pub encryption: encryption::EncryptionConfig,
     /// Business time.
     #[serde(default)]
     pub clock: ClockConfig,
@@ -303,6 +307,7 @@ impl Config {
         problems.extend(self.refund_defence.validate());
         problems.extend(self.healing.validate());
         problems.extend(self.retention.validate());
+        problems.extend(self.encryption.validate(production));
         if self.worker.app_store_calls_per_second == 0
             || self.worker.google_play_calls_per_second == 0
         {

@@ -30,6 +30,7 @@ pub(crate) mod resolve;
 pub(crate) mod restore_purchases;
 pub(crate) mod resync;
 pub(crate) mod retain;
+pub(crate) mod rotate_keys;
 pub(crate) mod sessions;
 pub(crate) mod set_consumption;
 mod settle;

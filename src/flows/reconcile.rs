@@ -18,7 +18,7 @@ use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::providers::contract::{FetchError, FetchRequest, StoreAnswer};
 use crate::storage::leases::{Claimed, Release};
-use crate::storage::ledger::RawAnswer;
+use crate::storage::store_answers::RawAnswer;
 use crate::storage::{StorageError, budget, chains, claims, evidence, leases, ledger};
 
 /// A signed proof stands in only if it was signed within this time.

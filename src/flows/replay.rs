@@ -15,6 +15,7 @@ use crate::domain::subscription::store_state::Evidence;
 use crate::domain::time::Instant;
 use crate::providers::contract::StoreAnswer;
 use crate::storage::events::{self, Inputs, Recorded};
+use crate::storage::store_answers::{self, Kept};
 use crate::storage::{StorageError, chains, ledger, timeline};
 
 /// What replaying one chain came to.
@@ -26,6 +27,8 @@ pub(crate) struct Replayed {
     pub(crate) differences: Vec<String>,
     /// Steps whose store answer retention has trimmed: decided by what their events kept of it.
     pub(crate) trimmed: usize,
+    /// The same of steps whose answer was erased with its account.
+    pub(crate) erased: usize,
 }
 
 /// Replays every live chain of an account.
@@ -49,7 +52,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
     let mut catalogs = HashMap::new();
     let mut book = Book::default();
     let mut differences = Vec::new();
-    let mut trimmed = 0;
+    let mut lost = Lost::default();
     for event in &recorded {
         match &event.inputs {
             Inputs::Rebased(rebased) => book = rebased.clone(),
@@ -61,7 +64,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
                     step,
                     evidence,
                     catalog,
-                    (&mut differences, &mut trimmed),
+                    (&mut differences, &mut lost),
                 )
                 .await?;
                 let provider = provider_of(core, chain).await?;
@@ -82,8 +85,16 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
         chain,
         steps: recorded.len(),
         differences,
-        trimmed,
+        trimmed: lost.trimmed,
+        erased: lost.erased,
     })
+}
+
+/// Answers that cannot be read anew.
+#[derive(Default)]
+struct Lost {
+    trimmed: usize,
+    erased: usize,
 }
 
 async fn provider_of(
@@ -123,14 +134,28 @@ async fn reread(
     step: &Step,
     facts: &[Evidence],
     catalog: &Catalog,
-    (differences, trimmed): (&mut Vec<String>, &mut usize),
+    (differences, lost): (&mut Vec<String>, &mut Lost),
 ) -> anyhow::Result<Step> {
     let (Some(id), Answer::Store(state)) = (event.answer_id, &step.answer) else {
         return Ok(step.clone());
     };
-    let Some((raw, fetched_at)) = ledger::answers(&core.db, id).await? else {
-        *trimmed += 1;
-        return Ok(step.clone());
+    let (raw, fetched_at) = match store_answers::read(&core.db, id).await? {
+        Some(Kept::Readable(raw, fetched_at)) => (raw, fetched_at),
+        Some(Kept::Erased) => {
+            lost.erased += 1;
+            return Ok(step.clone());
+        }
+        Some(Kept::Broken) => {
+            differences.push(format!(
+                "event {}: answer {id} does not open under its key",
+                event.id
+            ));
+            return Ok(step.clone());
+        }
+        None => {
+            lost.trimmed += 1;
+            return Ok(step.clone());
+        }
     };
     let answers: Vec<StoreAnswer> = raw
         .into_iter()

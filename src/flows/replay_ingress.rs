@@ -14,6 +14,7 @@ use crate::providers::contract::Reading;
 use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::Unresolved;
 use crate::storage::replays::{self, Kept, Selection};
+use crate::storage::sealed::Content;
 use crate::storage::{StorageError, chains, timeline};
 
 /// What is replayed.
@@ -56,6 +57,8 @@ pub(crate) struct Difference {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Page {
     pub(crate) notifications: usize,
+    /// Of those, how many nobody can read again: their accounts were erased.
+    pub(crate) erased: usize,
     pub(crate) purchases: Vec<Replayed>,
     pub(crate) differences: Vec<Difference>,
     /// `None`: that was all.
@@ -102,6 +105,10 @@ async fn notifications(
         ..Page::default()
     };
     for row in rows {
+        if row.body == Content::Erased {
+            page.erased += 1;
+            continue;
+        }
         page.differences.extend(again(core, asked, row).await?);
     }
     core.received.notify_one();
@@ -141,11 +148,15 @@ async fn again(
         source: row.source,
         body: row.body,
         received_at: row.received_at,
+        row_key: None,
     };
     let reading = resolve::read(core, &unresolved);
     let (is, kind) = class(&reading);
     // A hint may have become a signal of a known purchase without a new reading: not for replay.
-    if row.status == "received" || was == is || (was == "about a purchase" && is == "a hint") {
+    if matches!(row.status.as_str(), "received" | "sealed")
+        || was == is
+        || (was == "about a purchase" && is == "a hint")
+    {
         return Ok(None);
     }
     let settled = was == "about a purchase";
@@ -202,6 +213,7 @@ async fn purchases(
                 chain: id,
                 steps: 0,
                 trimmed: 0,
+                erased: 0,
                 differences: vec![format!("it cannot be decided again: {error:#}")],
             },
         };

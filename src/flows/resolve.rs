@@ -15,6 +15,8 @@ use crate::failpoint;
 use crate::providers::contract::{Hint, Meaning, Reading, Signal};
 use crate::storage::events::{self, NewEvent};
 use crate::storage::ingress::{self, Resolution, Unresolved};
+use crate::storage::keyring::Keyring;
+use crate::storage::sealed::Content;
 use crate::storage::{StorageError, Tx, chains, duties, evidence, ledger, savepoint};
 
 const BATCH: i64 = 64;
@@ -41,7 +43,7 @@ pub(crate) async fn resolve_batch(core: &Core) -> Result<usize, StorageError> {
 async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
     for _ in 0..CONFLICTS_MAX {
         let mut tx = core.db.begin().await?;
-        let rows = ingress::take_unresolved(&mut tx, 1).await?;
+        let rows = ingress::take_unresolved(&mut tx, core.db.keyring(), 1).await?;
         let Some(row) = rows.first() else {
             tx.rollback().await?;
             return Ok(false);
@@ -63,7 +65,8 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
                 error!(source = row.source, id = %row.id, %cause,
                     "a notification cannot be resolved; kept");
                 let detail = "it cannot be written to the books; see the log";
-                ingress::resolve(&mut tx, row, None, Resolution::Failed { detail }).await?;
+                let failed = Resolution::Failed { detail };
+                ingress::resolve(&mut tx, core.db.keyring(), row, None, failed).await?;
                 After::default()
             }
         };
@@ -76,7 +79,7 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
 
 async fn resolve_many(core: &Core) -> Result<usize, StorageError> {
     let mut tx = core.db.begin().await?;
-    let rows = ingress::take_unresolved(&mut tx, BATCH).await?;
+    let rows = ingress::take_unresolved(&mut tx, core.db.keyring(), BATCH).await?;
     if rows.is_empty() {
         tx.rollback().await?;
         return Ok(0);
@@ -117,7 +120,7 @@ async fn resolve_rows(
     tx: &mut Tx<'_>,
     rows: &[Unresolved],
 ) -> Result<After, StorageError> {
-    let now = core.clock.now();
+    let (now, keys) = (core.clock.now(), core.db.keyring());
     // Whoever sent these has been answered.
     failpoint::at("after_ack");
     let (mut signals, mut awaited) = (Vec::new(), Vec::new());
@@ -139,14 +142,14 @@ async fn resolve_rows(
                     signals.push((chain, row, signal));
                 }
                 None => {
-                    wait(tx, row, &hint).await?;
+                    wait(tx, keys, row, &hint).await?;
                     awaited.extend(hint.names.into_iter().take(1));
                 }
             },
             aside @ (Reading::Ignored { .. }
             | Reading::Unsupported { .. }
             | Reading::Unreadable { .. }) => {
-                set_aside(tx, row, &aside, now).await?;
+                set_aside(tx, keys, row, &aside, now).await?;
             }
         }
     }
@@ -154,7 +157,7 @@ async fn resolve_rows(
     signals.sort_by_key(|(chain, ..)| *chain);
     let mut asked = false;
     for (chain, row, signal) in &signals {
-        resolve_signal(tx, *chain, row, signal).await?;
+        resolve_signal(tx, keys, *chain, row, signal).await?;
         asked |= owe_answers(core, tx, *chain, &signal.evidence).await?;
     }
     Ok(After { awaited, asked })
@@ -188,11 +191,14 @@ async fn owe_answers(
 
 /// What a row says by the code and the catalog of today.
 pub(super) fn read(core: &Core, row: &Unresolved) -> Reading {
-    match Source::parse(&row.source) {
-        Some(source) => core.stores.read(source, &row.body, &core.catalog.load()),
-        None => Reading::Unreadable {
-            reason: "unknown source".into(),
-        },
+    let unreadable = |reason: String| Reading::Unreadable { reason };
+    match (&row.body, Source::parse(&row.source)) {
+        (Content::Readable(body), Some(source)) => {
+            core.stores.read(source, body, &core.catalog.load())
+        }
+        (Content::Readable(_), None) => unreadable("unknown source".into()),
+        (Content::Erased, _) => unreadable("erased with its account".into()),
+        (Content::Broken(error), _) => unreadable(error.to_string()),
     }
 }
 
@@ -207,27 +213,25 @@ async fn chain_of(tx: &mut Tx<'_>, hint: &Hint) -> Result<Option<(ChainId, Alias
 }
 
 /// Nobody has shown the purchase yet: the row waits until its name is known.
-async fn wait(tx: &mut Tx<'_>, row: &Unresolved, hint: &Hint) -> Result<(), StorageError> {
-    match hint.names.first() {
-        Some(awaited) => {
-            ingress::resolve(tx, row, Some(&hint.kind), Resolution::Pending { awaited }).await
-        }
-        None => {
-            let detail = "it names no purchase";
-            ingress::resolve(
-                tx,
-                row,
-                Some(&hint.kind),
-                Resolution::Unsupported { detail },
-            )
-            .await
-        }
-    }
+async fn wait(
+    tx: &mut Tx<'_>,
+    keys: &Keyring,
+    row: &Unresolved,
+    hint: &Hint,
+) -> Result<(), StorageError> {
+    let resolution = match hint.names.first() {
+        Some(awaited) => Resolution::Pending { awaited },
+        None => Resolution::Unsupported {
+            detail: "it names no purchase",
+        },
+    };
+    ingress::resolve(tx, keys, row, Some(&hint.kind), resolution).await
 }
 
 /// Authentic, but about no chain: kept and told in the log of events.
 async fn set_aside(
     tx: &mut Tx<'_>,
+    keys: &Keyring,
     row: &Unresolved,
     reading: &Reading,
     now: Instant,
@@ -239,12 +243,12 @@ async fn set_aside(
                 "provider" => row.source.clone())
             .increment(1);
             let resolution = Resolution::Unsupported { detail: reason };
-            ingress::resolve(tx, row, Some(kind), resolution).await?;
+            ingress::resolve(tx, keys, row, Some(kind), resolution).await?;
             (kind.as_str(), SkipReason::Unsupported, (*reason).to_owned())
         }
         Reading::Ignored { kind, reason } => {
             let resolution = Resolution::Ignored { detail: reason };
-            ingress::resolve(tx, row, Some(kind), resolution).await?;
+            ingress::resolve(tx, keys, row, Some(kind), resolution).await?;
             (kind.as_str(), SkipReason::Ignored, (*reason).to_owned())
         }
         Reading::Unreadable { reason } => {
@@ -255,7 +259,8 @@ async fn set_aside(
             metrics::counter!("entitled_notifications_unreadable_total",
                 "provider" => row.source.clone())
             .increment(1);
-            ingress::resolve(tx, row, None, Resolution::Failed { detail: reason }).await?;
+            let failed = Resolution::Failed { detail: reason };
+            ingress::resolve(tx, keys, row, None, failed).await?;
             ("unreadable", SkipReason::Unreadable, reason.clone())
         }
     };
@@ -269,6 +274,7 @@ async fn set_aside(
 
 async fn resolve_signal(
     tx: &mut Tx<'_>,
+    keys: &Keyring,
     chain: ChainId,
     row: &Unresolved,
     signal: &Signal,
@@ -280,7 +286,7 @@ async fn resolve_signal(
             seq: 0,
             detail,
         };
-        return ingress::resolve(tx, row, Some(&signal.kind), resolution).await;
+        return ingress::resolve(tx, keys, row, Some(&signal.kind), resolution).await;
     }
     let seq = chains::mark_dirty(tx, chain, SignalSource::Notification).await?;
     for fact in &signal.evidence {
@@ -298,5 +304,5 @@ async fn resolve_signal(
     }
     let detail = signal.meaning.as_str();
     let resolution = Resolution::Chain { chain, seq, detail };
-    ingress::resolve(tx, row, Some(&signal.kind), resolution).await
+    ingress::resolve(tx, keys, row, Some(&signal.kind), resolution).await
 }

@@ -23,7 +23,8 @@ use crate::failpoint;
 use crate::storage::chains::{Locked, Settled};
 use crate::storage::events::Inputs;
 use crate::storage::leases::Claimed;
-use crate::storage::ledger::{Page, RawAnswer};
+use crate::storage::ledger::Page;
+use crate::storage::store_answers::RawAnswer;
 use crate::storage::{
     StorageError, Tx, accounts, chains, claims, duties, evidence, ingress, ledger, ownership,
 };
@@ -140,7 +141,7 @@ async fn attempt_settle(
         evidence: facts,
     };
     write_events(
-        &mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now,
+        core, &mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now,
     )
     .await?;
     if let Some(loser) = book.owner.map(|owner| owner.account)

@@ -1,5 +1,6 @@
 //! What a settle leaves in the log of events: the decision, who was refused, who lost a purchase.
 
+use super::Core;
 use super::derive::Changed;
 use super::settle::Work;
 use crate::domain::catalog::Catalog;
@@ -9,13 +10,14 @@ use crate::domain::ownership::{OwnershipReason, Verdict};
 use crate::domain::reconcile::Outcome;
 use crate::domain::time::Instant;
 use crate::storage::events::{Inputs, NewEvent};
-use crate::storage::{StorageError, Tx, events, ledger};
+use crate::storage::{StorageError, Tx, events, store_answers};
 
 #[expect(
     clippy::too_many_arguments,
     reason = "the event names everything that decided it"
 )]
 pub(super) async fn write_events(
+    core: &Core,
     tx: &mut Tx<'_>,
     chain: ChainId,
     work: &Work,
@@ -27,7 +29,7 @@ pub(super) async fn write_events(
 ) -> Result<(), StorageError> {
     let answer_id = match work.raw.as_slice() {
         [] => None,
-        raw => Some(ledger::add_answers(tx, chain, raw, work.fetched_at).await?),
+        raw => Some(store_answers::add(tx, &core.db, chain, raw, work.fetched_at).await?),
     };
     let owner = outcome.book.owner.map(|owner| owner.account);
     let detail = outcome.book.known.as_ref().map(describe);

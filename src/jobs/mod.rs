@@ -14,6 +14,7 @@ use crate::flows::fulfil_duties::{fulfil, take_due, watch_deadlines};
 use crate::flows::pass_time::pass_time;
 use crate::flows::reconcile::{claim_due, reconcile_claimed};
 use crate::flows::resolve::resolve_batch;
+use crate::flows::rotate_keys;
 use crate::flows::{Core, apply_catalog};
 use crate::storage::{StorageError, chains, ingress, snapshots};
 
@@ -107,6 +108,20 @@ pub(crate) async fn follow_catalog(core: Arc<Core>, stop: CancellationToken) {
                 warn!(%error, "the catalog could not be looked at");
             }
             tokio::time::sleep(CATALOG_POLL).await;
+        }
+    };
+    stop.run_until_cancelled(follow).await;
+}
+
+/// Takes up new root keys: what another process has sealed is read, and what is new is sealed under
+/// the newest.
+pub(crate) async fn follow_keys(core: Arc<Core>, stop: CancellationToken) {
+    let follow = async {
+        loop {
+            tokio::time::sleep(rotate_keys::TAKEN_UP_WITHIN / 2).await;
+            if let Err(error) = core.db.keyring().refresh(&core.db).await {
+                warn!(%error, "the encryption keys could not be looked at");
+            }
         }
     };
     stop.run_until_cancelled(follow).await;

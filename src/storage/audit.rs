@@ -108,7 +108,7 @@ pub(crate) async fn open_work(db: &Db) -> Result<Vec<Open>, StorageError> {
         Open,
         r#"select what as "what!", count(*) as "count!" from (
                select 'notification ' || status as what from raw_notifications
-               where status in ('received', 'resolved')
+               where status in ('received', 'sealed', 'resolved')
                union all
                select 'purchase out of sync' from purchase_chains
                where dirty_seq > synced_seq and merged_into is null

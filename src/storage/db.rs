@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Acquire as _, PgPool, Postgres, Transaction};
+
+use super::keyring::Keyring;
 
 /// A transaction of ours. READ COMMITTED: settle locks what it decides by.
 pub(crate) type Tx<'a> = Transaction<'a, Postgres>;
@@ -78,6 +81,7 @@ pub(crate) struct Db {
     options: PgConnectOptions,
     /// Some managed servers do not tell their timeline.
     hides_timeline: Arc<AtomicBool>,
+    keyring: Keyring,
 }
 
 impl Db {
@@ -94,7 +98,22 @@ impl Db {
             pool,
             options,
             hides_timeline: Arc::default(),
+            keyring: Keyring::none(),
         })
+    }
+
+    /// The same pool with the keys that documents are sealed under.
+    pub(crate) fn with_keyring(self, keyring: Keyring) -> Self {
+        Self { keyring, ..self }
+    }
+
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// One connection, for several statements outside a transaction.
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, StorageError> {
+        Ok(self.pool.acquire().await?)
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -17,7 +17,7 @@ pub(crate) async fn rows(db: &Db) -> Result<Vec<Rows>, StorageError> {
     let rows = sqlx::query_as!(
         Rows,
         r#"select source, status, count(*) as "count!", min(received_at) as "oldest!"
-           from raw_notifications where status in ('failed', 'pending', 'received', 'resolved')
+           from raw_notifications where status in ('failed', 'pending', 'received', 'sealed', 'resolved')
            group by source, status order by source, status"#
     )
     .fetch_all(db.pool())

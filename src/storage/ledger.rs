@@ -1,6 +1,5 @@
-//! The provider ledger: the last answer taken, every answer as it came, every transaction.
+//! The provider ledger: the last answer taken, every transaction.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use sqlx::types::Json;
 
@@ -14,9 +13,6 @@ use crate::domain::provider::{Environment, Provider};
 use crate::domain::subscription::guard::Known;
 use crate::domain::subscription::store_state::Transaction;
 use crate::domain::time::Instant;
-
-/// One answer of a store as it came: which call, its status, its body.
-pub(crate) type RawAnswer = (String, u16, Bytes);
 
 pub(crate) async fn known(tx: &mut Tx<'_>, chain: ChainId) -> Result<Option<Known>, StorageError> {
     let known = sqlx::query_scalar!(
@@ -58,56 +54,6 @@ pub(crate) async fn write_known(
     .execute(&mut **tx)
     .await?;
     Ok(())
-}
-
-pub(crate) async fn add_answers(
-    tx: &mut Tx<'_>,
-    chain: ChainId,
-    answers: &[RawAnswer],
-    fetched_at: Instant,
-) -> Result<i64, StorageError> {
-    let calls: Vec<String> = answers.iter().map(|answer| answer.0.clone()).collect();
-    let statuses: Vec<i32> = answers.iter().map(|answer| i32::from(answer.1)).collect();
-    let bodies: Vec<Vec<u8>> = answers.iter().map(|answer| answer.2.to_vec()).collect();
-    let id = sqlx::query_scalar!(
-        r#"insert into store_answers (chain_id, fetched_at, calls, statuses, bodies)
-           values ($1, $2, $3, $4, $5) returning id"#,
-        chain.0,
-        fetched_at,
-        &calls,
-        &statuses,
-        &bodies
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(id)
-}
-
-/// One stored set of answers with the business time at which the store was asked.
-pub(crate) async fn answers(
-    db: &Db,
-    id: i64,
-) -> Result<Option<(Vec<RawAnswer>, Instant)>, StorageError> {
-    let row = sqlx::query!(
-        "select fetched_at, calls, statuses, bodies from store_answers where id = $1",
-        id
-    )
-    .fetch_optional(db.pool())
-    .await?;
-    Ok(row.map(|row| {
-        let statuses = row
-            .statuses
-            .into_iter()
-            .map(|s| u16::try_from(s).unwrap_or(0));
-        let bodies = row.bodies.into_iter().map(Bytes::from);
-        let answers = row.calls.into_iter().zip(statuses).zip(bodies);
-        (
-            answers
-                .map(|((call, status), body)| (call, status, body))
-                .collect(),
-            row.fetched_at,
-        )
-    }))
 }
 
 /// Whose chain a ledger row is of, and when it is written (business time).

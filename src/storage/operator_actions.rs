@@ -19,6 +19,7 @@ pub(crate) struct NewAction<'a> {
 /// An action under that operation id, from an earlier call.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
+    /// Nil for what was about an account alone.
     pub(crate) chain: ChainId,
     pub(crate) action: String,
     /// Whether the store did it; `None` while nobody knows.
@@ -51,8 +52,9 @@ pub(crate) async fn start(
     }
     let known = sqlx::query_as!(
         Known,
-        r#"select chain_id as chain, action, done, outcome from operator_actions
-           where operation_id = $1"#,
+        r#"select coalesce(chain_id, '00000000-0000-0000-0000-000000000000') as "chain!", action,
+                  done, outcome
+           from operator_actions where operation_id = $1"#,
         new.operation_id
     )
     .fetch_one(&mut **tx)

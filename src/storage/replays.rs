@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::sealed::{self, Content, RawBody};
 use super::{Db, StorageError};
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::time::Instant;
@@ -25,7 +26,7 @@ pub(crate) struct Selection<'a> {
 pub(crate) struct Kept {
     pub(crate) id: Uuid,
     pub(crate) source: String,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Content,
     pub(crate) received_at: Instant,
     pub(crate) status: String,
     pub(crate) kind: Option<String>,
@@ -36,9 +37,9 @@ pub(crate) struct Kept {
 /// One page, oldest first. Of an account: what was about the purchases that it owns or owned.
 pub(crate) async fn select(db: &Db, selection: &Selection<'_>) -> Result<Vec<Kept>, StorageError> {
     let (after_at, after_id) = selection.after.unzip();
-    let rows = sqlx::query_as!(
-        Kept,
-        r#"select id, source, body, received_at, status, kind, chain_id as chain, detail
+    let rows = sqlx::query!(
+        r#"select id, source, body, received_at, status, kind, chain_id as chain, detail, row_key,
+                  root_id, chain_key_id
            from raw_notifications
            where ($1::uuid is null or chain_id in (
                    select id from purchase_chains where owner_account_id = $1
@@ -59,14 +60,38 @@ pub(crate) async fn select(db: &Db, selection: &Selection<'_>) -> Result<Vec<Kep
     )
     .fetch_all(db.pool())
     .await?;
-    Ok(rows)
+    let mut connection = db.connection().await?;
+    let mut kept = Vec::with_capacity(rows.len());
+    for row in rows {
+        let raw = RawBody {
+            source: &row.source,
+            id: row.id,
+            body: row.body,
+            row_key: row.row_key,
+            root_id: row.root_id,
+            chain_key_id: row.chain_key_id,
+        };
+        let (body, _) = sealed::open_raw(&mut connection, db.keyring(), raw).await?;
+        kept.push(Kept {
+            id: row.id,
+            source: row.source,
+            body,
+            received_at: row.received_at,
+            status: row.status,
+            kind: row.kind,
+            chain: row.chain,
+            detail: row.detail,
+        });
+    }
+    Ok(kept)
 }
 
 /// Puts a notification back in line, unless somebody has taken it up meanwhile. It keeps its key:
 /// nothing can be taken for new.
 pub(crate) async fn read_again(db: &Db, source: &str, id: Uuid) -> Result<bool, StorageError> {
     let put = sqlx::query!(
-        r#"update raw_notifications set status = 'received', detail = null
+        r#"update raw_notifications
+           set status = case when row_key is null then 'received' else 'sealed' end, detail = null
            where source = $1 and id = $2 and status in ('failed', 'ignored', 'pending', 'unsupported')"#,
         source,
         id

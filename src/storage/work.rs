@@ -6,7 +6,8 @@ use crate::domain::time::Instant;
 /// Anything unread, dirty, due or owed that a worker would take up at this moment.
 pub(crate) async fn is_waiting(db: &Db, now: Instant) -> Result<bool, StorageError> {
     let waiting = sqlx::query_scalar!(
-        r#"select exists (select 1 from raw_notifications where status = 'received')
+        r#"select exists (select 1 from raw_notifications
+                    where status in ('received', 'sealed'))
                or exists (select 1 from raw_notifications r join chain_aliases a
                       on a.provider = r.awaits_provider and a.app = r.awaits_app
                       and a.kind = r.awaits_kind and a.value = r.awaits_value

@@ -22,6 +22,7 @@ mod contract;
 mod convergence;
 mod credit_joins;
 mod doors;
+mod encryption;
 mod environments;
 mod fail_closed;
 mod failing;

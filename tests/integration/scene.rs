@@ -357,7 +357,7 @@ impl World {
         let quiet = "select not exists (select 1 from purchase_chains where merged_into is null
                 and (dirty_seq > synced_seq or next_check_at <= $1))
             and not exists (select 1 from duties where done_at is null and due_at <= $1)
-            and not exists (select 1 from raw_notifications where status = 'received')
+            and not exists (select 1 from raw_notifications where status in ('received', 'sealed'))
             and 2 = (select count(*) from job_cursors where job = 'sweep'
                 and cursor ->> 'run' is null and asked is null
                 and (cursor ->> 'covered_until')::timestamptz > $1 - case split_part(subject, '/', 1)

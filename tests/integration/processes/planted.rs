@@ -70,7 +70,8 @@ async fn lost_signals() {
     buy(&world, Store::AppStore, "alice", Some(&token)).await;
     let books = Books::of(&world).await;
     eventually("the notification is read", async || {
-        let unread = "select count(*)::bigint from raw_notifications where status = 'received'";
+        let unread =
+            "select count(*)::bigint from raw_notifications where status in ('received', 'sealed')";
         books.number(ROWS).await == 1 && books.number(unread).await == 0
     })
     .await;
