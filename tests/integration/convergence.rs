@@ -2,6 +2,7 @@
 
 use entitled::proto::InactiveReason;
 use entitled::sandbox::Store;
+use futures::future::join_all;
 
 use crate::scene::{MONTHLY, Person, period};
 use crate::support::{World, entitlement, expires};
@@ -98,21 +99,22 @@ impl Customer {
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_every_order_delay_and_loss_of_app_store_signals_ends_in_the_stores_truth() {
     let world = World::start().await;
-    let mut customers = Vec::new();
     world.hold().await;
-    for (number, delays) in delays(4).into_iter().enumerate() {
+    let bought = delays(4).into_iter().enumerate();
+    let bought = bought.map(async |(number, delays)| {
         let person = world.person(&format!("customer{number}")).await;
         let bought = world
             .buy_apple(&person.name, MONTHLY, Some(&person.store_token))
             .await;
         let (purchase, proof) = (bought.original_transaction_id, bought.signed_transaction);
-        customers.push(Customer {
+        Customer {
             person,
             delays,
             purchase,
             proof,
-        });
-    }
+        }
+    });
+    let customers = join_all(bought).await;
     for event in 0..4 {
         if event == 1 {
             world
@@ -121,7 +123,8 @@ async fn i3_every_order_delay_and_loss_of_app_store_signals_ends_in_the_stores_t
                 .await
                 .expect("renewals");
         }
-        for (turn, customer) in customers.iter().enumerate() {
+        let each = customers.iter().enumerate();
+        let lives = each.map(async |(turn, customer)| {
             let id = &customer.purchase;
             let latest = || {
                 world.stores().purchases(&customer.person.name)[0]
@@ -158,7 +161,8 @@ async fn i3_every_order_delay_and_loss_of_app_store_signals_ends_in_the_stores_t
                     .await
                     .expect("bound");
             }
-        }
+        });
+        join_all(lives).await;
     }
     converge(&world, &customers).await;
     world.stop().await;
@@ -167,9 +171,9 @@ async fn i3_every_order_delay_and_loss_of_app_store_signals_ends_in_the_stores_t
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_every_order_delay_and_loss_of_google_play_signals_ends_in_the_stores_truth() {
     let world = World::start().await;
-    let mut customers = Vec::new();
     world.hold().await;
-    for (number, delays) in delays(4).into_iter().enumerate() {
+    let bought = delays(4).into_iter().enumerate();
+    let bought = bought.map(async |(number, delays)| {
         let person = world.person(&format!("customer{number}")).await;
         let bought = world
             .buy_google(&person.name, "premium-monthly", Some(&person.store_token))
@@ -177,13 +181,14 @@ async fn i3_every_order_delay_and_loss_of_google_play_signals_ends_in_the_stores
         let token = bought.purchase_token;
         // Google takes back what nobody has acknowledged in three days: these apps bind at once.
         person.bind_google(&token).await.expect("bound");
-        customers.push(Customer {
+        Customer {
             person,
             delays,
             purchase: token.clone(),
             proof: token,
-        });
-    }
+        }
+    });
+    let customers = join_all(bought).await;
     for event in 0..4 {
         if event == 1 {
             world
@@ -192,7 +197,8 @@ async fn i3_every_order_delay_and_loss_of_google_play_signals_ends_in_the_stores
                 .await
                 .expect("renewals");
         }
-        for (turn, customer) in customers.iter().enumerate() {
+        let each = customers.iter().enumerate();
+        let lives = each.map(async |(turn, customer)| {
             let id = &customer.purchase;
             match event {
                 2 => world
@@ -220,7 +226,8 @@ async fn i3_every_order_delay_and_loss_of_google_play_signals_ends_in_the_stores
                     .await
                     .expect("bound");
             }
-        }
+        });
+        join_all(lives).await;
     }
     converge(&world, &customers).await;
     world.stop().await;

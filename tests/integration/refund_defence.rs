@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Request, Status};
 
 use crate::process::eventually;
-use crate::scene::EXPORT;
+use crate::scene::{EXPORT, WORKER};
 use crate::support::{World, assert_refused};
 
 /// A word about consumption, without a transaction: of everything.
@@ -208,10 +208,13 @@ async fn a_store_that_is_away_is_told_when_it_comes_back_and_somebody_is_woken_b
     world.stores().advance_by(later).await.expect("later");
     let alarmed = "select count(*) from duties where alarmed_at is not null and done_at is null
                    and last_error is not null";
+    // Deadlines are looked at every ten seconds, and by a worker that starts.
+    let woken_by = world.replica(WORKER, soon_again).await;
     eventually("half of the time is over", async || {
         world.count(alarmed).await == 1
     })
     .await;
+    woken_by.stop().await;
     world.stores().set_outage(Store::AppStore, None);
     let told = world.told_apple(id).await;
     assert_eq!(told["consumptionPercentage"], 5_000);
@@ -388,10 +391,13 @@ async fn a_question_has_its_deadline_at_once_though_its_store_is_away() {
     world.stores().advance_by(later).await.expect("later");
     let woken = "select count(*) from duties where alarmed_at is not null and done_at is null
                  and kind = 'answer_consumption_request'";
+    // Deadlines are looked at every ten seconds, and by a worker that starts.
+    let woken_by = world.replica(WORKER, soon_again).await;
     eventually("somebody is woken for Apple's half", async || {
         world.count(woken).await == 1
     })
     .await;
+    woken_by.stop().await;
     world.stores().set_outage(Store::AppStore, None);
     world.stores().set_outage(Store::GooglePlay, None);
     eventually("both are answered", async || {

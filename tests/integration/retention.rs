@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use entitled::app::Roles;
-
 use crate::process::eventually;
-use crate::scene::{MONTHLY, READER};
+use crate::scene::{MONTHLY, READER, WORKER};
 use crate::support::World;
 
 const AGED: [&str; 4] = [
@@ -114,13 +112,8 @@ async fn a_long_round_goes_on_in_small_steps_as_long_as_it_is_this_replicas_turn
     let pool = world.tables().await;
     let filled = sqlx::raw_sql(FILLED).execute(&pool).await;
     filled.expect("filled");
-    let worker = Roles {
-        serve: false,
-        webhooks: false,
-        worker: true,
-    };
     let replica = world
-        .replica(worker, |config| {
+        .replica(WORKER, |config| {
             config.retention.batch_rows = 1;
             config.retention.pause_milliseconds = 50;
         })

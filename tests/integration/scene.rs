@@ -22,6 +22,7 @@ use entitled::sandbox::{
     AppStoreBuy, AppStorePurchase, Endpoint, GooglePlayBuy, GooglePlayPurchase, IdentityToken,
     Period, PushToken, Sandbox, Store, Webhooks,
 };
+use futures::{StreamExt as _, stream};
 use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 use tonic::Status;
@@ -33,11 +34,21 @@ pub const YEARLY: &str = "com.example.premium.yearly";
 pub const EXPORT: &str = "com.example.export";
 pub const PACKAGE: &str = "com.example.app";
 
+/// So many sign in at the same moment where many are needed.
+const AT_ONCE: usize = 8;
+
 /// A replica that only answers: what it tells, others have committed.
 pub const READER: Roles = Roles {
     serve: true,
     webhooks: false,
     worker: false,
+};
+
+/// A replica that only works.
+pub const WORKER: Roles = Roles {
+    serve: false,
+    webhooks: false,
+    worker: true,
 };
 
 /// A user of the app with the token that their purchases carry.
@@ -317,19 +328,21 @@ impl World {
     }
 
     pub async fn nobodies(&self, prefix: &str, count: usize) -> Vec<Person> {
-        let mut people = Vec::with_capacity(count);
-        for number in 0..count {
-            people.push(self.nobody(&format!("{prefix}{number}")).await);
-        }
-        people
+        let sign_in = async |number| self.nobody(&format!("{prefix}{number}")).await;
+        stream::iter(0..count)
+            .map(sign_in)
+            .buffered(AT_ONCE)
+            .collect()
+            .await
     }
 
     pub async fn people(&self, prefix: &str, count: usize) -> Vec<Person> {
-        let mut people = Vec::with_capacity(count);
-        for number in 0..count {
-            people.push(self.person(&format!("{prefix}{number}")).await);
-        }
-        people
+        let sign_in = async |number| self.person(&format!("{prefix}{number}")).await;
+        stream::iter(0..count)
+            .map(sign_in)
+            .buffered(AT_ONCE)
+            .collect()
+            .await
     }
 
     /// A further server on the same database, stores and clock, on ports of its own.

@@ -11,12 +11,13 @@ use entitled::cli::stack::{Stack, StackOptions};
 use entitled::proto::watch_entitlements_response::Event;
 use entitled::proto::{EntitlementSnapshot, WatchEntitlementsResponse};
 use entitled::storage::cluster::{Cluster, DataDir};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::OnceCell;
 use tonic::{Code, Status, Streaming};
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// How long a test waits for what will happen: on a crowded machine, too. Nothing is expected to be
@@ -32,6 +33,8 @@ pub static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     client.build().expect("a client")
 });
 
+const MIGRATED: &str = "migrated";
+
 /// When every test begins, by business time.
 pub fn start() -> DateTime<Utc> {
     "2027-01-10T09:00:00Z".parse().expect("a date")
@@ -44,15 +47,41 @@ pub async fn cluster() -> &'static Cluster {
         .await
 }
 
-/// A database of the test's own.
+/// A database of the test's own, migrated: a copy of one that was migrated once.
 pub async fn database() -> String {
     let cluster = cluster().await;
+    TEMPLATE
+        .get_or_init(|| async {
+            let made = cluster.create_database(MIGRATED, None).await;
+            made.expect("a template");
+            migrate(&cluster.url(MIGRATED)).await;
+        })
+        .await;
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     cluster
-        .create_database(&name, None)
+        .create_database(&name, Some(MIGRATED))
         .await
         .expect("database");
-    cluster.url(&name)
+    let url = cluster.url(&name);
+    // What a migration makes up for a database is made up for each.
+    let mut connection = PgConnection::connect(&url).await.expect("connected");
+    sqlx::query("update deployment set epoch = gen_random_uuid()")
+        .execute(&mut connection)
+        .await
+        .expect("a deployment of its own");
+    connection.close().await.expect("closed");
+    url
+}
+
+/// As an operator does; no connection is left.
+async fn migrate(url: &str) {
+    let migrated = tokio::process::Command::new(env!("CARGO_BIN_EXE_entitled"))
+        .arg("migrate")
+        .env("ENTITLED__DATABASE__URL", url)
+        .output()
+        .await
+        .expect("the program runs");
+    assert!(migrated.status.success(), "{migrated:?}");
 }
 
 /// A running stack with a directory of its own.
@@ -255,7 +284,9 @@ pub fn expires(snapshot: &EntitlementSnapshot, id: &str) -> i64 {
 /// The stable reason in a status's details.
 pub fn reason(status: &Status) -> String {
     use tonic_types::StatusExt as _;
-    let info = status.get_details_error_info().expect("ErrorInfo");
+    let Some(info) = status.get_details_error_info() else {
+        panic!("without a reason: {status:?}");
+    };
     assert_eq!(info.domain, "entitled.v1");
     info.reason
 }

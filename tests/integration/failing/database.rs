@@ -132,8 +132,10 @@ async fn ten_seconds_without_postgres_lose_nothing() {
     let books = Books::open(&url).await;
     let told = i64::try_from(sandbox.notifications().len()).expect("a count");
     let effects = books.effects().await;
+    // The hourly look at Google finds the void by itself, perhaps before this is counted.
+    let found = books.number("select count(*) from raw_notifications where swept");
     assert_eq!(
-        (effects.notifications, effects.unfinished),
+        (effects.notifications - found.await, effects.unfinished),
         (told, 0),
         "nothing is lost"
     );

@@ -62,7 +62,7 @@ fn junk(dice: &mut StdRng) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_junk_tokens_costs_the_store_little() {
-    flood(20_000).await;
+    flood(10_000).await;
 }
 
 /// `cargo test --release --test integration -- --ignored --nocapture a_hundred_thousand_junk_tokens`

@@ -2,6 +2,7 @@
 
 use entitled::proto::{BindOutcome, ClientAction};
 use entitled::sandbox::{DeliveryState, Endpoint, Store};
+use futures::future::join_all;
 
 use super::{Effects, buy, came_to, doomed_at, once, replaced, store_token};
 use crate::support::World;
@@ -105,7 +106,7 @@ async fn an_acknowledgement_that_was_sent_but_not_noted_is_harmless() {
 /// Only the claim knows of it: no hint in the purchase, no notification, no second bind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_outlives_the_process_that_took_it() {
-    for store in [Store::AppStore, Store::GooglePlay] {
+    let wishes = [Store::AppStore, Store::GooglePlay].map(async |store| {
         let (mut world, mut doomed) = doomed_at("after_claim_opened").await;
         world
             .stack
@@ -130,7 +131,8 @@ async fn a_wish_outlives_the_process_that_took_it() {
         };
         came_to(&world, &told).await;
         world.stop().await;
-    }
+    });
+    join_all(wishes).await;
 }
 
 /// The app hears nothing of a bind that was written; it asks again and may finish.

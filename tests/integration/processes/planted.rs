@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use entitled::proto::watch_entitlements_response::Event;
 use entitled::proto::{RevisionToken, WatchEntitlementsRequest};
 use entitled::sandbox::Store;
+use futures::future::{LocalBoxFuture, join_all};
 use serde_json::Value;
 
 use super::{buy, let_time_pass, store_token};
@@ -37,19 +38,25 @@ const ROWS: &str = "select count(*)::bigint from raw_notifications";
 /// sound server passes, turned round.
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_bugs_of_the_shell_are_found() {
-    skip_dedupe().await;
-    lost_signals().await;
-    acknowledge_before_commit().await;
+    let bugs: [LocalBoxFuture<'_, ()>; _] = [
+        Box::pin(skip_dedupe()),
+        Box::pin(lost_signals()),
+        Box::pin(acknowledge_before_commit()),
+    ];
+    join_all(bugs).await;
 }
 
 /// The same for what is told: of decisions, of revisions, to watchers, by replay.
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_bugs_of_what_is_told_are_found() {
-    skipped_leaves_no_trace().await;
-    revision_is_reused().await;
-    lost_hints_are_not_missed().await;
-    unchanged_over_an_end().await;
-    replay_ignores_evidence().await;
+    let bugs: [LocalBoxFuture<'_, ()>; _] = [
+        Box::pin(skipped_leaves_no_trace()),
+        Box::pin(revision_is_reused()),
+        Box::pin(lost_hints_are_not_missed()),
+        Box::pin(unchanged_over_an_end()),
+        Box::pin(replay_ignores_evidence()),
+    ];
+    join_all(bugs).await;
 }
 
 /// A repeated delivery is kept again.

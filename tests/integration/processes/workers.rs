@@ -84,7 +84,7 @@ async fn a_worker_that_outlived_its_lease_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_purchases_are_taken_over() {
-    for store in [Store::AppStore, Store::GooglePlay] {
+    let both = [Store::AppStore, Store::GooglePlay].map(async |store| {
         let world = World::with(|options| options.roles = DOORS).await;
         let_time_pass(&world);
         let mut phone = world.device("alice").await;
@@ -107,7 +107,8 @@ async fn a_killed_workers_purchases_are_taken_over() {
         phone.until_active("pro_access").await;
         came_to(&world, &once(store, 1)).await;
         world.stop().await;
-    }
+    });
+    join_all(both).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

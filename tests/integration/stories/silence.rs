@@ -1,19 +1,13 @@
 //! Stories of connections and sources that fall silent without a word.
 
-use entitled::app::Roles;
 use entitled::proto::EntitlementSnapshot;
 use entitled::sandbox::Store;
 
 use crate::process::eventually;
-use crate::scene::{MONTHLY, READER, period};
+use crate::scene::{MONTHLY, READER, WORKER, period};
 use crate::support::{Device, World, entitlement, is_active};
 use crate::watch::{cut_listeners, cut_notifiers};
 
-const WORKER: Roles = Roles {
-    serve: false,
-    webhooks: false,
-    worker: true,
-};
 /// Hours in which a source was heard.
 const LEARNED: &str = "select count(*) from source_activity where source = 'google_play'";
 /// Sources whose silence has been said.
