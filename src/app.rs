@@ -1,6 +1,6 @@
 //! The one place that builds the world: configuration in, running roles out, two-stage shutdown.
 
-mod settings;
+pub(crate) mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use self::settings::settings;
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{Config, GrpcConfig, Mode};
+use crate::flows::count_effect::Ground;
 use crate::flows::{Core, apply_catalog};
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
@@ -218,12 +219,9 @@ pub(crate) enum CatalogFile {
     Ignore,
 }
 
-/// The parts that every role and every operator command share.
-pub(crate) async fn build_core(
-    config: &Config,
-    clock: Option<Clock>,
-    catalog: CatalogFile,
-) -> anyhow::Result<Arc<Core>> {
+/// The database and business time, as the configuration names them; nothing else is needed to look
+/// at catalogs.
+pub(crate) async fn open(config: &Config, clock: Option<Clock>) -> anyhow::Result<(Db, Clock)> {
     let problems = config.validate();
     if !problems.is_empty() {
         bail!(
@@ -260,17 +258,34 @@ pub(crate) async fn build_core(
         Some(clock) => clock,
         None => clock_of(config).await?,
     };
-    let catalog = match config
+    Ok((db, clock))
+}
+
+/// The parts that every role and every operator command share.
+pub(crate) async fn build_core(
+    config: &Config,
+    clock: Option<Clock>,
+    catalog: CatalogFile,
+) -> anyhow::Result<Arc<Core>> {
+    let (db, clock) = open(config, clock).await?;
+    let settings = settings(config);
+    let file = config
         .catalog
         .as_ref()
-        .filter(|_| catalog == CatalogFile::Apply)
-    {
+        .filter(|_| catalog == CatalogFile::Apply);
+    let (catalog, refused) = match file {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("the catalog {} cannot be read", path.display()))?;
-            apply_catalog::apply(&db, &text, clock.now()).await?
+            let ground = Ground {
+                db: &db,
+                leniency: settings.policy.leniency,
+                now: clock.now(),
+            };
+            let started = apply_catalog::start_with(&ground, &text).await?;
+            (started.catalog, started.refused)
         }
-        None => apply_catalog::load(&db).await?,
+        None => (apply_catalog::load(&db).await?, None),
     };
     let catalog = apply_catalog::handle(catalog);
     let stores = build_stores(config)?;
@@ -282,7 +297,10 @@ pub(crate) async fn build_core(
         grpc::encode_snapshot,
         HubOptions::default(),
     );
-    let core = Core::new(db, stores, clock, hub, catalog, settings(config), queue);
+    let core = Core::new(db, stores, clock, hub, catalog, settings, queue);
+    if let Some(refused) = refused {
+        let _ = core.refused_catalog.set(refused);
+    }
     Ok(Arc::new(core))
 }
 

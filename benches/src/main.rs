@@ -7,6 +7,7 @@
 //! What the figures mean stands in `docs/performance.md`.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod catalog;
 mod child;
 mod devices;
 mod fanout;
@@ -49,6 +50,8 @@ enum Command {
     Fanout(fanout::FanoutArgs),
     /// A simulated year of many subscribers under the network's sins, compared with the truth
     Year(year::YearArgs),
+    /// A catalog change on many accounts while reads and binds go on, its worker killed in between
+    Catalog(catalog::CatalogArgs),
     /// Reads and fan-out, with their defaults
     All,
     #[command(hide = true)]
@@ -105,6 +108,10 @@ async fn run(command: Command) -> anyhow::Result<Option<Value>> {
         Command::Year(args) => {
             introduce(&mut figures)?;
             figures.insert("year".into(), year::run(&args).await?);
+        }
+        Command::Catalog(args) => {
+            introduce(&mut figures)?;
+            figures.insert("catalog".into(), catalog::run(&args).await?);
         }
         Command::All => {
             introduce(&mut figures)?;

@@ -21,7 +21,7 @@ use crate::flows::{Healing, Settings, Tuning};
 /// Thousandths of a percent in a percent.
 const MILLI: u32 = 1_000;
 
-pub(super) fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         policy: policy(config.access),
         tuning: tuning(config.worker),
@@ -48,6 +48,7 @@ fn tuning(worker: WorkerConfig) -> Tuning {
         backoff_max: Duration::from_secs(worker.backoff_max_seconds.into()),
         app_store_calls_per_second: worker.app_store_calls_per_second.into(),
         google_play_calls_per_second: worker.google_play_calls_per_second.into(),
+        catalog_accounts_per_second: worker.catalog_accounts_per_second.into(),
         ..Tuning::default()
     }
 }

@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::catalog;
 use super::stack::{DEFAULT_DIR, EXAMPLE_CATALOG, Stack, StackOptions};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::storage::cluster::{Cluster, DataDir};
 
 #[derive(Args)]
@@ -25,11 +28,13 @@ pub(crate) struct DevArgs {
     /// First of four ports: gRPC, webhooks, admin, simulated stores
     #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1024..=65532))]
     port: u16,
-    /// Catalog to use instead of the example's
+    /// Catalog to use instead of the example's; applied again whenever it is saved
     #[arg(long)]
     catalog: Option<PathBuf>,
 }
 
+/// How soon a saved catalog is noticed.
+const SAVED_POLL: Duration = Duration::from_millis(300);
 /// The stack's database in its private cluster.
 const DATABASE: &str = "entitled";
 /// What a stack keeps in its directory besides the cluster.
@@ -82,6 +87,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        () = keep_applied(args.catalog.as_deref(), &stack) => {}
     }
     println!("stopping…");
     stack.stop().await;
@@ -92,6 +98,33 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&dir)?;
     }
     Ok(())
+}
+
+/// Applies the catalog file now and whenever it is saved; never returns.
+async fn keep_applied(file: Option<&Path>, stack: &Stack) {
+    let (Some(file), Ok(config)) = (file, Config::load(Some(&stack.address.config))) else {
+        return std::future::pending().await;
+    };
+    println!("{} is applied when it is saved.", file.display());
+    let mut seen = None;
+    loop {
+        // An editor may be about to put another file in its place.
+        if let Ok(text) = std::fs::read_to_string(file)
+            && seen.as_ref() != Some(&text)
+        {
+            match catalog::apply_saved(&config, &text).await {
+                Ok(Some(version)) => println!(
+                    "catalog version {} is active. The simulated stores sell what they sold when \
+                     they started.",
+                    version.0
+                ),
+                Ok(None) => {}
+                Err(error) => println!("the catalog stays as it was: {error:#}"),
+            }
+            seen = Some(text);
+        }
+        tokio::time::sleep(SAVED_POLL).await;
+    }
 }
 
 /// Forgets everything: the database, and of the directory only what `dev` keeps there.

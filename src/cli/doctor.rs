@@ -113,6 +113,7 @@ async fn findings(config: &Config) -> Vec<Finding> {
                 Ok(examined) => findings.extend(examined),
                 Err(error) => findings.push(failed("database", error.to_string())),
             }
+            findings.extend(super::catalog::examine_file(config, &core).await);
             core.db.close().await;
         }
         Err(error) => findings.push(failed("start", format!("{error:#}"))),

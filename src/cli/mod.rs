@@ -5,6 +5,7 @@
     reason = "the command line speaks to people and pipes"
 )]
 
+mod catalog;
 pub mod client;
 mod commands;
 mod corpus;
@@ -74,9 +75,9 @@ enum Command {
     /// The keys that everything a store has sent is encrypted under
     #[command(subcommand)]
     Encryption(encryption::EncryptionCommand),
-    /// Check what the catalog says
+    /// Check, compare, apply and roll back what is sold and what it opens
     #[command(subcommand)]
-    Catalog(CatalogCommand),
+    Catalog(catalog::CatalogCommand),
     /// Make a development token for a user of the `dev` stack
     Token(commands::TokenArgs),
     /// Follow a user's entitlements
@@ -116,15 +117,6 @@ enum Command {
     /// Decode and verify one document of a store, and say precisely what is wrong with it
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
-}
-
-#[derive(Subcommand)]
-enum CatalogCommand {
-    /// Check a catalog file
-    Check {
-        /// The catalog, TOML
-        file: PathBuf,
-    },
 }
 
 /// Where the configuration is.
@@ -221,7 +213,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Retention(args) => doctor::retention(&args).await?,
         Command::Encryption(command) => encryption::run(command).await?,
         Command::Migrate(args) => server::migrate(args).await?,
-        Command::Catalog(CatalogCommand::Check { file }) => operator::check_catalog(&file)?,
+        Command::Catalog(command) => return catalog::run(command).await,
         Command::Token(args) => commands::token(&args)?,
         Command::Watch(args) => commands::watch(&args).await?,
         Command::Get(args) => commands::get(&args).await?,

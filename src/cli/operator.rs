@@ -1,6 +1,5 @@
 //! Commands of operators, on the database host. Everything they do is an event with their name.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -11,9 +10,9 @@ use super::ConfigArgs;
 use crate::app::{CatalogFile, build_core};
 use crate::config::Config;
 use crate::domain::entitlement::Grant;
-use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
+use crate::domain::ids::{AccountId, ChainId};
 use crate::flows::read_entitlements::named_account;
-use crate::flows::{Core, apply_catalog, grant, resync, transfer};
+use crate::flows::{Core, grant, resync, transfer};
 
 /// An account, as operators name it.
 #[derive(Args)]
@@ -80,30 +79,6 @@ pub(crate) struct ResyncArgs {
     actor: String,
     #[command(flatten)]
     config: ConfigArgs,
-}
-
-pub(super) fn check_catalog(file: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("{} cannot be read", file.display()))?;
-    let catalog = apply_catalog::parse(&text, CatalogVersion(0))?;
-    println!(
-        "sound: {} apps, {} entitlements, {} products",
-        catalog.apps().len(),
-        catalog.entitlements().count(),
-        catalog.products().count()
-    );
-    for (id, product) in catalog.products() {
-        let stores: Vec<String> = product
-            .store_products()
-            .map(|(store, product)| format!("{} {product}", store.label()))
-            .collect();
-        println!(
-            "  {id}: grants {}; sold as {}",
-            product.grants.join(", "),
-            stores.join("; ")
-        );
-    }
-    Ok(())
 }
 
 /// What a command works with: the database as it is.

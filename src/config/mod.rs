@@ -203,6 +203,9 @@ pub struct WorkerConfig {
     pub app_store_calls_per_second: u32,
     /// Calls to Google Play per second, over all replicas; default 40: Google allows 3,000 a minute.
     pub google_play_calls_per_second: u32,
+    /// Accounts per second that a new catalog reaches, over all replicas; default 500. It bounds the
+    /// pushes to devices, and what the change costs the database.
+    pub catalog_accounts_per_second: u32,
 }
 
 impl Default for WorkerConfig {
@@ -212,6 +215,7 @@ impl Default for WorkerConfig {
             backoff_max_seconds: 300,
             app_store_calls_per_second: 80,
             google_play_calls_per_second: 40,
+            catalog_accounts_per_second: 500,
         }
     }
 }
@@ -312,6 +316,9 @@ impl Config {
             || self.worker.google_play_calls_per_second == 0
         {
             problems.push("worker: without calls per second no purchase can be confirmed".into());
+        }
+        if self.worker.catalog_accounts_per_second == 0 {
+            problems.push("worker.catalog_accounts_per_second: at least 1".into());
         }
         if self.database.connections_max < 4 {
             problems.push("database.connections_max: at least 4".into());

@@ -1,6 +1,6 @@
 //! What every flow needs, built once in `app`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,6 +44,8 @@ pub(crate) struct Tuning {
     pub(crate) app_store_calls_per_second: f64,
     /// The same for Google (default 40: 3,000 a minute are allowed).
     pub(crate) google_play_calls_per_second: f64,
+    /// Accounts per second that a new catalog reaches, over all replicas (default 500).
+    pub(crate) catalog_accounts_per_second: f64,
     /// How many chains one worker reconciles at once (default 16).
     pub(crate) concurrency: usize,
 }
@@ -66,6 +68,7 @@ impl Default for Tuning {
             backoff_max: Duration::from_secs(300),
             app_store_calls_per_second: 80.0,
             google_play_calls_per_second: 40.0,
+            catalog_accounts_per_second: 500.0,
             concurrency: 16,
         }
     }
@@ -125,6 +128,10 @@ pub(crate) struct Core {
     pub(crate) duties: Notify,
     /// Rings when transitions may have passed that nobody waited for.
     pub(crate) transitions: Notify,
+    /// Rings when this process has taken up a newer catalog.
+    pub(crate) catalog_taken_up: Notify,
+    /// The text of the configured catalog file, while it is not applied.
+    pub(crate) refused_catalog: OnceLock<String>,
     /// Rings whenever a job of this process has done something: whoever waits for idleness looks
     /// again.
     pub(crate) stepped: Notify,
@@ -174,6 +181,8 @@ impl Core {
             work: Notify::new(),
             duties: Notify::new(),
             transitions: Notify::new(),
+            catalog_taken_up: Notify::new(),
+            refused_catalog: OnceLock::new(),
             stepped: Notify::new(),
             settled: Notify::new(),
             hints: Mutex::new(Some(hints)),
@@ -182,7 +191,13 @@ impl Core {
 
     /// Tells every job of this process to look for work now instead of at its next round.
     pub(crate) fn ring_all(&self) {
-        for bell in [&self.received, &self.work, &self.duties, &self.transitions] {
+        for bell in [
+            &self.received,
+            &self.work,
+            &self.duties,
+            &self.transitions,
+            &self.catalog_taken_up,
+        ] {
             bell.notify_one();
         }
     }

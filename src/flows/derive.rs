@@ -3,13 +3,15 @@
 use super::Core;
 use crate::domain::catalog::Catalog;
 use crate::domain::credit;
-use crate::domain::entitlement::{derive, nothing};
+use crate::domain::entitlement::{Snapshot, derive, nothing};
 use crate::domain::goods;
 use crate::domain::ids::{AccountId, Revision};
 use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Environment;
+use crate::domain::subscription::state::Leniency;
 use crate::domain::time::Instant;
 use crate::storage::accounts::Account;
+use crate::storage::books::Books;
 use crate::storage::snapshots::Stored;
 use crate::storage::{StorageError, Tx, accounts, credits, grants, history, ledger, snapshots};
 
@@ -17,6 +19,21 @@ use crate::storage::{StorageError, Tx, accounts, credits, grants, history, ledge
 pub(super) struct Changed {
     pub(super) account: Account,
     pub(super) stored: Stored,
+}
+
+/// What an account's books say by a catalog.
+pub(super) fn snapshot_of(
+    catalog: &Catalog,
+    books: &mut Books,
+    tester: bool,
+    leniency: Leniency,
+    now: Instant,
+) -> Snapshot {
+    let holdings = books.holdings.iter_mut();
+    holdings.for_each(|holding| holding.tester = tester);
+    let mut snapshot = derive(catalog, &books.holdings, &books.grants, leniency, now);
+    snapshot.credits = credit::balances(catalog, tester, &books.sums);
+    snapshot
 }
 
 /// Derives an account that `tx` has locked; writes a new revision if anything differs.
@@ -27,7 +44,7 @@ pub(super) async fn account(
     catalog: &Catalog,
     now: Instant,
 ) -> Result<Option<Changed>, StorageError> {
-    let mut holdings = ledger::holdings(tx, account.id, &goods::used_up(catalog)).await?;
+    let holdings = ledger::holdings(tx, account.id, &goods::used_up(catalog)).await?;
     let sums = match catalog.credits().next() {
         Some(_) => credits::sums(tx, account.id).await?,
         None => Vec::new(),
@@ -36,12 +53,12 @@ pub(super) async fn account(
     let concerns = holdings.iter().any(|held| held.environment == sandbox)
         || sums.iter().any(|(_, of, _)| *of == sandbox);
     let tester = concerns && is_tester_in(tx, account.id, catalog).await?;
-    holdings
-        .iter_mut()
-        .for_each(|holding| holding.tester = tester);
-    let grants = grants::of_account(tx, account.id).await?;
-    let mut snapshot = derive(catalog, &holdings, &grants, core.policy.leniency, now);
-    snapshot.credits = credit::balances(catalog, tester, &sums);
+    let mut books = Books {
+        holdings,
+        grants: grants::of_account(tx, account.id).await?,
+        sums,
+    };
+    let snapshot = snapshot_of(catalog, &mut books, tester, core.policy.leniency, now);
     let current = snapshots::current(tx, account.id).await?;
     let (revision, same) = match &current {
         // A replica that has taken up a newer catalog has been here: its word stands, and it is

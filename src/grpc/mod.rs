@@ -3,6 +3,7 @@
 mod accounts;
 mod address;
 pub(crate) mod auth;
+mod catalog;
 pub(crate) mod codec;
 mod convert;
 mod door;
@@ -11,6 +12,7 @@ mod offers;
 mod pages;
 pub mod policy;
 mod preflight;
+mod products;
 mod published;
 mod purchases;
 mod request_size;

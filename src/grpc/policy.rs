@@ -83,7 +83,7 @@ const fn row(rpc: &'static str, serves: Serves, about: About, app_keys: AppKeys)
 use About::{Account, AnyAccount, Nobody, Purchase};
 use AppKeys::{Refused, TheirPurchases, Whole};
 use Operators::{From, Never};
-use Role::{Support, Viewer};
+use Role::{Admin, Support, Viewer};
 use Serves::{Accounts, Callers, Everyone, Services};
 
 /// For operators alone; no key of some apps is an operator's.
@@ -118,6 +118,10 @@ pub const POLICY: &[Row] = &[
     operators("SupportService/Resync", Support, Account),
     operators("SupportService/Replay", Support, AnyAccount),
     operators("SupportService/ActAtStore", Support, Purchase),
+    operators("CatalogService/GetCatalog", Viewer, Nobody),
+    operators("CatalogService/ListCatalogVersions", Viewer, Nobody),
+    operators("CatalogService/PlanCatalog", Viewer, Nobody),
+    operators("CatalogService/ApplyCatalog", Admin, Nobody),
 ];
 
 /// What the paths of our services begin with.

@@ -16,6 +16,7 @@ use tracing::debug;
 use super::accounts::{Accounts, Tokens};
 use super::address::TrustedProxies;
 use super::auth::Authenticator;
+use super::catalog::Catalogs;
 use super::door::Door;
 use super::guard::GuardLayer;
 use super::published::PublishedKeys;
@@ -26,6 +27,7 @@ use super::service::Service;
 use super::streams::StreamLimits;
 use super::support::Support;
 use super::wire::account_service_server::AccountServiceServer;
+use super::wire::catalog_service_server::CatalogServiceServer;
 use super::wire::entitlement_service_server::EntitlementServiceServer;
 use super::wire::purchase_service_server::PurchaseServiceServer;
 use super::wire::support_service_server::SupportServiceServer;
@@ -34,6 +36,8 @@ use crate::proto;
 
 /// Requests are small: a signed transaction is about 4 KiB.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// A catalog file is larger.
+const CATALOG_BYTES_MAX: usize = 1024 * 1024;
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Sockets that have not said anything yet.
@@ -120,6 +124,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let catalogs = CatalogServiceServer::new(Catalogs { door: door.clone() })
+        .max_decoding_message_size(CATALOG_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let support = SupportServiceServer::new(Support { door })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
@@ -132,6 +139,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .set_serving::<PurchaseServiceServer<Purchases>>()
         .await;
     health.set_serving::<SupportServiceServer<Support>>().await;
+    health.set_serving::<CatalogServiceServer<Catalogs>>().await;
     let reflection = reflection
         .then(|| {
             tonic_reflection::server::Builder::configure()
@@ -177,6 +185,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .add_service(accounts)
         .add_service(purchases)
         .add_service(support)
+        .add_service(catalogs)
         .add_optional_service(reflection);
     let drained = {
         let stop = stop.clone();
@@ -193,6 +202,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
                 .await;
             health
                 .set_not_serving::<SupportServiceServer<Support>>()
+                .await;
+            health
+                .set_not_serving::<CatalogServiceServer<Catalogs>>()
                 .await;
             // Streams end by themselves on the same token; unary calls get a moment.
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -10,6 +10,7 @@ use super::auth::{Caller, CallerKind};
 use super::door::{Door, Subject};
 use super::offers;
 use super::preflight;
+use super::products;
 use super::restore;
 use super::shared_snapshot::SharedSnapshot;
 use super::status;
@@ -239,21 +240,9 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         request: Request<wire::ListProductsRequest>,
     ) -> Result<Response<wire::ListProductsResponse>, Status> {
         self.door.caller(&request)?;
-        let store = request.into_inner().store;
         let catalog = self.door.core.catalog.load();
-        let sold_by = |product: &crate::domain::catalog::Product| {
-            store == i32::from(wire::Store::Unspecified)
-                || product
-                    .store_products()
-                    .any(|(p, _)| i32::from(convert::wire_store(p)) == store)
-        };
-        let products = catalog.products().filter(|(_, product)| sold_by(product));
-        Ok(Response::new(wire::ListProductsResponse {
-            products: products
-                .map(|(id, product)| convert::product(id, product))
-                .collect(),
-            catalog_version: catalog.version().0,
-        }))
+        let list = products::list_products(&catalog, &request.into_inner());
+        Ok(Response::new(list))
     }
 
     async fn sign_offer(

@@ -32,6 +32,10 @@ pub(crate) enum Reason {
     AnonymousAccountsOff,
     AppUnknown,
     AsOfUnavailable,
+    CatalogInvalid,
+    CatalogLossUnconfirmed,
+    CatalogSuperseded,
+    CatalogVersionNotFound,
     ClaimKeyReused,
     DatabaseUnavailable,
     DeliveryClaimed,
@@ -68,13 +72,17 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 38] = [
+    pub(crate) const ALL: [Self; 42] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AnonymousAccountsOff,
         Self::AppUnknown,
         Self::AsOfUnavailable,
+        Self::CatalogInvalid,
+        Self::CatalogLossUnconfirmed,
+        Self::CatalogSuperseded,
+        Self::CatalogVersionNotFound,
         Self::ClaimKeyReused,
         Self::DatabaseUnavailable,
         Self::DeliveryClaimed,
@@ -121,6 +129,10 @@ impl Reason {
             Self::AccountNotAllowed => "ACCOUNT_NOT_ALLOWED",
             Self::AccountNotFound => "ACCOUNT_NOT_FOUND",
             Self::AppUnknown => "APP_UNKNOWN",
+            Self::CatalogInvalid => "CATALOG_INVALID",
+            Self::CatalogLossUnconfirmed => "CATALOG_LOSS_UNCONFIRMED",
+            Self::CatalogSuperseded => "CATALOG_SUPERSEDED",
+            Self::CatalogVersionNotFound => "CATALOG_VERSION_NOT_FOUND",
             Self::ClaimKeyReused => "CLAIM_KEY_REUSED",
             Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
             Self::DeliveryClaimed => "DELIVERY_CLAIMED",
@@ -165,11 +177,13 @@ impl Reason {
             | Self::RoleInsufficient
             | Self::ServiceRequired => Code::PermissionDenied,
             Self::AccountNotFound
+            | Self::CatalogVersionNotFound
             | Self::DeliveryNotFound
             | Self::OfferUnknown
             | Self::ProductUnknown
             | Self::PurchaseNotFound => Code::NotFound,
             Self::AppUnknown
+            | Self::CatalogLossUnconfirmed
             | Self::ClaimKeyReused
             | Self::DeliveryClaimed
             | Self::DeliveryRevoked
@@ -181,14 +195,16 @@ impl Reason {
                 Code::Unavailable
             }
             Self::AsOfUnavailable => Code::OutOfRange,
+            Self::CatalogSuperseded => Code::Aborted,
             Self::OperationIdReused => Code::AlreadyExists,
             Self::StoreActionRefused | Self::StoreActionUndecided | Self::TransferStale => {
                 Code::FailedPrecondition
             }
             Self::Internal => Code::Internal,
-            Self::ProofInvalid | Self::ReceiptUnsupported | Self::RequestInvalid => {
-                Code::InvalidArgument
-            }
+            Self::CatalogInvalid
+            | Self::ProofInvalid
+            | Self::ReceiptUnsupported
+            | Self::RequestInvalid => Code::InvalidArgument,
             Self::RateLimited | Self::TooManyStreams => Code::ResourceExhausted,
         }
     }

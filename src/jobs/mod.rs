@@ -15,8 +15,9 @@ use crate::flows::pass_time::pass_time;
 use crate::flows::reconcile::{claim_due, reconcile_claimed};
 use crate::flows::resolve::resolve_batch;
 use crate::flows::rotate_keys;
+use crate::flows::spread_catalog::{self, Spread, Stepped};
 use crate::flows::{Core, apply_catalog};
-use crate::storage::{StorageError, chains, ingress, snapshots};
+use crate::storage::{StorageError, catalogs, chains, ingress, snapshots};
 
 /// Polling is the fallback: work that another replica queued, leases that ran out.
 const POLL: Duration = Duration::from_millis(300);
@@ -37,7 +38,16 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let duties = duties(&core, &stop);
     let housekeeping = stop.run_until_cancelled(housekeeping(&core));
     let healing = stop.run_until_cancelled(healing::run(&core));
-    let _ = tokio::join!(resolve, reconcile, time, duties, housekeeping, healing);
+    let catalog = stop.run_until_cancelled(spread_catalog(&core));
+    let _ = tokio::join!(
+        resolve,
+        reconcile,
+        time,
+        duties,
+        housekeeping,
+        healing,
+        catalog
+    );
 }
 
 /// Reads raw rows and marks their chains dirty.
@@ -127,6 +137,33 @@ pub(crate) async fn follow_keys(core: Arc<Core>, stop: CancellationToken) {
     stop.run_until_cancelled(follow).await;
 }
 
+/// Has accounts derived by the newest catalog.
+async fn spread_catalog(core: &Arc<Core>) {
+    let mut spread = Spread::default();
+    loop {
+        let rung = core.catalog_taken_up.notified();
+        let pause = match spread_catalog::step(core, &mut spread).await {
+            Ok(Stepped::Worked) => {
+                core.stepped.notify_waiters();
+                continue;
+            }
+            Ok(Stepped::Waits(pause)) => pause,
+            Ok(Stepped::Rests) => {
+                core.stepped.notify_waiters();
+                TIME_POLL
+            }
+            Err(error) => {
+                warn!(%error, "accounts come to the newest catalog later");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = rung => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
 /// Commits transitions at their moment: sleeps until the next one by business time.
 async fn time(core: &Arc<Core>) {
     loop {
@@ -205,14 +242,15 @@ async fn housekeeping(core: &Arc<Core>) {
 }
 
 async fn keep_house(core: &Arc<Core>) -> Result<(), StorageError> {
-    apply_catalog::spread(core).await?;
     if ingress::wake_all(&core.db).await? > 0 {
         core.received.notify_one();
     }
     watch_deadlines(core).await?;
     let rows = ingress::backlog(&core.db).await?;
     let chains = chains::backlog(&core.db, core.clock.now()).await?;
+    let behind = catalogs::behind(&core.db, core.catalog.load().version()).await?;
     metrics::gauge!("entitled_ingress_backlog").set(rows as f64);
+    metrics::gauge!("entitled_catalog_accounts_behind").set(behind as f64);
     metrics::gauge!("entitled_chains_due").set(chains as f64);
     Ok(())
 }

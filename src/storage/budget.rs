@@ -3,6 +3,9 @@
 use super::{Db, StorageError};
 use crate::domain::provider::Provider;
 
+/// A bucket that is no store's: accounts that a new catalog may reach.
+const CATALOG: &str = "catalog";
+
 /// Takes `calls` from the bucket unless fewer than `reserve` would be left.
 ///
 /// `per_second` refills it by the database's clock, up to one second's worth times ten.
@@ -25,6 +28,35 @@ pub(crate) async fn take_of(
     reserve: f64,
 ) -> Result<bool, StorageError> {
     let burst = per_second * 10.0;
+    take_from(db, bucket, calls, per_second, burst, reserve).await
+}
+
+/// Takes the right to derive so many accounts by a new catalog; over all replicas no more than
+/// `per_second`, nothing saved up for more than a second.
+pub(crate) async fn take_accounts(
+    db: &Db,
+    accounts: f64,
+    per_second: f64,
+) -> Result<bool, StorageError> {
+    take_from(
+        db,
+        CATALOG,
+        accounts,
+        per_second,
+        per_second.max(accounts),
+        0.0,
+    )
+    .await
+}
+
+async fn take_from(
+    db: &Db,
+    bucket: &str,
+    calls: f64,
+    per_second: f64,
+    burst: f64,
+    reserve: f64,
+) -> Result<bool, StorageError> {
     let taken = sqlx::query_scalar!(
         r#"insert into store_budgets as b (provider, tokens, refilled_at)
            values ($1, $3::float8 - $5, clock_timestamp())

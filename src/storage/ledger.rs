@@ -308,9 +308,9 @@ async fn write_rows(
 
 /// A plan that a chain's customer had before the present one, as the ledger tells.
 #[derive(Debug, Deserialize)]
-struct Former {
-    product: StoreProduct,
-    ended_at: Instant,
+pub(super) struct Former {
+    pub(super) product: StoreProduct,
+    pub(super) ended_at: Instant,
 }
 
 /// Every product that was paid for on a chain by `at`, with the end of the last such period.

@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod activity;
 pub(crate) mod audit;
+pub(crate) mod books;
 pub(crate) mod budget;
 pub(crate) mod catalogs;
 pub(crate) mod chain_keys;

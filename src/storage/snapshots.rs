@@ -158,31 +158,6 @@ pub(crate) async fn next_due(
     Ok(next.flatten())
 }
 
-/// Makes accounts that an older catalog was applied to due for derivation; tells how many. Called
-/// in rounds, so that no statement locks all of them.
-pub(crate) async fn make_due(
-    db: &Db,
-    catalog: CatalogVersion,
-    now: Instant,
-    limit: i64,
-) -> Result<u64, StorageError> {
-    let due = sqlx::query!(
-        r#"update entitlement_snapshots set next_transition_at = $2
-           where account_id in (
-               select account_id from entitlement_snapshots
-               where catalog_version < $1
-                 and (next_transition_at is null or next_transition_at > $2)
-               order by account_id limit $3 for update skip locked)"#,
-        catalog.0,
-        now,
-        limit
-    )
-    .execute(db.pool())
-    .await?
-    .rows_affected();
-    Ok(due)
-}
-
 /// What changed since a horizon, and the next one.
 #[derive(Clone, Debug)]
 pub(crate) struct Changes {

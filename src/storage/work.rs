@@ -17,6 +17,9 @@ pub(crate) async fn is_waiting(db: &Db, now: Instant) -> Result<bool, StorageErr
                or exists (select 1 from purchase_chains where merged_into is null
                     and next_check_at <= $1 and not_before <= clock_timestamp())
                or exists (select 1 from entitlement_snapshots where next_transition_at <= $1)
+               or exists (select 1 from catalog_versions where finished_at is null)
+               or exists (select 1 from entitlement_snapshots
+                    where catalog_version < (select max(version) from catalog_versions))
                or exists (select 1 from duties
                     where done_at is null and due_at <= $1 and (not_before <= clock_timestamp()
                       -- being carried out for the first time: neither done nor failed

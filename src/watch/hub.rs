@@ -425,9 +425,18 @@ impl Hub {
         Ok(())
     }
 
-    /// Drops every copy: what accounts without a snapshot have depends on the catalog.
-    pub(crate) fn forget(&self) {
+    fn forget(&self) {
         self.0.cache.invalidate_all();
+    }
+
+    /// Drops the copies of accounts without a snapshot: what they have follows from the catalog. All
+    /// others are told when they are derived by it.
+    pub(crate) fn forget_nothings(&self) {
+        for (id, view) in &self.0.cache {
+            if view.revision == Revision::ZERO {
+                self.0.cache.invalidate(&*id);
+            }
+        }
     }
 
     /// Follows an account: registered before it is read, so that no change falls in between.

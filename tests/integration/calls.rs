@@ -169,6 +169,7 @@ async fn products_are_listed_by_store() {
     assert_eq!(plans, ["", "premium-yearly"]);
     let at_google = ListProductsRequest {
         store: entitled::proto::Store::GooglePlay.into(),
+        ..Default::default()
     };
     let at_google = alice
         .client

@@ -17,6 +17,7 @@ mod access_end;
 mod accounts;
 mod calls;
 mod canaries;
+mod catalog_versions;
 mod consumables;
 mod contract;
 mod convergence;

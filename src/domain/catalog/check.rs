@@ -1,35 +1,40 @@
 //! What is wrong with a catalog file, in sentences for its author.
 
-use super::file::{CatalogFile, DeliveredBy, Product, ProductKind};
+use std::collections::BTreeSet;
+
+use super::file::{CatalogFile, DeliveredBy, Metadata, Product, ProductKind};
+use super::remark::Remark;
 use crate::domain::offer::OfferKind;
 
 /// The most that one unit may bring: a sum of purchases never overflows.
 const CREDITS_MAX: i64 = 1_000_000_000;
+/// The most of an offering's or package's metadata, as JSON: it goes to every device.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
 
-pub(super) fn check_apps(file: &CatalogFile) -> Vec<String> {
+pub(super) fn check_apps(file: &CatalogFile) -> Vec<Remark> {
     let mut problems = Vec::new();
     if file.apps.is_empty() {
-        problems.push("no [[apps]]: name at least one with its bundle_id or package_name".into());
+        problems.push(Remark::new(
+            &[],
+            "no [[apps]]: name at least one with its bundle_id or package_name",
+        ));
     }
     for (n, app) in file.apps.iter().enumerate() {
+        let mut problem = |sentence: String| {
+            problems.push(Remark::new(&["apps", &app.id.0], sentence));
+        };
         if app.bundle_id.is_none() && app.package_name.is_none() {
-            problems.push(format!(
-                "apps.{}: give a bundle_id or a package_name",
-                app.id
-            ));
+            problem("give a bundle_id or a package_name".into());
         }
         for other in &file.apps[..n] {
             if other.id == app.id {
-                problems.push(format!("apps.{}: the id is used twice", app.id));
+                problem("the id is used twice".into());
             }
             let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
             if same(&other.bundle_id, &app.bundle_id)
                 || same(&other.package_name, &app.package_name)
             {
-                problems.push(format!(
-                    "apps.{} and apps.{} are the same app",
-                    other.id, app.id
-                ));
+                problem(format!("it is the same app as apps.{}", other.id));
             }
         }
     }
@@ -37,7 +42,7 @@ pub(super) fn check_apps(file: &CatalogFile) -> Vec<String> {
 }
 
 /// Only the App Store takes signed offers, and only for what renews.
-pub(super) fn check_offers(file: &CatalogFile) -> Vec<String> {
+pub(super) fn check_offers(file: &CatalogFile) -> Vec<Remark> {
     let mut problems = Vec::new();
     for (id, offer) in &file.offers {
         let product = file.products.get(&offer.product);
@@ -45,86 +50,160 @@ pub(super) fn check_offers(file: &CatalogFile) -> Vec<String> {
             product.kind == ProductKind::Subscription && product.app_store.is_some()
         });
         if !fits {
-            problems.push(format!(
-                "offers.{id}: {:?} is no subscription under [products] that the App Store sells",
-                offer.product
+            problems.push(Remark::new(
+                &["offers", id, "product"],
+                format!(
+                    "{:?} is no subscription under [products] that the App Store sells",
+                    offer.product
+                ),
             ));
         }
         if offer.kind == OfferKind::Introductory && offer.offer_id.is_some() {
-            problems.push(format!(
-                "offers.{id}: an introductory offer has no offer_id"
+            problems.push(Remark::new(
+                &["offers", id, "offer_id"],
+                "an introductory offer has no offer_id",
             ));
         }
     }
     problems
 }
 
-pub(super) fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<String> {
+/// Paywalls are made of products that exist, each choice named once.
+pub(super) fn check_offerings(file: &CatalogFile) -> Vec<Remark> {
     let mut problems = Vec::new();
+    let mut offerings = BTreeSet::new();
+    for offering in &file.offerings {
+        let mut problem = |sentence: String| {
+            problems.push(Remark::new(&["offerings", &offering.id], sentence));
+        };
+        if offering.id.is_empty() {
+            problem("give it an id".into());
+        }
+        if !offerings.insert(&offering.id) {
+            problem("the id is used twice".into());
+        }
+        if offering.packages.is_empty() {
+            problem("it shows nothing; add packages = [{ id = …, product = … }]".into());
+        }
+        if let Some(sentence) = check_metadata(&offering.metadata) {
+            problem(sentence);
+        }
+        let mut packages = BTreeSet::new();
+        for package in &offering.packages {
+            if package.id.is_empty() {
+                problem("a package has no id".into());
+            }
+            if !packages.insert(&package.id) {
+                problem(format!("the package id {:?} is used twice", package.id));
+            }
+            if !file.products.contains_key(&package.product) {
+                problem(format!(
+                    "package {:?} shows {:?}, which is not under [products]",
+                    package.id, package.product
+                ));
+            }
+            if let Some(sentence) = check_metadata(&package.metadata) {
+                problem(format!("package {:?}: {sentence}", package.id));
+            }
+        }
+    }
+    problems
+}
+
+fn check_metadata(metadata: &Metadata) -> Option<String> {
+    let size = serde_json::to_string(metadata).map_or(usize::MAX, |json| json.len());
+    if size > METADATA_BYTES_MAX {
+        return Some(format!(
+            "its metadata is {size} bytes of JSON, at most {METADATA_BYTES_MAX}: every device reads it; put a URL in instead"
+        ));
+    }
+    // TOML's dates have no counterpart in JSON.
+    let dated = serde_json::to_string(metadata).is_ok_and(|json| json.contains("$__toml_private"));
+    dated.then(|| "its metadata has a date; write it as a string".to_owned())
+}
+
+pub(super) fn check_product(id: &str, product: &Product, file: &CatalogFile) -> Vec<Remark> {
+    let mut problems = Vec::new();
+    let mut problem = |key: &str, sentence: String| {
+        let place: &[&str] = if key.is_empty() {
+            &["products", id]
+        } else {
+            &["products", id, key]
+        };
+        problems.push(Remark::new(place, sentence));
+    };
     let counted = product.kind == ProductKind::Consumable;
     let delivered = product.delivered_by == DeliveredBy::Backend;
     match (counted, product.grants.is_empty()) {
-        (false, true) => problems.push(format!(
-            "products.{id}: grants nothing; name at least one entitlement"
-        )),
-        (true, false) => problems.push(format!(
-            "products.{id}: a consumable is used up; name credits instead of grants"
-        )),
-        (true, true) if product.credits.is_empty() && !delivered => problems.push(format!(
-            "products.{id}: brings nothing; name credits, or say delivered_by = \"backend\""
-        )),
-        (true, true) if !product.credits.is_empty() && delivered => problems.push(format!(
-            "products.{id}: either its credits are booked here or a backend delivers it, not both"
-        )),
+        (false, true) => problem(
+            "grants",
+            "grants nothing; name at least one entitlement".into(),
+        ),
+        (true, false) => problem(
+            "grants",
+            "a consumable is used up; name credits instead of grants".into(),
+        ),
+        (true, true) if product.credits.is_empty() && !delivered => problem(
+            "",
+            "brings nothing; name credits, or say delivered_by = \"backend\"".into(),
+        ),
+        (true, true) if !product.credits.is_empty() && delivered => problem(
+            "delivered_by",
+            "either its credits are booked here or a backend delivers it, not both".into(),
+        ),
         (true, true) | (false, false) => {}
     }
     if delivered && !counted {
-        problems.push(format!(
-            "products.{id}: only consumables are delivered by a backend"
-        ));
+        problem(
+            "delivered_by",
+            "only consumables are delivered by a backend".into(),
+        );
     }
     for (credit, amount) in &product.credits {
         if !file.credits.contains_key(credit) {
-            problems.push(format!(
-                "products.{id}: credits {credit:?}, which is not under [credits]"
-            ));
+            problem(
+                "credits",
+                format!("credits {credit:?}, which is not under [credits]; add [credits.{credit}]"),
+            );
         }
         if !(1..=CREDITS_MAX).contains(amount) || !counted {
-            problems.push(format!(
-                "products.{id}: credits are for consumables, 1 to {CREDITS_MAX} a unit"
-            ));
+            problem(
+                "credits",
+                format!("credits are for consumables, 1 to {CREDITS_MAX} a unit"),
+            );
         }
     }
     for grant in &product.grants {
         if !file.entitlements.contains_key(grant) {
-            problems.push(format!(
-                "products.{id}: grants {grant:?}, which is not under [entitlements]"
-            ));
+            problem(
+                "grants",
+                format!(
+                    "grants {grant:?}, which is not under [entitlements]; add [entitlements.{grant}]"
+                ),
+            );
         }
     }
     if product.app_store.is_none() && product.google_play.is_none() {
-        problems.push(format!(
-            "products.{id}: no store sells it; add app_store or google_play"
-        ));
+        problem("", "no store sells it; add app_store or google_play".into());
     }
     let subscription = product.kind == ProductKind::Subscription;
     let lasts = subscription || product.kind == ProductKind::NonRenewing;
     if lasts && product.period.is_none() {
-        problems.push(format!(
-            "products.{id}: a subscription needs a period such as P1M"
-        ));
+        problem("", "a subscription needs a period such as P1M".into());
     }
     if !lasts && product.period.is_some() {
-        problems.push(format!(
-            "products.{id}: a period is for subscriptions, renewing or not"
-        ));
+        problem(
+            "period",
+            "a period is for subscriptions, renewing or not".into(),
+        );
     }
     if let Some(google) = &product.google_play
         && subscription != google.base_plan_id.is_some()
     {
-        problems.push(format!(
-            "products.{id}: google_play subscriptions, and only they, name a base_plan_id"
-        ));
+        problem(
+            "google_play",
+            "google_play subscriptions, and only they, name a base_plan_id".into(),
+        );
     }
     problems
 }

@@ -10,7 +10,7 @@ use crate::domain::provider::Provider;
 use crate::domain::time::Period;
 
 /// The file as written.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogFile {
     #[serde(default)]
@@ -33,10 +33,62 @@ pub(crate) struct CatalogFile {
     pub(crate) testers: Vec<String>,
     #[serde(default)]
     pub(crate) ownership: OwnershipRules,
+    /// What paywalls show, in this order; the first is the one to show unless the app knows better.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) offerings: Vec<Offering>,
+    /// What was agreed when this change was reviewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) apply: Option<ApplyNote>,
+}
+
+/// `[[offerings]]`: products that a paywall shows together.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Offering {
+    pub(crate) id: String,
+    /// For whom it is made up, never shown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) description: String,
+    /// Whatever the app's paywall wants to know: texts, colours, which layout.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: Metadata,
+    /// In the order in which they are shown.
+    #[serde(default)]
+    pub(crate) packages: Vec<Package>,
+}
+
+/// One choice of an offering.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Package {
+    /// What the app calls it, the same over all offerings: `yearly`.
+    pub(crate) id: String,
+    /// The catalog's id of the product.
+    pub(crate) product: String,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: Metadata,
+}
+
+/// Free form; handed to apps as it is.
+pub(crate) type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// `[apply]`: consent that travels with the file, so that whoever reviews the file gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApplyNote {
+    /// The active version that the change was reviewed against: over another one the consent does
+    /// not hold.
+    pub(crate) replaces: i64,
+    /// So many paying accounts may lose something.
+    #[serde(default)]
+    pub(crate) confirm_loss: u64,
+    /// Why; kept with the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
 }
 
 /// One app of the family; all share accounts and catalog.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct App {
     pub(crate) id: AppId,
@@ -52,12 +104,12 @@ pub(crate) struct App {
 }
 
 /// What an account can use. A table of its own, so that quotas and credits can join it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EntitlementSpec {}
 
 /// Something that is counted: coins, gems, exports.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreditSpec {}
 
@@ -117,7 +169,7 @@ pub(crate) enum DeliveredBy {
 }
 
 /// A plan: what the stores sell under their own ids, and what it grants.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Product {
     pub(crate) kind: ProductKind,
@@ -154,13 +206,13 @@ pub(crate) enum ProductKind {
     Consumable,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AppStoreRef {
     pub(crate) product_id: String,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GooglePlayRef {
     pub(crate) product_id: String,

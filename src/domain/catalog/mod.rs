@@ -1,15 +1,21 @@
 //! The catalog: which apps exist, what the stores sell, what each product grants. The allow-list.
 
 mod check;
+pub(crate) mod diff;
+pub(crate) mod doubt;
+pub(crate) mod effect;
 mod file;
+pub(crate) mod relearn;
+pub(crate) mod remark;
 
 use std::collections::HashMap;
 
-use self::check::{check_apps, check_offers, check_product};
+use self::check::{check_apps, check_offerings, check_offers, check_product};
 pub(crate) use self::file::{
-    App, CatalogFile, DeliveredBy, FamilySharing, OwnershipRules, Product, ProductKind,
-    SandboxAccess, TransferPolicy,
+    App, CatalogFile, DeliveredBy, FamilySharing, Metadata, Offering, OwnershipRules, Product,
+    ProductKind, SandboxAccess, TransferPolicy,
 };
+use self::remark::Remark;
 use super::chain::{AppId, StoreProduct};
 use super::ids::CatalogVersion;
 use super::offer::OfferSpec;
@@ -26,9 +32,10 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Checks the file and builds the look-ups; every problem is a sentence for its author.
-    pub(crate) fn build(file: CatalogFile, version: CatalogVersion) -> Result<Self, Vec<String>> {
+    pub(crate) fn build(file: CatalogFile, version: CatalogVersion) -> Result<Self, Vec<Remark>> {
         let mut problems = check_apps(&file);
         problems.extend(check_offers(&file));
+        problems.extend(check_offerings(&file));
         let mut by_store_product = HashMap::new();
         for (id, product) in &file.products {
             problems.extend(check_product(id, product, &file));
@@ -36,8 +43,11 @@ impl Catalog {
                 if let Some(other) =
                     by_store_product.insert((provider, store_product.clone()), id.clone())
                 {
-                    problems.push(format!(
-                        "products.{id} and products.{other} both name {provider} product {store_product}"
+                    problems.push(Remark::new(
+                        &["products", id],
+                        format!(
+                            "it and products.{other} both name {provider} product {store_product}"
+                        ),
                     ));
                 }
             }
@@ -51,6 +61,11 @@ impl Catalog {
         } else {
             Err(problems)
         }
+    }
+
+    /// The file as written.
+    pub(crate) fn file(&self) -> &CatalogFile {
+        &self.file
     }
 
     pub(crate) fn version(&self) -> CatalogVersion {
@@ -107,6 +122,11 @@ impl Catalog {
     /// The product with that id.
     pub(crate) fn product(&self, id: &str) -> Option<&Product> {
         self.file.products.get(id)
+    }
+
+    /// What paywalls show, in order.
+    pub(crate) fn offerings(&self) -> &[Offering] {
+        &self.file.offerings
     }
 
     /// An offer, and the product that it is for.

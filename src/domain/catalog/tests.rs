@@ -108,12 +108,24 @@ fn every_contradiction_is_named() {
             "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[offers.o]\nproduct = \"gone\"\nkind = \"promotional\"\neligible = \"any\"",
             "no subscription under [products]",
         ),
+        (
+            "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[[offerings]]\nid = \"o\"",
+            "offerings.o: it shows nothing",
+        ),
+        (
+            "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[[offerings]]\nid = \"o\"\npackages = [{ id = \"y\", product = \"gone\" }]",
+            "not under [products]",
+        ),
+        (
+            "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[[offerings]]\nid = \"o\"\nmetadata = { since = 2027-01-01 }",
+            "write it as a string",
+        ),
     ];
     for (text, expected) in cases {
         let file = toml::from_str(text).expect("parses");
         let problems = Catalog::build(file, CatalogVersion(1)).expect_err(expected);
         assert!(
-            problems.iter().any(|p| p.contains(expected)),
+            problems.iter().any(|p| p.to_string().contains(expected)),
             "{problems:?}"
         );
     }

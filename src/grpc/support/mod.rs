@@ -44,7 +44,7 @@ async fn purchase(door: &Door, name: &str) -> Result<ChainId, Status> {
 }
 
 /// What an operator does is kept with why.
-fn reason(reason: &str) -> Result<&str, Status> {
+pub(super) fn reason(reason: &str) -> Result<&str, Status> {
     match reason.trim() {
         "" => Err(status::bad_request("reason", "say why; it is kept")),
         reason if reason.len() > 500 => Err(status::bad_request("reason", "at most 500 bytes")),

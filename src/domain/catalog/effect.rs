@@ -1,0 +1,267 @@
+//! What a catalog does to accounts, counted: each account's snapshot by the active one against its
+//! snapshot by the new one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::entitlement::{AccessReason, CreditBalance, Entitlement, Snapshot};
+use crate::domain::provider::Environment;
+
+/// Counts over all accounts that ever had something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Effect {
+    /// Accounts that were looked at.
+    pub(crate) accounts: u64,
+    /// Accounts that could not be read, and are not among them.
+    #[serde(default)]
+    pub(crate) unreadable: u64,
+    /// Accounts whose devices will be told something: access, a plan's name, a balance.
+    pub(crate) changed: u64,
+    /// Accounts that lose access, time or a balance that production money stands behind.
+    pub(crate) payers_losing: u64,
+    /// By entitlement; those that nobody gains or loses are not named.
+    pub(crate) entitlements: BTreeMap<String, Moves>,
+    /// By credit: balances that are seen from now on, or no longer.
+    pub(crate) credits: BTreeMap<String, Moves>,
+}
+
+/// How many accounts gain or lose one thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moves {
+    pub(crate) gain: u64,
+    pub(crate) lose: u64,
+    /// Still on, until earlier.
+    pub(crate) shortened: u64,
+    /// Of those that lose it or have it for a shorter time: by a purchase with real money.
+    pub(crate) payers: u64,
+}
+
+impl Effect {
+    /// Counts one account.
+    pub(crate) fn count(&mut self, before: &Snapshot, after: &Snapshot) {
+        self.accounts += 1;
+        if before == after {
+            return;
+        }
+        self.changed += 1;
+        let mut pays = false;
+        for was in &before.entitlements {
+            let is = after.entitlements.iter().find(|is| is.id == was.id);
+            pays |= self.count_entitlement(was, is);
+        }
+        for is in &after.entitlements {
+            let known = before.entitlements.iter().any(|was| was.id == is.id);
+            if !known && is.is_active() {
+                self.entitlements.entry(is.id.clone()).or_default().gain += 1;
+            }
+        }
+        pays |= self.count_credits(before, after);
+        self.payers_losing += u64::from(pays);
+    }
+
+    /// Tells whether a payer loses.
+    fn count_entitlement(&mut self, was: &Entitlement, is: Option<&Entitlement>) -> bool {
+        let mut moves = Moves::default();
+        let active = is.is_some_and(Entitlement::is_active);
+        match (was.is_active(), active) {
+            (false, true) => moves.gain = 1,
+            (true, false) => moves.lose = 1,
+            (true, true) if ends_earlier(was, is) => moves.shortened = 1,
+            (true, true) | (false, false) => return false,
+        }
+        let loses = moves.lose + moves.shortened > 0;
+        moves.payers = u64::from(loses && is_paid(was));
+        self.entitlements
+            .entry(was.id.clone())
+            .or_default()
+            .add(moves);
+        moves.payers > 0
+    }
+
+    fn count_credits(&mut self, before: &Snapshot, after: &Snapshot) -> bool {
+        let mut pays = false;
+        let has = |snapshot: &Snapshot, balance: &CreditBalance| {
+            let mut credits = snapshot.credits.iter();
+            credits.any(|of| of.id == balance.id && of.environment == balance.environment)
+        };
+        for was in before.credits.iter().filter(|was| was.balance > 0) {
+            if !has(after, was) {
+                let paid = was.environment == Some(Environment::Production);
+                let moves = self.credits.entry(was.id.clone()).or_default();
+                moves.lose += 1;
+                moves.payers += u64::from(paid);
+                pays |= paid;
+            }
+        }
+        for is in after.credits.iter().filter(|is| is.balance > 0) {
+            if !has(before, is) {
+                self.credits.entry(is.id.clone()).or_default().gain += 1;
+            }
+        }
+        pays
+    }
+}
+
+impl Moves {
+    fn add(&mut self, more: Self) {
+        self.gain += more.gain;
+        self.lose += more.lose;
+        self.shortened += more.shortened;
+        self.payers += more.payers;
+    }
+}
+
+fn ends_earlier(was: &Entitlement, is: Option<&Entitlement>) -> bool {
+    let until = |entitlement: &Entitlement| entitlement.access_until();
+    match (until(was), is.and_then(until)) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => after < before,
+    }
+}
+
+/// Whether a store's charge stands behind it, or will at the end of a trial; sandbox and gifts do
+/// not count.
+fn is_paid(entitlement: &Entitlement) -> bool {
+    entitlement.sources.iter().any(|source| {
+        source.environment == Environment::Production
+            && match source.reason {
+                AccessReason::Subscription
+                | AccessReason::Trial
+                | AccessReason::GracePeriod
+                | AccessReason::Purchase => true,
+                AccessReason::Grant => false,
+            }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::entitlement::{InactiveReason, Source};
+    use crate::domain::subscription::state::{Access, Offer};
+    use crate::domain::time::Instant;
+
+    fn at(day: u32) -> Instant {
+        format!("2027-01-{day:02}T00:00:00Z")
+            .parse()
+            .expect("a date")
+    }
+
+    fn source(reason: AccessReason, environment: Environment, access: Access) -> Source {
+        Source {
+            reason,
+            store: None,
+            product_id: String::new(),
+            plan: String::new(),
+            environment,
+            expires_at: None,
+            access,
+            will_renew: false,
+            unconfirmed: false,
+            offer: Offer::None,
+            family_shared: false,
+        }
+    }
+
+    fn snapshot(sources: Vec<Source>) -> Snapshot {
+        Snapshot {
+            entitlements: vec![Entitlement {
+                id: "pro".into(),
+                sources,
+                inactive_reason: InactiveReason::Never,
+                ended_at: None,
+            }],
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn losses_of_payers_are_told_from_those_of_others() {
+        let paid = || {
+            source(
+                AccessReason::Purchase,
+                Environment::Production,
+                Access::Lifetime,
+            )
+        };
+        let tested = || {
+            source(
+                AccessReason::Purchase,
+                Environment::Sandbox,
+                Access::Lifetime,
+            )
+        };
+        let given = || {
+            source(
+                AccessReason::Grant,
+                Environment::Production,
+                Access::Lifetime,
+            )
+        };
+        let shorter = || {
+            let until = Access::Until(at(9));
+            source(AccessReason::Purchase, Environment::Production, until)
+        };
+        // before, after: gain, lose, shortened, payers
+        let cases = [
+            (vec![paid()], vec![paid()], [0, 0, 0, 0]),
+            (vec![paid()], vec![], [0, 1, 0, 1]),
+            (vec![tested()], vec![], [0, 1, 0, 0]),
+            (vec![given()], vec![], [0, 1, 0, 0]),
+            (vec![given(), paid()], vec![], [0, 1, 0, 1]),
+            (vec![paid()], vec![given()], [0, 0, 0, 0]),
+            (vec![paid()], vec![shorter()], [0, 0, 1, 1]),
+            (vec![shorter()], vec![paid()], [0, 0, 0, 0]),
+            (vec![], vec![paid()], [1, 0, 0, 0]),
+        ];
+        for (before, after, expected) in cases {
+            let mut effect = Effect::default();
+            effect.count(&snapshot(before.clone()), &snapshot(after.clone()));
+            let moves = effect.entitlements.get("pro").copied().unwrap_or_default();
+            let counted = [moves.gain, moves.lose, moves.shortened, moves.payers];
+            assert_eq!(counted, expected, "{before:?} {after:?}");
+            assert_eq!(effect.payers_losing, expected[3]);
+            assert_eq!(effect.accounts, 1);
+        }
+    }
+
+    #[test]
+    fn an_entitlement_or_a_balance_that_is_gone_is_lost() {
+        let paid = source(
+            AccessReason::Trial,
+            Environment::Production,
+            Access::Until(at(9)),
+        );
+        let coins = |balance, environment| CreditBalance {
+            id: "coins".into(),
+            balance,
+            environment,
+        };
+        let before = Snapshot {
+            credits: vec![coins(100, Some(Environment::Production))],
+            ..snapshot(vec![paid])
+        };
+        let mut effect = Effect::default();
+        effect.count(&before, &Snapshot::default());
+        effect.count(&Snapshot::default(), &before);
+        let poor = Snapshot {
+            credits: vec![coins(0, None)],
+            ..Snapshot::default()
+        };
+        effect.count(&poor, &Snapshot::default());
+        assert_eq!(
+            (effect.accounts, effect.changed, effect.payers_losing),
+            (3, 3, 1)
+        );
+        let moves = Moves {
+            gain: 1,
+            lose: 1,
+            shortened: 0,
+            payers: 1,
+        };
+        assert_eq!(effect.entitlements["pro"], moves);
+        assert_eq!(effect.credits["coins"], moves);
+    }
+}
