@@ -122,7 +122,12 @@ pub(crate) fn due(
     handed_over
         .into_iter()
         .chain(named)
-        .chain(answers(state.environment, facts, catalog))
+        .chain(
+            answers(state.environment, facts, catalog)
+                .into_iter()
+                // What was over before anybody owned it had nobody to answer.
+                .filter(|question| question.deadline > holder.owner.since),
+        )
         .collect()
 }
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta};
 
 use super::*;
 use crate::domain::catalog::tests::{EXAMPLE, example};
+use crate::domain::chain::AppId;
 use crate::domain::ids::CatalogVersion;
 use crate::domain::subscription::state::Renewal;
 
@@ -14,6 +15,7 @@ fn now() -> Instant {
 fn holding(state: ItemState) -> Holding {
     Holding {
         provider: Provider::AppStore,
+        app: AppId("example-ios".into()),
         environment: Environment::Production,
         item: Item {
             key: "subscription".into(),

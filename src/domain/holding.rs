@@ -1,6 +1,6 @@
 //! What an account holds: the items of its chains, and the plans that they were before.
 
-use super::chain::StoreProduct;
+use super::chain::{AppId, StoreProduct};
 use super::goods;
 use super::provider::{Environment, Provider};
 use super::subscription::guard::Known;
@@ -12,6 +12,8 @@ use super::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Holding {
     pub(crate) provider: Provider,
+    /// The app that it was bought in.
+    pub(crate) app: AppId,
     pub(crate) environment: Environment,
     pub(crate) item: Item,
     /// Units of a one-time purchase that are paid for and not taken back.
@@ -56,6 +58,7 @@ impl Chain {
             .collect();
         let holding = |item, units, former| Holding {
             provider: self.provider,
+            app: state.head.app.clone(),
             environment: state.environment,
             item,
             units,

@@ -82,7 +82,7 @@ pub(crate) fn history(
                 .iter()
                 .any(|grant| product.grants.contains(grant))
         });
-        if !alike {
+        if !alike || !catalog.serves(holding.environment, holding.tester) {
             continue;
         }
         let access = holding.item.state.access(leniency, holding.store_away);

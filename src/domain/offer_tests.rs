@@ -3,8 +3,9 @@
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
-use crate::domain::catalog::tests::example;
-use crate::domain::chain::StoreProduct;
+use crate::domain::catalog::tests::{EXAMPLE, example};
+use crate::domain::chain::{AppId, StoreProduct};
+use crate::domain::ids::CatalogVersion;
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::subscription::state::{ExpiryReason, Offer, Renewal, RevocationReason};
 use crate::domain::subscription::store_state::Item;
@@ -16,6 +17,7 @@ fn now() -> Instant {
 fn holding(product: &str, state: ItemState) -> Holding {
     Holding {
         provider: Provider::AppStore,
+        app: AppId("example-ios".into()),
         environment: Environment::Production,
         item: Item {
             key: "subscription".into(),
@@ -39,12 +41,15 @@ fn holding(product: &str, state: ItemState) -> Holding {
 }
 
 fn judged(holdings: &[Holding]) -> History {
-    let catalog = example();
+    judged_by(&example(), holdings)
+}
+
+fn judged_by(catalog: &Catalog, holdings: &[Holding]) -> History {
     let (_, product) = catalog
         .products()
         .find(|(id, _)| *id == "pro_yearly")
         .expect("in the catalog");
-    history(&catalog, product, holdings, Leniency::default(), now())
+    history(catalog, product, holdings, Leniency::default(), now())
 }
 
 #[test]
@@ -75,6 +80,19 @@ fn an_account_is_judged_by_all_that_grants_the_same() {
             expires_at: now(),
             renewal: Renewal::Off,
         },
+    );
+    let text = "sandbox_access = \"nobody\"\n".to_owned() + EXAMPLE;
+    let nobody = toml::from_str(&text).expect("parses");
+    let nobody = Catalog::build(nobody, CatalogVersion(1)).expect("sound");
+    let tried = Holding {
+        environment: Environment::Sandbox,
+        ..active()
+    };
+    assert_eq!(judged_by(&nobody, &[tried.clone()]), History::New);
+    assert_eq!(
+        judged(&[tried]),
+        History::Active,
+        "everyone's sandbox serves"
     );
     let handed_on = Holding {
         away_since: Some(now()),

@@ -279,7 +279,8 @@ pub(crate) fn rule(case: &Case<'_>) -> Ruling {
         .hint
         .filter(|_| !hint_is_older_than_transfer(case.owner, case.purchased_at));
     let (mut owner, mut reason) = follow_hint(case, hint);
-    let mut moved = false;
+    // A hint that moved it was the one change.
+    let mut moved = reason.is_some();
     let mut verdicts = Vec::with_capacity(case.claims.len());
     for claim in case.claims {
         let verdict = match owner {

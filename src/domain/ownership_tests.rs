@@ -119,6 +119,28 @@ fn the_stores_record_beats_a_provisional_owner_but_not_a_settled_one() {
 }
 
 #[test]
+fn what_a_hint_has_moved_no_claim_moves_again_at_once() {
+    let rules = Rules {
+        policy: TransferPolicy::Transfer,
+        owner_is_anonymous: true,
+        ..KEEP
+    };
+    for claims in [[claim(2), signed(3, 0)], [signed(3, 0), claim(2)]] {
+        let ruling = rule(&Case {
+            hint: Some(account(2)),
+            rules,
+            ..case(Some(owned_by(1, true)), &claims)
+        });
+        assert_eq!(owner_of(&ruling), Some(account(2)));
+        assert_eq!(ruling.reason, Some(OwnershipReason::StoreHint));
+        for (_, of, verdict) in &ruling.verdicts {
+            let won = *verdict == Verdict::Won;
+            assert_eq!(won, *of == account(2), "{verdict:?}: one of them has it");
+        }
+    }
+}
+
+#[test]
 fn a_claim_against_the_stores_record_is_refused() {
     let claims = [claim(1)];
     let ruling = rule(&Case {

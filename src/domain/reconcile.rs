@@ -25,8 +25,9 @@ const DOUBT_RECHECK: TimeDelta = TimeDelta::seconds(15);
 const LATE_RENEWAL_RECHECK_MIN: TimeDelta = TimeDelta::seconds(30);
 const LATE_RENEWAL_RECHECK_MAX: TimeDelta = TimeDelta::minutes(15);
 
-/// How soon a store is asked again that told what was bought and could not tell what was paid.
-const UNTOLD_MONEY_RECHECK: TimeDelta = TimeDelta::minutes(5);
+/// How soon a store is asked again that told what was bought and could not tell what was paid;
+/// then as long again as that has lasted.
+const UNTOLD_MONEY_RECHECK_MIN: TimeDelta = TimeDelta::minutes(5);
 
 /// What is known of a chain before the step, read under its lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,6 +228,8 @@ fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
             let since = known.as_ref().and_then(|known| known.unconfirmed_since);
             let unconfirmed_since = standing_in.then(|| since.unwrap_or(step.now));
             let before = known.as_ref().and_then(|known| known.state.purchased_at);
+            let untold = known.as_ref().and_then(|known| known.money_untold_since);
+            let untold = incoming.money_untold.then(|| untold.unwrap_or(step.now));
             Some(Known {
                 state: StoreState {
                     // A read of what changed does not repeat when it was bought.
@@ -235,6 +238,7 @@ fn take(book: &Book, step: &Step) -> (Decision, Option<Known>) {
                 },
                 contradictions: 0,
                 unconfirmed_since,
+                money_untold_since: untold,
             })
         }
         Decision::Skip(SkipReason::Contradiction) => known.map(|known| Known {
@@ -395,8 +399,12 @@ fn next_check(
         return Some(now + DOUBT_RECHECK);
     }
     // Whether anybody owns it or not: money is booked for what was sold.
-    let untold = book.known.as_ref().is_some_and(|k| k.state.money_untold);
-    let untold = untold.then(|| now + UNTOLD_MONEY_RECHECK);
+    let untold = book.known.as_ref().filter(|k| k.state.money_untold);
+    let untold = untold.map(|known| {
+        let since = known.money_untold_since.unwrap_or(now);
+        let most = policy.recheck_max.max(UNTOLD_MONEY_RECHECK_MIN);
+        now + (now - since).clamp(UNTOLD_MONEY_RECHECK_MIN, most)
+    });
     if book.owner.is_none() {
         return untold;
     }

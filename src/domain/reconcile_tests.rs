@@ -362,7 +362,7 @@ fn money_that_a_store_could_not_tell_is_asked_for_again_whoever_owns_it() {
         money_untold: true,
         ..state(1, active(100))
     };
-    let soon = Some(t(1) + UNTOLD_MONEY_RECHECK);
+    let soon = Some(t(1) + UNTOLD_MONEY_RECHECK_MIN);
     for book in [Book::default(), owned(100)] {
         let outcome = run(&book, &step(1, Answer::Store(untold())));
         assert_eq!(outcome.next_check_at, soon);
@@ -370,8 +370,26 @@ fn money_that_a_store_could_not_tell_is_asked_for_again_whoever_owns_it() {
             &outcome.book,
             &step(2, Answer::Store(state(2, active(100)))),
         );
-        assert_ne!(told.next_check_at, Some(t(2) + UNTOLD_MONEY_RECHECK));
+        assert_ne!(told.next_check_at, Some(t(2) + UNTOLD_MONEY_RECHECK_MIN));
     }
+    // The longer it lasts, the longer the pauses.
+    let (first, second) = (
+        StoreState {
+            stamp: t(2),
+            ..untold()
+        },
+        StoreState {
+            stamp: t(3),
+            ..untold()
+        },
+    );
+    let book = run(&Book::default(), &step(1, Answer::Store(untold()))).book;
+    let later = run(&book, &step(2, Answer::Store(first)));
+    let much_later = run(&later.book, &step(3, Answer::Store(second)));
+    let most = Policy::default().recheck_max;
+    let pause = |n: i64| (t(n) - t(1)).clamp(UNTOLD_MONEY_RECHECK_MIN, most);
+    assert_eq!(later.next_check_at, Some(t(2) + pause(2)));
+    assert_eq!(much_later.next_check_at, Some(t(3) + pause(3)));
 }
 
 #[test]

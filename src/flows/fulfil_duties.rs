@@ -118,11 +118,10 @@ async fn rule(core: &Core, due: &Due, known: &Known, now: Instant) -> Result<Rul
     let state = &known.state;
     let provider = state.head.provider;
     let catalog = core.catalog.load();
-    let bought = state
-        .transactions
-        .iter()
-        .find(|charge| charge.transaction_id == due.transaction_id)
-        .map(|charge| &charge.product)
+    // Of any time: a state has only what its read found new, and is of the plan of today.
+    let charged = ledger::product_of(&core.db, due.chain, &due.transaction_id).await?;
+    let bought = charged
+        .as_ref()
         .or_else(|| state.items.first().map(|item| &item.product));
     let question = Question {
         provider,

@@ -30,6 +30,9 @@ const JUST_MADE_PAUSE: Duration = Duration::from_millis(700);
 /// A complete read is two calls at either store (Apple: statuses, and what is new in the history),
 /// fewer for what is known not to renew, more at the first read of a long history.
 const CALLS_PER_FETCH: f64 = 2.0;
+/// With pages of history and of refunds, which Apple lets nobody ask for at the others' rate.
+const CALLS_PER_THOROUGH_FETCH: f64 = 8.0;
+const THOROUGH_TRIES: i32 = 2;
 /// How long a chain waits for the shared budget.
 const BUDGET_PAUSE: Duration = Duration::from_millis(500);
 
@@ -135,11 +138,24 @@ async fn within_budget(core: &Core, claimed: &Claimed) -> Result<bool, StorageEr
     let provider = claimed.head.provider;
     let per_second = core.tuning.calls_per_second(provider);
     let reserve = match claimed.source {
-        SignalSource::Proof | SignalSource::Operator => 0.0,
-        SignalSource::Notification | SignalSource::Refresh | SignalSource::Account => per_second,
+        SignalSource::Proof => 0.0,
+        SignalSource::Notification
+        | SignalSource::Refresh
+        | SignalSource::Account
+        | SignalSource::Operator => per_second,
         SignalSource::Schedule | SignalSource::Time | SignalSource::Catalog => per_second * 3.0,
     };
-    budget::take(&core.db, provider, CALLS_PER_FETCH, per_second, reserve).await
+    let calls = match is_thorough(claimed) {
+        true => CALLS_PER_THOROUGH_FETCH.min(per_second),
+        false => CALLS_PER_FETCH,
+    };
+    budget::take(&core.db, provider, calls, per_second, reserve).await
+}
+
+/// What an operator asks for is read whole. What cannot be had so is read as ever: it must not stay
+/// unread for being long.
+fn is_thorough(claimed: &Claimed) -> bool {
+    claimed.source == SignalSource::Operator && claimed.failures < THOROUGH_TRIES
 }
 
 /// Whoever waits for a signal looks again soon; what only its time calls for is spread, so that many
@@ -176,7 +192,7 @@ async fn fetch(core: &Core, claimed: &Claimed, now: Instant) -> Result<Fetched, 
         evidence: &facts,
         known: &known,
         last: last.as_ref().map(|known| &known.state),
-        thorough: claimed.source == SignalSource::Operator,
+        thorough: is_thorough(claimed),
         catalog: &catalog,
     };
     let began = tokio::time::Instant::now();

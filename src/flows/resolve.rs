@@ -179,7 +179,13 @@ async fn owe_answers(
     // Locked since it was marked dirty.
     let locked = chains::lock(tx, &[chain]).await?.pop();
     let owned = locked.is_some_and(|chain| chain.owner.is_some());
-    let Some(known) = ledger::known(tx, chain).await?.filter(|_| owned) else {
+    let known = match ledger::known(tx, chain).await {
+        Ok(known) => known.filter(|_| owned),
+        // Written by a newer replica: the settle, which reads it anew, writes the duty.
+        Err(StorageError::Corrupt(_)) => None,
+        Err(other) => return Err(other),
+    };
+    let Some(known) = known else {
         return Ok(false);
     };
     let answers = duty::answers(known.state.environment, facts, &core.catalog.load());

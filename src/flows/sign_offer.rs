@@ -1,6 +1,6 @@
 //! SignOffer: an offer of the App Store, signed for those whom the catalog makes it to.
 
-use super::Core;
+use super::{Core, derive};
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::holding::Holding;
 use crate::domain::offer::{self, OfferKind};
@@ -69,14 +69,18 @@ pub(crate) async fn sign_offer(
         .ok_or(SignOfferError::UnknownOffer)?
         .product_id
         .clone();
-    let bundle_id = bundle_of(&catalog, request.app).ok_or(SignOfferError::UnknownApp)?;
+    let (app, bundle_id) = app_of(&catalog, request.app).ok_or(SignOfferError::UnknownApp)?;
     let mut tx = core.db.begin().await?;
-    let holdings = ledger::holdings(&mut tx, request.account.id, &[]).await?;
+    let mut holdings = ledger::holdings(&mut tx, request.account.id, &[]).await?;
+    let tester = derive::is_tester_in(&mut tx, request.account.id, &catalog).await?;
     tx.commit().await.map_err(StorageError::from)?;
+    holdings
+        .iter_mut()
+        .for_each(|holding| holding.tester = tester);
     let now = core.clock.now();
     let history = offer::history(&catalog, product, &holdings, core.policy.leniency, now);
     let allowed = spec.eligible.allows(history);
-    let transaction_id = transaction_of(request.transaction_id, &holdings)?;
+    let transaction_id = transaction_of(request.transaction_id, app, &catalog, &holdings)?;
     let offer_id = spec.offer_id.as_deref().unwrap_or(request.offer);
     let (offer_id, claims) = match spec.kind {
         OfferKind::Promotional if !allowed => return Err(SignOfferError::NotEligible),
@@ -120,19 +124,24 @@ pub(crate) async fn sign_offer(
     })
 }
 
-fn bundle_of<'a>(catalog: &'a Catalog, named: &str) -> Option<&'a str> {
+fn app_of<'a>(catalog: &'a Catalog, named: &str) -> Option<(&'a App, &'a str)> {
     let fits = |app: &&App| {
-        app.bundle_id.is_some()
-            && (named.is_empty() || app.id.0 == named || app.bundle_id.as_deref() == Some(named))
+        named.is_empty() || app.id.0 == named || app.bundle_id.as_deref() == Some(named)
     };
-    let mut apps = catalog.apps().iter().filter(fits);
+    let sold = catalog.apps().iter().filter(fits);
+    let mut apps = sold.filter_map(|app| Some((app, app.bundle_id.as_deref()?)));
     let app = apps.next()?;
     // With several, an empty name names none.
-    apps.next().is_none().then_some(app.bundle_id.as_deref())?
+    apps.next().is_none().then_some(app)
 }
 
-/// What names the customer to Apple: what the app says, or a purchase of the account's.
-fn transaction_of(said: &str, holdings: &[Holding]) -> Result<Option<String>, SignOfferError> {
+/// What names the customer to Apple: what the app says, or a purchase of the account's in that app.
+fn transaction_of(
+    said: &str,
+    app: &App,
+    catalog: &Catalog,
+    holdings: &[Holding],
+) -> Result<Option<String>, SignOfferError> {
     if !said.is_empty() {
         let sound = said.len() <= TRANSACTION_ID_BYTES_MAX
             && said.bytes().all(|byte| byte.is_ascii_digit());
@@ -142,9 +151,12 @@ fn transaction_of(said: &str, holdings: &[Holding]) -> Result<Option<String>, Si
             Err(SignOfferError::NoTransaction)
         };
     }
-    let own = holdings
-        .iter()
-        .filter(|holding| holding.provider == Provider::AppStore && holding.away_since.is_none());
+    let own = holdings.iter().filter(|holding| {
+        holding.provider == Provider::AppStore
+            && holding.app == app.id
+            && holding.away_since.is_none()
+            && catalog.serves(holding.environment, holding.tester)
+    });
     Ok(own
         .filter_map(|holding| holding.item.transaction_id.clone())
         .next_back())

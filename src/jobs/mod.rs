@@ -202,7 +202,7 @@ async fn duties(core: &Arc<Core>, stop: &CancellationToken) {
     let mut running = JoinSet::new();
     while !stop.is_cancelled() {
         let rung = core.duties.notified();
-        let taken = match DUTIES_AT_ONCE - running.len() {
+        let taken = match DUTIES_AT_ONCE.saturating_sub(running.len()) {
             0 => Ok(Vec::new()),
             free => take_due(core, free).await,
         };

@@ -151,7 +151,7 @@ pub(crate) async fn aliases(db: &Db, id: ChainId) -> Result<Vec<Alias>, StorageE
 }
 
 /// Marks a chain dirty; the number is what a waiter waits for. Back-off is kept; work is taken in
-/// the order in which it came, and a waiting bind stays a bind.
+/// the order in which it came; a waiting bind stays a bind, and what an operator doubts is read whole.
 ///
 /// A chain that was merged in the meantime is a conflict: look its alias up again.
 pub(crate) async fn mark_dirty(
@@ -163,7 +163,8 @@ pub(crate) async fn mark_dirty(
         r#"update purchase_chains
            set dirty_seq = dirty_seq + 1,
                dirty_source = case when dirty_seq > synced_seq
-                                     and dirty_source in ('proof', 'operator')
+                                     and (dirty_source = 'operator'
+                                          or dirty_source = 'proof' and $2 <> 'operator')
                                    then dirty_source else $2 end,
                not_before = case when dirty_seq > synced_seq then not_before
                                  else greatest(not_before, clock_timestamp()) end
@@ -200,7 +201,12 @@ async fn try_mark_account_dirty(
     limit: i64,
 ) -> Result<Vec<(ChainId, i64)>, StorageError> {
     let rows = sqlx::query!(
-        r#"update purchase_chains set dirty_seq = dirty_seq + 1, dirty_source = $2
+        r#"update purchase_chains
+           set dirty_seq = dirty_seq + 1,
+               dirty_source = case when dirty_seq > synced_seq
+                                     and (dirty_source = 'operator'
+                                          or dirty_source = 'proof' and $2 <> 'operator')
+                                   then dirty_source else $2 end
            where id in (select id from purchase_chains where id in (
                             select id from purchase_chains
                             where owner_account_id = $1 and merged_into is null

@@ -150,6 +150,27 @@ pub(crate) async fn has_order(
     Ok(found)
 }
 
+/// What a transaction of the chain paid for; of a Google order with several lines, its first.
+pub(crate) async fn product_of(
+    db: &Db,
+    chain: ChainId,
+    transaction_id: &str,
+) -> Result<Option<StoreProduct>, StorageError> {
+    let row = sqlx::query!(
+        r#"select product_id, base_plan_id from transactions
+           where chain_id = $1 and split_part(transaction_id, '/', 1) = $2 and kind <> 'refund'
+           order by transaction_id limit 1"#,
+        chain.0,
+        transaction_id
+    )
+    .fetch_optional(db.pool())
+    .await?;
+    Ok(row.map(|row| StoreProduct {
+        product_id: row.product_id,
+        base_plan_id: row.base_plan_id,
+    }))
+}
+
 /// Of any transaction of the chain, however long ago: a state has only what its read found new.
 pub(crate) async fn taken_back(
     db: &Db,

@@ -68,6 +68,7 @@ pub(crate) async fn serve(
             continue;
         };
         let Some(place) = peers.admit(peer) else {
+            metrics::counter!("entitled_webhook_connections_refused_total").increment(1);
             debug!("an address has too many connections");
             continue;
         };

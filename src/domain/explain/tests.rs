@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, TimeZone as _, Utc};
 
 use super::*;
 use crate::domain::catalog::CatalogFile;
-use crate::domain::chain::StoreProduct;
+use crate::domain::chain::{AppId, StoreProduct};
 use crate::domain::ids::CatalogVersion;
 use crate::domain::subscription::state::{
     ExpiryReason, ItemState, Offer, Renewal, RevocationReason,
@@ -51,6 +51,7 @@ fn holding(product: &str, state: ItemState) -> Holding {
     };
     Holding {
         provider: Provider::AppStore,
+        app: AppId("example-ios".into()),
         environment: Environment::Production,
         item: Item {
             key: product.into(),

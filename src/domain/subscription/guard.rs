@@ -17,6 +17,9 @@ pub(crate) struct Known {
     pub(crate) contradictions: u32,
     /// Only a signed proof stands for it since then.
     pub(crate) unconfirmed_since: Option<Instant>,
+    /// Since when the store tells what was bought and not what was paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) money_untold_since: Option<Instant>,
 }
 
 /// Takes or refuses `incoming`; `standing_in` marks a signed proof used while the store is away.

@@ -56,7 +56,7 @@ impl Operator<'_> {
         let query = [("revoke", said)];
         let reply = self
             .client
-            .post(self.package, &path, "refund", &query, &json!({}))
+            .post_once(self.package, &path, "refund", &query, &json!({}))
             .await?;
         self.done(&reply)?;
         Ok(format!("order {order_id} is refunded, {told}"))
@@ -134,7 +134,9 @@ impl Operator<'_> {
             "tokens",
             &self.state.head.value,
         ];
-        self.client.post(self.package, &path, verb, &[], body).await
+        self.client
+            .post_once(self.package, &path, verb, &[], body)
+            .await
     }
 
     fn done(&self, reply: &Reply) -> Result<(), CommandError> {

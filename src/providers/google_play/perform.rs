@@ -112,7 +112,7 @@ impl Performer<'_> {
         let path = ["orders", order_id];
         let reply = self
             .client
-            .post(self.package, &path, "reviewrefund", &[], &body)
+            .post(self.package, &path, "reviewrefund", &body)
             .await?;
         if !is_done(&reply) && self.awaits_review(order_id).await? {
             return Err(refused("reviewrefund", &reply));
@@ -136,7 +136,7 @@ impl Performer<'_> {
     ) -> Result<Reply, FetchError> {
         let token = &self.state.head.value;
         let path = ["purchases", calls, product_id, "tokens", token];
-        self.client.post(self.package, &path, verb, &[], body).await
+        self.client.post(self.package, &path, verb, body).await
     }
 
     async fn is_acknowledged(&self, kind: ItemKind) -> Result<bool, FetchError> {

@@ -39,7 +39,10 @@ pub(super) struct Reply {
 /// What is sent.
 enum Call {
     Get,
+    /// Safe to repeat.
     Post(Bytes),
+    /// Sent again only where nothing can have been done: it moves money or time.
+    PostOnce(Bytes),
 }
 
 /// What came of one try.
@@ -115,8 +118,22 @@ impl Client {
         self.call("voidedpurchases", Call::Get, url).await
     }
 
-    /// Does something: `verb` is the last part of the call's name, `query` of its address.
+    /// Does what is safe to do twice; `verb` is the last part of the call's name.
     pub(super) async fn post(
+        &self,
+        package: &str,
+        path: &[&str],
+        verb: &'static str,
+        body: &Value,
+    ) -> Result<Reply, FetchError> {
+        let url = self.verb_url(package, path, verb)?;
+        let call = Call::Post(Bytes::from(body.to_string()));
+        self.call(verb, call, url).await
+    }
+
+    /// Does what must not be done twice: where the answer is lost, nobody knows. `query` is of the
+    /// call's address.
+    pub(super) async fn post_once(
         &self,
         package: &str,
         path: &[&str],
@@ -124,15 +141,19 @@ impl Client {
         query: &[(&str, &str)],
         body: &Value,
     ) -> Result<Reply, FetchError> {
-        let mut path = path.to_vec();
-        let last = path.pop().map(|last| format!("{last}:{verb}"));
-        path.extend(last.as_deref());
-        let mut url = self.url(package, &path)?;
+        let mut url = self.verb_url(package, path, verb)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.call(verb, Call::Post(Bytes::from(body.to_string())), url)
-            .await
+        let call = Call::PostOnce(Bytes::from(body.to_string()));
+        self.call(verb, call, url).await
+    }
+
+    fn verb_url(&self, package: &str, path: &[&str], verb: &str) -> Result<Url, FetchError> {
+        let mut path = path.to_vec();
+        let last = path.pop().map(|last| format!("{last}:{verb}"));
+        path.extend(last.as_deref());
+        self.url(package, &path)
     }
 
     /// Every part is one percent-encoded segment, whatever is in it.
@@ -175,7 +196,7 @@ impl Client {
             let token = self.oauth.token(refused.as_ref(), Instant::now()).await?;
             match self.attempt(name, &call, &url, &token).await {
                 // What is to be done to a purchase that has changed is for the caller to say.
-                Attempt::Changed(reply) if matches!(call, Call::Post(_)) => return Ok(reply),
+                Attempt::Changed(reply) if !matches!(call, Call::Get) => return Ok(reply),
                 Attempt::Changed(_) if retries == RETRIES_MAX => {
                     return Err(FetchError::away(format!("{name}: it keeps changing")));
                 }
@@ -187,14 +208,13 @@ impl Client {
                 Attempt::Retryable(error) if retries == RETRIES_MAX || wants_patience(&error) => {
                     return Err(error);
                 }
+                Attempt::Retryable(error)
+                    if matches!(call, Call::PostOnce(_)) && !is_untouched(&error) =>
+                {
+                    return Err(error);
+                }
                 Attempt::Retryable(error) => {
-                    *touched |= !matches!(
-                        error,
-                        FetchError::Away {
-                            untouched: true,
-                            ..
-                        }
-                    );
+                    *touched |= !is_untouched(&error);
                     retries += 1;
                     let pause = rand::random_range(RETRY_MILLIS);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -214,7 +234,7 @@ impl Client {
         headers.insert(header::AUTHORIZATION, token.bearer.clone());
         let (method, body) = match call {
             Call::Get => (Method::GET, None),
-            Call::Post(body) => {
+            Call::Post(body) | Call::PostOnce(body) => {
                 let json = HeaderValue::from_static("application/json");
                 headers.insert(header::CONTENT_TYPE, json);
                 (Method::POST, Some(body.clone()))
@@ -256,6 +276,17 @@ const PAUSE_SECONDS_MAX: u64 = 3_600;
 
 fn wants_patience(error: &FetchError) -> bool {
     matches!(error, FetchError::Away { retry_after: Some(pause), .. } if *pause > RETRY_AFTER_MAX)
+}
+
+/// Whether the store has certainly done nothing.
+fn is_untouched(error: &FetchError) -> bool {
+    matches!(
+        error,
+        FetchError::Away {
+            untouched: true,
+            ..
+        }
+    )
 }
 
 /// A retryable status, with the pause that the answer asks for.

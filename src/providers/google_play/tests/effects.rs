@@ -225,6 +225,52 @@ async fn a_deferral_is_made_of_the_purchase_as_it_is() {
     assert_eq!(google.count(":defer"), 2);
 }
 
+/// An answer that is lost may be of something done: to move money or time again is worse than not
+/// to know.
+#[tokio::test]
+async fn what_an_operator_asks_for_is_asked_once() {
+    let extend = || Command::Extend {
+        days: 7,
+        request_id: "r".into(),
+    };
+    let refund = || Command::Refund {
+        order_id: "GPA.1".into(),
+        revoke: false,
+    };
+    let cancel = || Command::Cancel { by_developer: true };
+    for (command, path) in [
+        (extend(), format!("POST {PATH}:defer")),
+        (refund(), "POST /orders/GPA.1:refund".to_owned()),
+        (cancel(), format!("POST {PATH}:cancel")),
+        (
+            Command::Revoke { prorated: false },
+            format!("POST {PATH}:revoke"),
+        ),
+    ] {
+        let (google, store, state) = subscribed().await;
+        google.on(&format!("GET {PATH}"), 200, purchase(None));
+        google.on(&path, 503, json!({}));
+        google.on(&path, 409, error_body(409, "concurrentUpdate"));
+        google.on(&path, 200, json!({}));
+        let lost = store.command(&state, &command, &example()).await;
+        let undecided = matches!(
+            lost,
+            Err(CommandError::Store(FetchError::Away {
+                untouched: false,
+                ..
+            }))
+        );
+        assert!(undecided, "{path}");
+        assert_eq!(google.count(path.rsplit(':').next().unwrap()), 1, "{path}");
+    }
+    // Who was told to come back later has done nothing.
+    let (google, store, state) = subscribed().await;
+    let path = "POST /orders/GPA.1:refund";
+    google.on(path, 429, json!({}));
+    google.on(path, 204, json!({}));
+    store.command(&state, &refund(), &example()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_sweep_gives_rows_that_are_read_like_notifications() {
     let (google, store) = setup().await;
