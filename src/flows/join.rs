@@ -1,10 +1,7 @@
 //! Join: an answer shows that chains are one purchase; the older one carries on with all of it.
 
-use std::collections::BTreeSet;
-
 use super::Core;
 use super::settle::{LockedSet, book_of};
-use super::settled_events::tell_loser;
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, MergeReason, SignalSource};
@@ -17,6 +14,9 @@ use crate::domain::time::Instant;
 use crate::storage::events::{Inputs, NewEvent};
 use crate::storage::{StorageError, Tx, accounts, claims, events, joins, ownership};
 
+/// An account that a purchase has left, and why.
+pub(super) type Loser = (AccountId, OwnershipReason);
+
 /// Merges the parts into the whole. Gives the book to decide by and the accounts that lost a part.
 /// `head` is the purchase that the answer is about.
 pub(super) async fn join(
@@ -26,9 +26,9 @@ pub(super) async fn join(
     head: Option<&Alias>,
     catalog: &Catalog,
     now: Instant,
-) -> Result<(Book, BTreeSet<AccountId>), StorageError> {
+) -> Result<(Book, Vec<Loser>), StorageError> {
     let mut book = book_of(tx, &set.whole).await?;
-    let mut lost = BTreeSet::new();
+    let mut lost = Vec::new();
     for part in &set.parts {
         let part_book = book_of(tx, part).await?;
         join_claims(tx, part.id, set.whole.id, head).await?;
@@ -58,10 +58,7 @@ pub(super) async fn join(
                 at: now,
             };
             ownership::record(tx, change).await?;
-            if let Some(from) = from {
-                lost.insert(from);
-                tell_loser(tx, from, reason, None, now).await?;
-            }
+            lost.extend(from.map(|from| (from, reason)));
             book.owner = Some(owner);
         }
         book.known = book.known.or(part_book.known);

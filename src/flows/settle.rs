@@ -9,7 +9,7 @@ use super::Core;
 use super::derive::{self, Changed};
 use super::goods;
 use super::join::join;
-use super::settled_events::{revision_of, tell_loser, write_events};
+use super::settled_events::{revision_of, tell_former, tell_loser, write_events};
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, SignalSource};
@@ -107,7 +107,7 @@ async fn attempt_settle(
     };
     let chain = set.whole.id;
     let head = work.state().map(|state| &state.head);
-    let (book, mut touched) = join(core, &mut tx, &set, head, &catalog, now).await?;
+    let (book, mut lost) = join(core, &mut tx, &set, head, &catalog, now).await?;
     let (step, facts) = gather(&mut tx, chain, book.owner, work, &catalog, now).await?;
     let outcome = reconcile(
         set.whole.head.provider,
@@ -117,8 +117,16 @@ async fn attempt_settle(
         &catalog,
         core.policy,
     );
+    let owner = outcome.book.owner.map(|owner| owner.account);
+    if let Some(loser) = book.owner.map(|owner| owner.account)
+        && let Some(reason) = outcome.ownership
+        && owner != Some(loser)
+    {
+        lost.push((loser, reason));
+    }
+    let mut touched: BTreeSet<AccountId> = lost.iter().map(|(loser, _)| *loser).collect();
     touched.extend(book.owner.map(|owner| owner.account));
-    touched.extend(outcome.book.owner.map(|owner| owner.account));
+    touched.extend(owner);
     let taken = outcome.book.known.as_ref().map(|known| &known.state);
     touched.extend(goods::holders(&mut tx, chain, taken).await?);
     let locked: Vec<AccountId> = touched.into_iter().collect();
@@ -144,12 +152,13 @@ async fn attempt_settle(
         core, &mut tx, chain, work, &outcome, &inputs, &changed, &catalog, now,
     )
     .await?;
-    if let Some(loser) = book.owner.map(|owner| owner.account)
-        && let Some(reason) = outcome.ownership
-        && outcome.book.owner.map(|owner| owner.account) != Some(loser)
-    {
-        let revision = revision_of(&changed, loser);
-        tell_loser(&mut tx, loser, reason, revision, now).await?;
+    for (loser, reason) in &lost {
+        let revision = revision_of(&changed, *loser);
+        tell_loser(&mut tx, *loser, *reason, revision, now).await?;
+    }
+    let told_of = |account| owner == Some(account) || lost.iter().any(|lost| lost.0 == account);
+    for other in changed.iter().filter(|one| !told_of(one.account.id)) {
+        tell_former(&mut tx, other, work.claimed.source, outcome.decision, now).await?;
     }
     failpoint::at("before_commit");
     tx.commit().await?;

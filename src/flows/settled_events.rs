@@ -140,3 +140,20 @@ pub(super) async fn tell_loser(
     };
     events::append(tx, event).await
 }
+
+/// What an account got of a purchase that is another's by now has changed with it.
+pub(super) async fn tell_former(
+    tx: &mut Tx<'_>,
+    changed: &Changed,
+    source: SignalSource,
+    decision: Decision,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let event = NewEvent {
+        account: Some(changed.account.id),
+        detail: Some("what this account has of a purchase that left it has changed"),
+        revision: Some(changed.stored.revision),
+        ..NewEvent::new(source, decision, now)
+    };
+    events::append(tx, event).await
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::settled_events::tell_former;
 use super::{Core, derive, goods};
 use crate::domain::event::{ApplyReason, Decision, SignalSource};
 use crate::domain::ids::{AccountId, ChainId};
@@ -147,6 +148,10 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
             )
         };
         events::append(&mut tx, event).await?;
+    }
+    for other in changed.iter().filter(|one| !both.contains(&one.account.id)) {
+        let decision = Decision::Apply(ApplyReason::Transferred);
+        tell_former(&mut tx, other, SignalSource::Operator, decision, now).await?;
     }
     failpoint::at("before_transfer_commit");
     tx.commit().await.map_err(StorageError::from)?;

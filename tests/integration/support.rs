@@ -165,8 +165,24 @@ impl World {
         assert!(self.stack.app.idle(PATIENCE).await, "work was left over");
     }
 
+    /// Ends the story; whatever it told, each revision of an account is told by an event (I5, I6).
     pub async fn stop(self) {
         self.stack.stop().await;
+        let untold = sqlx::query_as::<_, (uuid::Uuid, i64, i64, i64)>(
+            "select s.account_id, s.revision, count(distinct e.revision),
+                    coalesce(max(e.revision), 0)
+             from entitlement_snapshots s
+             left join subscription_events e using (account_id)
+             group by s.account_id, s.revision
+             having (s.revision, s.revision)
+                 <> (count(distinct e.revision), coalesce(max(e.revision), 0))",
+        );
+        let untold = untold.fetch_all(&self.looks).await.expect("the books");
+        assert_eq!(
+            untold,
+            [],
+            "account, revision, told by events, the last told"
+        );
     }
 }
 
