@@ -62,6 +62,9 @@ pub(crate) struct ProveArgs {
     /// Months of their lives
     #[arg(long, default_value_t = MONTHS)]
     months: u32,
+    /// Through Postgres: what the four people of a household do in a week
+    #[arg(long, default_value_t = 4)]
+    acts: usize,
     /// Play one random life again and tell it
     #[arg(long)]
     case: Option<u64>,
@@ -138,6 +141,7 @@ pub(crate) async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
             seed: args.seed,
             customers: args.customers.unwrap_or(automatic as usize).max(8),
             months: args.months,
+            acts: args.acts,
         };
         evidence.live = Some(live::run(load, voice).await?);
     }

@@ -26,8 +26,6 @@ use crate::sandbox::{CallSins, DeliverySins, Pace, Sandbox, Sins, Store};
 /// Callers at the same time.
 pub(super) const AT_ONCE: usize = 16;
 const WEEKS_PER_MONTH: u32 = 4;
-/// Operations of a household in a week.
-const ACTS_PER_WEEK: usize = PEOPLE;
 /// Some of a case's operations are not a household's own.
 const OPS_PER_ACT: usize = 3;
 /// Notifications that are lost, of a hundred.
@@ -64,7 +62,7 @@ impl Crowd {
             secret: stack.address.secret.clone(),
         };
         let weeks = usize::try_from(load.months * WEEKS_PER_MONTH)?;
-        let ops = weeks * ACTS_PER_WEEK * OPS_PER_ACT;
+        let ops = weeks * load.acts * OPS_PER_ACT;
         let count = load.customers.div_ceil(PEOPLE) as u64;
         let mut households: Vec<Household> = (0..count)
             .map(|number| Household::of(load.seed.wrapping_mul(1_000_003) + number, ops))
@@ -120,7 +118,7 @@ impl Crowd {
         for week in 0..self.load.months * WEEKS_PER_MONTH {
             let mut apps = JoinSet::new();
             for home in &mut self.households {
-                for _ in 0..ACTS_PER_WEEK {
+                for _ in 0..self.load.acts {
                     let deed = home.act(sandbox).await;
                     let deed = deed.with_context(|| format!("household {} acts", home.seed))?;
                     let (by, thing) = match deed {
@@ -206,8 +204,8 @@ impl Crowd {
     /// The command that draws the same world again.
     pub(super) fn again(&self) -> String {
         format!(
-            "again: entitled prove --only live --seed {} --customers {} --months {}",
-            self.load.seed, self.load.customers, self.load.months
+            "again: entitled prove --only live --seed {} --customers {} --months {} --acts {}",
+            self.load.seed, self.load.customers, self.load.months, self.load.acts
         )
     }
 }

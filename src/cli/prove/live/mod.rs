@@ -72,6 +72,8 @@ pub(super) struct Load {
     pub(super) seed: u64,
     pub(super) customers: usize,
     pub(super) months: u32,
+    /// Operations of a household in a week.
+    pub(super) acts: usize,
 }
 
 /// Starts everything, plays, compares, and takes everything down again.
