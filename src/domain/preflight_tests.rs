@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::catalog::TransferPolicy;
 use crate::domain::catalog::tests::example;
-use crate::domain::chain::StoreProduct;
+use crate::domain::chain::{AppId, StoreProduct};
 use crate::domain::entitlement::{Grant, derive};
 use crate::domain::holding::Holding;
 use crate::domain::ownership::{Owner, Rules};
@@ -117,6 +117,7 @@ fn what_is_foreseen_for_the_first_account() {
 fn subscription(store: Provider, product: StoreProduct, state: ItemState) -> Holding {
     Holding {
         provider: store,
+        app: AppId("example".into()),
         environment: Environment::Production,
         item: Item {
             key: "subscription".into(),

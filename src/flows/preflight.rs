@@ -172,6 +172,7 @@ impl OnFile {
             state: seen,
             contradictions: 0,
             unconfirmed_since: None,
+            money_untold_since: None,
         });
         Ok(file)
     }
