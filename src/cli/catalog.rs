@@ -174,11 +174,11 @@ struct Place {
 
 impl Place {
     async fn of(config: &ConfigArgs) -> anyhow::Result<Self> {
-        Self::named_by(&config.load()?).await
+        Self::at(&config.load()?, None).await
     }
 
-    async fn named_by(config: &Config) -> anyhow::Result<Self> {
-        let (db, clock) = open(config, None).await?;
+    async fn at(config: &Config, clock: Option<Clock>) -> anyhow::Result<Self> {
+        let (db, clock) = open(config, clock).await?;
         let leniency = settings(config).policy.leniency;
         Ok(Self {
             db,
@@ -301,9 +301,10 @@ async fn change(wanted: Wanted<'_>, origin: &'static str, how: &HowArgs) -> anyh
 /// What a developer has saved becomes active, whoever loses by it; `None`: it was active.
 pub(super) async fn apply_saved(
     config: &Config,
+    clock: Clock,
     text: &str,
 ) -> anyhow::Result<Option<CatalogVersion>> {
-    let place = Place::named_by(config).await?;
+    let place = Place::at(config, Some(clock)).await?;
     let ground = place.ground();
     let plan =
         apply_catalog::plan(&ground, Wanted::Text(text), Counting::Always, |_, _| {}).await?;

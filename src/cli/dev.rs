@@ -112,7 +112,7 @@ async fn keep_applied(file: Option<&Path>, stack: &Stack) {
         if let Ok(text) = std::fs::read_to_string(file)
             && seen.as_ref() != Some(&text)
         {
-            match catalog::apply_saved(&config, &text).await {
+            match catalog::apply_saved(&config, stack.clock.clone().into(), &text).await {
                 Ok(Some(version)) => println!(
                     "catalog version {} is active. The simulated stores sell what they sold when \
                      they started.",
