@@ -94,6 +94,8 @@ pub(crate) enum ApplyReason {
     /// The store cannot be asked: access lasts up to the outage leniency.
     StoreAway,
     Transferred,
+    /// Two accounts have become one.
+    Linked,
     Granted,
     GrantRevoked,
     TimePassed,

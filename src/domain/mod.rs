@@ -13,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod goods;
 pub(crate) mod holding;
 pub(crate) mod ids;
+pub(crate) mod linking;
 pub(crate) mod money;
 pub(crate) mod offer;
 pub(crate) mod ownership;

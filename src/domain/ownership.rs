@@ -177,6 +177,8 @@ pub(crate) enum OwnershipReason {
     Transfer,
     /// Its purchase turned out to continue an older one that another account owns.
     Joined,
+    /// The account that owned it became part of this one.
+    Linked,
 }
 
 impl OwnershipReason {
@@ -187,6 +189,7 @@ impl OwnershipReason {
             Self::Policy => "policy",
             Self::Transfer => "transfer",
             Self::Joined => "joined",
+            Self::Linked => "linked",
         }
     }
 }

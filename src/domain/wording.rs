@@ -83,6 +83,7 @@ fn applied(reason: ApplyReason) -> &'static str {
             "the store cannot be asked whether it was renewed; access is prolonged for a while"
         }
         ApplyReason::Transferred => "an operator moved it to another account",
+        ApplyReason::Linked => "the account became one with another when its user signed in",
         ApplyReason::Granted => "an operator gave access",
         ApplyReason::GrantRevoked => "an operator took a gift back",
         ApplyReason::TimePassed => "access ended: nobody said anything more by then",

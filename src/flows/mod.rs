@@ -15,6 +15,7 @@ mod goods;
 pub(crate) mod grant;
 mod join;
 pub(crate) mod limits;
+pub(crate) mod link_identity;
 pub(crate) mod list_transactions;
 pub(crate) mod own_account;
 pub(crate) mod pass_time;

@@ -81,6 +81,24 @@ async fn of_identity(
     }
 }
 
+/// The account that a credential which was linked has become a part of.
+pub(crate) async fn linked_to(
+    core: &Core,
+    names: Names<'_>,
+) -> Result<Option<AccountId>, StorageError> {
+    let account = match names {
+        Names::Identity {
+            issuer, subject, ..
+        } => accounts::find(&core.db, issuer, subject).await?,
+        Names::Account(id) => accounts::get(&core.db, id).await?,
+        Names::Session(id) => match token_sessions::account_of(&core.db, id).await? {
+            Some(account) => accounts::get(&core.db, account).await?,
+            None => None,
+        },
+    };
+    Ok(account.map(|account| account.id))
+}
+
 /// The account of a user whom a service names; made if it was never seen.
 pub(crate) async fn account_of(
     core: &Core,

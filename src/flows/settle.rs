@@ -131,6 +131,12 @@ async fn attempt_settle(
     touched.extend(goods::holders(&mut tx, chain, taken).await?);
     let locked: Vec<AccountId> = touched.into_iter().collect();
     let accounts = accounts::lock(&mut tx, &locked).await?;
+    let lives = |owner: Owner| accounts.iter().any(|account| account.id == owner.account);
+    if outcome.book.owner.is_some_and(|owner| !lives(owner)) {
+        return Err(StorageError::Conflict(
+            "the owner has become part of another account".into(),
+        ));
+    }
 
     let woken = write_books(&mut tx, &set, work, &book, &outcome, now).await?;
     write_owner(&mut tx, chain, &book, &outcome, now).await?;

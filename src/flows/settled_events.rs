@@ -130,6 +130,10 @@ pub(super) async fn tell_loser(
             SignalSource::Schedule,
             "a purchase turned out to continue one of another account",
         ),
+        OwnershipReason::Linked => (
+            SignalSource::Account,
+            "a purchase went with this account to the one that it was linked to",
+        ),
         OwnershipReason::Transfer => (SignalSource::Operator, "a purchase was moved away"),
     };
     let event = NewEvent {

@@ -142,7 +142,8 @@ impl Door {
     }
 }
 
-fn names(caller: &Caller) -> Names<'_> {
+/// What the caller's credential names.
+pub(super) fn names(caller: &Caller) -> Names<'_> {
     match caller.own {
         Some(Own {
             session: Some(id), ..

@@ -105,6 +105,7 @@ pub const POLICY: &[Row] = &[
     row("AccountService/CreateAnonymous", Everyone, Nobody, Whole),
     row("AccountService/RefreshToken", Everyone, Nobody, Whole),
     row("AccountService/MintToken", Services, Account, Refused),
+    row("AccountService/LinkIdentity", Accounts(Never), Account, Refused),
     row("AccountService/RegisterStoreToken", Services, Account, Refused),
     row("PurchaseService/ListTransactions", Accounts(From(Viewer)), AnyAccount, TheirPurchases),
     row("PurchaseService/SetConsumption", Accounts(From(Support)), Account, TheirPurchases),

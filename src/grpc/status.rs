@@ -44,6 +44,8 @@ pub(crate) enum Reason {
     EnvironmentNotAccepted,
     IdentityLinked,
     Internal,
+    LinkRefused,
+    OtherTokenInvalid,
     OperationIdReused,
     OperatorRequired,
     OfferNotEligible,
@@ -72,7 +74,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 42] = [
+    pub(crate) const ALL: [Self; 44] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
@@ -91,6 +93,8 @@ impl Reason {
         Self::EnvironmentNotAccepted,
         Self::IdentityLinked,
         Self::Internal,
+        Self::LinkRefused,
+        Self::OtherTokenInvalid,
         Self::OperationIdReused,
         Self::OperatorRequired,
         Self::OfferNotEligible,
@@ -122,6 +126,8 @@ impl Reason {
             Self::AccountGone => "ACCOUNT_GONE",
             Self::AnonymousAccountsOff => "ANONYMOUS_ACCOUNTS_OFF",
             Self::IdentityLinked => "IDENTITY_LINKED",
+            Self::LinkRefused => "LINK_REFUSED",
+            Self::OtherTokenInvalid => "OTHER_TOKEN_INVALID",
             Self::RefreshTokenInvalid => "REFRESH_TOKEN_INVALID",
             Self::SessionRevoked => "SESSION_REVOKED",
             Self::StoreTokenTaken => "STORE_TOKEN_TAKEN",
@@ -170,7 +176,10 @@ impl Reason {
             | Self::IdentityLinked
             | Self::RefreshTokenInvalid
             | Self::SessionRevoked => Code::Unauthenticated,
-            Self::AnonymousAccountsOff | Self::TokensOff => Code::FailedPrecondition,
+            Self::AnonymousAccountsOff
+            | Self::LinkRefused
+            | Self::OtherTokenInvalid
+            | Self::TokensOff => Code::FailedPrecondition,
             Self::StoreTokenTaken => Code::AlreadyExists,
             Self::AccountNotAllowed
             | Self::OperatorRequired

@@ -262,13 +262,14 @@ pub(crate) async fn is_named(
     Ok(named)
 }
 
-/// Locks accounts in id order; the second half of every settle's lock order.
+/// Locks accounts in id order; the second half of every settle's lock order. One that has become
+/// part of another is left out, also if that happened while its lock was waited for.
 pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[AccountId]) -> Result<Vec<Account>, StorageError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select id, (select token from store_tokens where account_id = id
                        order by kind <> 'issued', created_at, token limit 1) as "token!"
-           from accounts where id = any($1) order by id for update"#,
+           from accounts where id = any($1) and merged_into is null order by id for update"#,
         &ids
     )
     .fetch_all(&mut **tx)

@@ -64,14 +64,17 @@ pub(crate) async fn open(
     Ok(id.into())
 }
 
-/// The open claims on a chain, oldest first.
+/// The open claims on a chain, oldest first; those of an account that has become part of another
+/// are that one's.
 pub(crate) async fn open_of(tx: &mut Tx<'_>, chain: ChainId) -> Result<Vec<Open>, StorageError> {
     let rows = sqlx::query!(
-        r#"select id, account_id, opened_seq, stand_in as "stand_in: Json<StoreState>",
-                  possession as "possession: Json<Possession>",
-                  also_named as "also_named: Json<Alias>"
-           from ownership_claims where chain_id = $1 and verdict is null
-           order by opened_at, id"#,
+        r#"select c.id, coalesce(a.merged_into, c.account_id) as "account_id!", c.opened_seq,
+                  c.stand_in as "stand_in: Json<StoreState>",
+                  c.possession as "possession: Json<Possession>",
+                  c.also_named as "also_named: Json<Alias>"
+           from ownership_claims c left join accounts a on a.id = c.account_id
+           where c.chain_id = $1 and c.verdict is null
+           order by c.opened_at, c.id"#,
         chain.0
     )
     .fetch_all(&mut **tx)

@@ -28,6 +28,7 @@ pub(crate) mod joins;
 pub(crate) mod keyring;
 pub(crate) mod leases;
 pub(crate) mod ledger;
+pub(crate) mod links;
 pub(crate) mod listener;
 pub(crate) mod operator_actions;
 pub(crate) mod ownership;

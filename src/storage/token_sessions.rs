@@ -174,6 +174,14 @@ pub(crate) async fn standing(db: &Db, id: Uuid) -> Result<Standing, StorageError
     )
 }
 
+/// The account that a session was opened for, whatever became of either.
+pub(crate) async fn account_of(db: &Db, id: Uuid) -> Result<Option<AccountId>, StorageError> {
+    let account = sqlx::query_scalar!("select account_id from token_sessions where id = $1", id)
+        .fetch_optional(db.pool())
+        .await?;
+    Ok(account.map(AccountId))
+}
+
 /// Accounts and sessions that ended within the last five minutes: longer than any transaction of
 /// ours takes to become visible.
 pub(crate) async fn ended_lately(db: &Db) -> Result<Vec<Ended>, StorageError> {

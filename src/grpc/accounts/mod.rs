@@ -1,6 +1,7 @@
 //! `AccountService`: one file per concern.
 
 mod admission;
+mod link_identity;
 mod sessions;
 mod store_tokens;
 mod tokens;
@@ -72,6 +73,16 @@ impl AccountService for Accounts {
     ) -> Result<Response<wire::MintTokenResponse>, Status> {
         let caller = self.door.caller(&request)?;
         sessions::mint(self, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn link_identity(
+        &self,
+        request: Request<wire::LinkIdentityRequest>,
+    ) -> Result<Response<wire::LinkIdentityResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        link_identity::link_identity(&self.door, &caller, &request.into_inner())
             .await
             .map(Response::new)
     }
