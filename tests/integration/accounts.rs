@@ -2,7 +2,7 @@
 //! that the stores know already.
 
 mod jwks;
-mod linking;
+pub mod linking;
 mod minted;
 mod sessions;
 mod store_tokens;

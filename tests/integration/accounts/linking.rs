@@ -11,7 +11,7 @@ use crate::support::{Device, World, assert_refused, client_action, is_active};
 use crate::tickets::Operator;
 
 /// `token` calls, `other` is shown.
-async fn link(world: &World, token: &str, other: &str) -> Result<LinkIdentityResponse, Status> {
+pub async fn link(world: &World, token: &str, other: &str) -> Result<LinkIdentityResponse, Status> {
     link_for(world, token, "", other).await
 }
 
@@ -128,7 +128,7 @@ async fn two_accounts_that_both_have_something_become_one_that_has_all_of_it() {
             "export",
             "--reason",
             "a gift",
-            "--by",
+            "--actor",
             "sue",
         ])
         .await;
@@ -157,7 +157,17 @@ async fn two_accounts_that_both_have_something_become_one_that_has_all_of_it() {
         0
     );
     // Decided again from what was kept, nothing differs.
-    world.command(&["replay", "--dry-run"]).await;
+    let replayed = world
+        .command(&["replay", &alice.account, "--dry-run", "--json"])
+        .await;
+    let replayed: serde_json::Value = serde_json::from_str(&replayed).expect("JSON");
+    let differences = &replayed["differences"];
+    assert_eq!(*differences, serde_json::json!([]), "{replayed}");
+    let purchases = replayed["purchases"].as_array().expect("purchases");
+    assert_eq!(purchases.len(), 2, "{replayed}");
+    for purchase in purchases {
+        assert_eq!(purchase["differences"], serde_json::json!([]), "{purchase}");
+    }
     world.stop().await;
 }
 

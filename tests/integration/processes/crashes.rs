@@ -135,6 +135,42 @@ async fn a_wish_outlives_the_process_that_took_it() {
     join_all(wishes).await;
 }
 
+/// The process dies around the commit of a link: there is one account or there are two, and the same
+/// call makes it one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_made_whole_or_not_at_all() {
+    use crate::accounts::{Phone, linking::link};
+    use entitled::proto::LinkOutcome;
+    for (place, outcome) in [
+        ("before_link_commit", LinkOutcome::Linked),
+        ("after_link_commit", LinkOutcome::AlreadyLinked),
+    ] {
+        let (mut world, mut doomed) = doomed_at(place).await;
+        let phone = Phone::first_start(&world).await;
+        let token = Some(phone.person.store_token.as_str());
+        buy(&world, Store::AppStore, "alice", token).await;
+        let mut device = crate::support::Device::open(phone.person.client.clone()).await;
+        device.until_active("pro_access").await;
+        let (user, anonymous) = (world.token("alice"), &phone.credentials.access_token);
+        link(&world, &user, anonymous)
+            .await
+            .expect_err("the server died");
+        let _healthy = replaced(&mut world, &mut doomed).await;
+        let linked = link(&world, &user, anonymous).await.expect("linked");
+        assert_eq!(linked.outcome(), outcome, "{place}");
+        let mut device = world.device("alice").await;
+        device.until_active("pro_access").await;
+        assert_eq!(
+            world
+                .count("select count(*) from ownership_changes where reason = 'linked'")
+                .await,
+            1,
+            "{place}"
+        );
+        world.stop().await;
+    }
+}
+
 /// The app hears nothing of a bind that was written; it asks again and may finish.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_was_written_but_not_answered_is_repeated_safely() {
