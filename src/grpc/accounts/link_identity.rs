@@ -17,6 +17,10 @@ pub(super) async fn link_identity(
     caller: &Caller,
     request: &wire::LinkIdentityRequest,
 ) -> Result<wire::LinkIdentityResponse, Status> {
+    // Whose account it is comes before whose token the other one is.
+    if caller.kind == CallerKind::User && !request.account.is_empty() {
+        door.known_subject(caller, &request.account).await?;
+    }
     if request.other_token.is_empty() {
         return Err(status::bad_request("other_token", "is required"));
     }
@@ -37,7 +41,7 @@ pub(super) async fn link_identity(
     let (stays, outcome) = match (caller.kind, caller.anonymous, other.anonymous) {
         (CallerKind::User, true, true) => return Err(refused("nobody has signed in")),
         // Either may make the call: the one that has signed in stays.
-        (CallerKind::User, true, false) if request.account.is_empty() => {
+        (CallerKind::User, true, false) => {
             let stays = door.own(&other).await?;
             let outcome = link(&door.core, &stays, names(caller)).await;
             (stays, outcome)

@@ -8,13 +8,13 @@ use tonic::Code;
 
 use super::{Phone, refused};
 use crate::scene::{now, payload_of};
-use crate::support::{World, assert_refused};
+use crate::support::{HTTP, World, assert_refused};
 
 const ISSUER: &str = "https://entitled.invalid";
 
 async fn key_set(world: &World) -> Value {
     let url = format!("{}/.well-known/jwks.json", world.stack.address.server);
-    let answer = reqwest::get(url).await.expect("an answer");
+    let answer = HTTP.get(url).send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
     let kind = answer.headers()["content-type"].to_str().expect("text");
     assert_eq!(kind, "application/jwk-set+json");
