@@ -96,7 +96,7 @@ async fn what_a_phone_bought_is_its_users_once_they_sign_in() {
     assert_eq!(told, 2);
     let mut operator = Operator::of(&world).await;
     for name in [&phone.person.account, &phone.person.name, &alice.account] {
-        let story = operator.story(name, &[TimelineLayer::Ownership]).await;
+        let story = operator.story(name, &[TimelineLayer::Owner]).await;
         assert!(!story.is_empty(), "{name}");
     }
     // What the phone had passed to the store under way is alice's, too.
