@@ -357,6 +357,20 @@ fn a_refund_shows_as_one_even_where_the_store_says_expired() {
 }
 
 #[test]
+fn lines_that_no_order_tells_of_were_charged_once() {
+    let mut together = state(1, active(100));
+    let line = together.items[0].clone();
+    together.items.push(Item {
+        key: "add-on".into(),
+        ..line
+    });
+    together.transactions.clear();
+    let charges = together.untold_charges();
+    let ids: Vec<_> = charges.iter().map(|one| &*one.transaction_id).collect();
+    assert_eq!(ids, ["tx-1"]);
+}
+
+#[test]
 fn money_that_a_store_could_not_tell_is_asked_for_again_whoever_owns_it() {
     let untold = || StoreState {
         money_untold: true,

@@ -33,6 +33,8 @@ const CALLS_PER_FETCH: f64 = 2.0;
 /// With pages of history and of refunds, which Apple lets nobody ask for at the others' rate.
 const CALLS_PER_THOROUGH_FETCH: f64 = 8.0;
 const THOROUGH_TRIES: i32 = 2;
+/// A database that is away heals by itself; what fails more often than this is a fault of ours.
+const FAULTS_UNTOLD_MAX: i32 = 5;
 /// How long a chain waits for the shared budget.
 const BUDGET_PAUSE: Duration = Duration::from_millis(500);
 
@@ -96,7 +98,12 @@ pub(crate) async fn reconcile_claimed(core: &Core, claimed: Claimed) -> Reconcil
     match reconcile(core, &claimed).await {
         Ok(reconciled) => reconciled,
         Err(error) => {
-            warn!(chain = %id, %error, "reconcile failed; tried again");
+            metrics::counter!("entitled_settle_failures_total").increment(1);
+            if claimed.failures < FAULTS_UNTOLD_MAX {
+                warn!(chain = %id, %error, "reconcile failed; tried again");
+            } else {
+                error!(chain = %id, %error, "a purchase cannot be settled; tried again and again");
+            }
             let pause = backoff(core, claimed.failures);
             // If the database is away too, the lease ends by itself.
             let _ = leases::release(&core.db, &claimed, pause, Release::Failed).await;

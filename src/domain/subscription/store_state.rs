@@ -47,7 +47,8 @@ pub(crate) struct StoreState {
 
 impl StoreState {
     /// Charges that the items name and no transaction tells of (an order that could not be read):
-    /// without money, so that what was bought is not forgotten.
+    /// without money, so that what was bought is not forgotten. Items that were charged together are
+    /// one charge, of the first.
     pub(crate) fn untold_charges(&self) -> Vec<Transaction> {
         let untold = |item: &Item| {
             let id = item.transaction_id.as_ref()?;
@@ -79,7 +80,14 @@ impl StoreState {
                 ..Transaction::new(id.clone(), item.product.clone(), at)
             })
         };
-        self.items.iter().filter_map(untold).collect()
+        let mut charges: Vec<Transaction> = Vec::new();
+        for charge in self.items.iter().filter_map(untold) {
+            let id = &charge.transaction_id;
+            if charges.iter().all(|other| other.transaction_id != *id) {
+                charges.push(charge);
+            }
+        }
+        charges
     }
 }
 
