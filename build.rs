@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "proto/entitled/v1/account_service.proto",
     "proto/entitled/v1/catalog_service.proto",
     "proto/entitled/v1/entitlement_service.proto",
+    "proto/entitled/v1/key_service.proto",
     "proto/entitled/v1/purchase_service.proto",
     "proto/entitled/v1/support_service.proto",
 ];

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use self::settings::settings;
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{Config, GrpcConfig, Mode};
+use crate::flows::api_keys::KeyRing;
 use crate::flows::count_effect::Ground;
 use crate::flows::{Core, apply_catalog};
 use crate::grpc::auth::Authenticator;
@@ -391,12 +392,15 @@ async fn start_grpc(
     let address = listener.local_addr()?;
     let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
     let tokens = config.tokens.as_ref().map(grpc::Tokens::load).transpose()?;
-    let mut authenticator = Authenticator::new(config.issuers.0.clone(), http)?;
+    let ring = Arc::new(KeyRing::new(core.db.clone()));
+    let mut authenticator =
+        Authenticator::new(config.issuers.0.clone(), http)?.with_api_keys(Arc::clone(&ring));
     if let Some(tokens) = &tokens {
         authenticator = authenticator.with_own(tokens.signer(), tokens.namespaces())?;
     }
     let authenticator = Arc::new(authenticator);
     authenticator.preload().await;
+    tasks.spawn(ring.keep_current(stop.clone()));
     let proxies = grpc::TrustedProxies::parse(&config.grpc.trusted_proxies)
         .map_err(|text| anyhow!("grpc.trusted_proxies: {text:?} is no address or network"))?;
     let options = grpc::ServeOptions {
@@ -417,6 +421,17 @@ async fn start_grpc(
         }
     });
     Ok(address)
+}
+
+/// The API without a socket, for commands of `actor` on the database host.
+pub(crate) fn host_api(
+    config: &Config,
+    core: Arc<Core>,
+    actor: &str,
+) -> anyhow::Result<grpc::Carrier> {
+    let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
+    let authenticator = Authenticator::new(config.issuers.0.clone(), http)?;
+    Ok(grpc::in_process(core, Arc::new(authenticator), actor))
 }
 
 fn identity(grpc: &GrpcConfig) -> anyhow::Result<Option<Identity>> {

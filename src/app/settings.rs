@@ -11,6 +11,7 @@ use crate::config::refund_defence::{
 use crate::config::retention::RetentionConfig;
 use crate::config::{AccessConfig, Config, WorkerConfig};
 use crate::domain::catalog::ProductKind;
+use crate::domain::gift::GiftRules;
 use crate::domain::provider::Environment;
 use crate::domain::reconcile::Policy;
 use crate::domain::refund_defence::{DefencePolicy, DefenceRule, Preference};
@@ -28,6 +29,13 @@ pub(crate) fn settings(config: &Config) -> Settings {
         defence: defence(&config.refund_defence),
         healing: healing(config),
         retention: retention(config.retention),
+        gifts: GiftRules {
+            must_end: config.support.grants_end,
+            longest: config
+                .support
+                .grant_days_max
+                .map(|days| TimeDelta::days(days.into())),
+        },
     }
 }
 

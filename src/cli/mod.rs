@@ -14,11 +14,13 @@ mod dev;
 mod doctor;
 mod encryption;
 mod inspect;
+mod keys;
 mod operator;
 mod prove;
 mod restore;
 pub mod sandbox;
 mod server;
+mod source;
 pub mod stack;
 pub mod storm;
 mod support;
@@ -94,6 +96,8 @@ enum Command {
     Advance(commands::AdvanceArgs),
     /// Refund a user's latest purchase at its simulated store
     Refund(commands::RefundArgs),
+    /// Find accounts and purchases by whatever a customer's mail holds
+    Find(support::FindArgs),
     /// Print what happened to an account, over all layers, in time order
     Timeline(support::TimelineArgs),
     /// Say why an entitlement is on or off, what decided it, and what changes it next
@@ -103,17 +107,20 @@ enum Command {
     /// List charges and refunds, the newest first
     Transactions(support::TransactionsArgs),
     /// Give an account an entitlement
-    Grant(operator::GrantArgs),
+    Grant(support::GrantArgs),
     /// Take gifts of an entitlement back
     RevokeGrant(support::RevokeGrantArgs),
     /// Have a store refund, revoke, cancel or extend a purchase
     Store(support::StoreArgs),
     /// Move a purchase to another account
-    Transfer(operator::TransferArgs),
+    Transfer(support::TransferArgs),
     /// Read stored notifications and decide purchases again, and print the difference
     Replay(support::ReplayArgs),
     /// Ask the stores again about an account's purchases
-    Resync(operator::ResyncArgs),
+    Resync(support::ResyncArgs),
+    /// Make, list and revoke the API keys of services and operators
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
     /// Decode and verify one document of a store, and say precisely what is wrong with it
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
@@ -186,6 +193,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Preflight(_)
         | Command::Advance(_)
         | Command::Refund(_)
+        | Command::Find(_)
         | Command::Timeline(_)
         | Command::Explain(_)
         | Command::Entitlements(_)
@@ -196,6 +204,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Transfer(_)
         | Command::Replay(_)
         | Command::Resync(_)
+        | Command::Key(_)
         | Command::Inspect(_) => (LogFormat::Text, "off"),
     };
     telemetry::init_logs(format, filter);
@@ -222,16 +231,18 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Preflight(args) => restore::preflight(&args).await?,
         Command::Advance(args) => commands::advance(&args).await?,
         Command::Refund(args) => commands::refund(&args).await?,
+        Command::Find(args) => support::find(&args).await?,
         Command::Timeline(args) => support::timeline(&args).await?,
         Command::Explain(args) => support::explain(&args).await?,
         Command::Entitlements(args) => support::entitlements(&args).await?,
         Command::Transactions(args) => support::transactions(&args).await?,
         Command::RevokeGrant(args) => support::revoke_grant(&args).await?,
         Command::Store(args) => support::at_store(&args).await?,
-        Command::Grant(args) => operator::grant(&args).await?,
-        Command::Transfer(args) => operator::transfer(&args).await?,
+        Command::Grant(args) => support::grant(&args).await?,
+        Command::Transfer(args) => support::transfer(&args).await?,
         Command::Replay(args) => return support::replay(&args).await,
-        Command::Resync(args) => operator::resync(&args).await?,
+        Command::Resync(args) => support::resync(&args).await?,
+        Command::Key(command) => keys::run(command).await?,
         Command::Inspect(command) => return inspect::run(command).await,
     }
     Ok(ExitCode::SUCCESS)

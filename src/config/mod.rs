@@ -10,6 +10,7 @@ pub mod issuers;
 pub mod refund_defence;
 pub mod retention;
 pub mod superwall;
+pub mod support;
 pub mod tokens;
 
 use std::net::SocketAddr;
@@ -60,6 +61,9 @@ pub struct Config {
     /// Under which keys what stores send is kept.
     #[serde(default)]
     pub encryption: encryption::EncryptionConfig,
+    /// What operators may give away.
+    #[serde(default)]
+    pub support: support::SupportConfig,
     /// Business time.
     #[serde(default)]
     pub clock: ClockConfig,
@@ -312,6 +316,7 @@ impl Config {
         problems.extend(self.healing.validate());
         problems.extend(self.retention.validate());
         problems.extend(self.encryption.validate(production));
+        problems.extend(self.support.validate());
         if self.worker.app_store_calls_per_second == 0
             || self.worker.google_play_calls_per_second == 0
         {

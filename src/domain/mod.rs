@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits, reads a clock, rolls dice, logs, or knows SQL or a wire format.
 
+pub(crate) mod api_key;
 pub(crate) mod catalog;
 pub(crate) mod chain;
 pub(crate) mod credit;
@@ -10,6 +11,7 @@ pub(crate) mod duty;
 pub(crate) mod entitlement;
 pub(crate) mod event;
 pub(crate) mod explain;
+pub(crate) mod gift;
 pub(crate) mod goods;
 pub(crate) mod holding;
 pub(crate) mod ids;

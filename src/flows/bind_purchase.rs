@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
 use super::{Core, derive, settled_events};
+use crate::domain::api_key::AppScope;
 use crate::domain::chain::{Alias, AliasKind, base_order_id, is_order_id};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::{AccountId, ChainId, ClaimId};
@@ -35,6 +36,8 @@ pub(crate) struct Binding {
     pub(crate) proof: Proof,
     /// The original transaction id that somebody else (Superwall) gave the purchase: must be its.
     pub(crate) original_transaction_id: Option<String>,
+    /// The apps whose purchases the caller may bind.
+    pub(crate) apps: AppScope,
 }
 
 impl From<Proof> for Binding {
@@ -42,6 +45,7 @@ impl From<Proof> for Binding {
         Self {
             proof,
             original_transaction_id: None,
+            apps: AppScope::all(),
         }
     }
 }
@@ -62,6 +66,9 @@ pub(crate) enum Outcome {
 pub(crate) enum BindError {
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// The caller's key is for other apps.
+    #[error("the purchase is of another app")]
+    OtherApp,
     #[error("the purchase belongs to another account")]
     OwnedByAnother,
     #[error("the store does not know this purchase")]
@@ -223,6 +230,9 @@ pub(super) async fn verify(
     binding: &Binding,
 ) -> Result<Verified, BindError> {
     let proven = prove(core, account, &binding.proof).await?;
+    if !binding.apps.allows(&proven.alias.app) {
+        return Err(BindError::OtherApp);
+    }
     let also_named = other_name(binding, &proven)?;
     Ok(Verified { proven, also_named })
 }

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Core, goods};
+use crate::domain::api_key::AppScope;
 use crate::domain::ids::AccountId;
 use crate::domain::time::Instant;
 pub(crate) use crate::storage::deliveries::{Listed, Named};
@@ -26,18 +27,18 @@ pub(crate) enum ClaimError {
     Storage(#[from] StorageError),
 }
 
-/// Claims a delivery of an account for whoever names `key`, once and for ever: the same key again
+/// Claims a delivery of an account, of those apps, for whoever names `key`, once and for ever: the same key again
 /// gets the same answer, any other is refused.
 pub(crate) async fn claim_delivery(
     core: &Core,
     account: AccountId,
-    named: Named<'_>,
+    (named, apps): (Named<'_>, &AppScope),
     key: &str,
 ) -> Result<Listed, ClaimError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match try_claim(core, account, named, key).await {
+        match try_claim(core, account, (named, apps), key).await {
             Err(ClaimError::Storage(StorageError::Conflict(_))) if attempt < ATTEMPTS_MAX => {}
             other => return other,
         }
@@ -47,18 +48,18 @@ pub(crate) async fn claim_delivery(
 async fn try_claim(
     core: &Core,
     account: AccountId,
-    named: Named<'_>,
+    (named, apps): (Named<'_>, &AppScope),
     key: &str,
 ) -> Result<Listed, ClaimError> {
     let now = core.clock.now();
     let mut tx = core.db.begin().await?;
-    let seen = deliveries::find(&mut tx, account, named).await?;
+    let seen = deliveries::find(&mut tx, account, named, apps).await?;
     let seen = seen.ok_or(ClaimError::NotFound)?;
     // Chain first, as everywhere; what it says then is what counts.
     let Some(locked) = chains::lock(&mut tx, &[seen.chain]).await?.pop() else {
         return Err(StorageError::Conflict("the purchase became part of another".into()).into());
     };
-    let row = deliveries::find(&mut tx, account, Named::Id(seen.id)).await?;
+    let row = deliveries::find(&mut tx, account, Named::Id(seen.id), apps).await?;
     let row = row.ok_or(ClaimError::NotFound)?;
     match (&row.claim_key, row.revoked_at) {
         (Some(claimed), _) if claimed == key => return Ok(row),
@@ -87,8 +88,9 @@ async fn try_claim(
 pub(crate) async fn list_deliveries(
     core: &Core,
     account: Option<AccountId>,
+    apps: &AppScope,
     after: Option<(Instant, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Listed>, StorageError> {
-    deliveries::open(&core.db, account, after, limit).await
+    deliveries::open(&core.db, account, apps, after, limit).await
 }

@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::retain::Retention;
 use crate::clock::Clock;
 use crate::domain::catalog::Catalog;
+use crate::domain::gift::GiftRules;
 use crate::domain::ids::{AccountId, Revision};
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::reconcile::Policy;
@@ -82,6 +83,7 @@ pub(crate) struct Settings {
     pub(crate) defence: DefencePolicy,
     pub(crate) healing: Healing,
     pub(crate) retention: Retention,
+    pub(crate) gifts: GiftRules,
 }
 
 /// How often stores are looked at for what was not delivered, and what counts as silence.
@@ -116,6 +118,7 @@ pub(crate) struct Core {
     pub(crate) defence: DefencePolicy,
     pub(crate) healing: Healing,
     pub(crate) retention: Retention,
+    pub(crate) gifts: GiftRules,
     pub(crate) limits: Limits,
     pub(super) breakers: Breakers,
     /// (issuer, subject, anonymous) → account.
@@ -159,6 +162,7 @@ impl Core {
             defence,
             healing,
             retention,
+            gifts,
         } = settings;
         Self {
             db,
@@ -171,6 +175,7 @@ impl Core {
             defence,
             healing,
             retention,
+            gifts,
             limits: Limits::default(),
             breakers: Breakers::default(),
             accounts: Cache::builder()

@@ -3,6 +3,7 @@
 use super::{Core, derive};
 use crate::domain::entitlement::Grant;
 use crate::domain::event::{ApplyReason, Decision, SignalSource};
+use crate::domain::gift::GiftRefused;
 use crate::domain::ids::{AccountId, Revision};
 use crate::storage::events::{self, NewEvent};
 use crate::storage::grants::{self, Audit};
@@ -16,6 +17,8 @@ pub(crate) enum GrantError {
     #[error("no such account")]
     UnknownAccount,
     #[error(transparent)]
+    Refused(#[from] GiftRefused),
+    #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
@@ -28,6 +31,7 @@ pub(crate) async fn grant(
     reason: &str,
 ) -> Result<Option<Revision>, GrantError> {
     let now = core.clock.now();
+    core.gifts.check(grant.expires_at, now)?;
     let catalog = core.catalog.load_full();
     if !catalog
         .entitlements()

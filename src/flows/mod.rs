@@ -1,6 +1,7 @@
 //! Use cases, as verbs. Everything that changes access ends in `settle` or `derive`.
 
 pub(crate) mod act_at_store;
+pub(crate) mod api_keys;
 pub(crate) mod apply_catalog;
 pub(crate) mod bind_purchase;
 mod breaker;
@@ -10,6 +11,7 @@ pub(crate) mod count_effect;
 mod derive;
 pub(crate) mod examine;
 pub(crate) mod explain;
+pub(crate) mod find_account;
 pub(crate) mod fulfil_duties;
 mod goods;
 pub(crate) mod grant;

@@ -1,6 +1,7 @@
 //! What an app tells about the use of a purchase: kept until a store asks.
 
 use super::Core;
+use crate::domain::api_key::AppScope;
 use crate::domain::ids::AccountId;
 use crate::domain::refund_defence::Consumption;
 use crate::storage::{StorageError, consumption, duties};
@@ -20,12 +21,13 @@ pub(crate) enum SetConsumptionError {
 pub(crate) async fn set_consumption(
     core: &Core,
     account: AccountId,
+    apps: &AppScope,
     transaction_id: Option<&str>,
     told: &Consumption,
 ) -> Result<(), SetConsumptionError> {
     let mut tx = core.db.begin().await?;
     if let Some(transaction_id) = transaction_id
-        && !consumption::is_own(&mut tx, account, transaction_id).await?
+        && !consumption::is_own(&mut tx, account, transaction_id, apps).await?
     {
         return Err(SetConsumptionError::UnknownTransaction);
     }

@@ -1,6 +1,7 @@
 //! SignOffer: an offer of the App Store, signed for those whom the catalog makes it to.
 
 use super::{Core, derive};
+use crate::domain::api_key::AppScope;
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::holding::Holding;
 use crate::domain::offer::{self, OfferKind};
@@ -46,6 +47,8 @@ pub(crate) enum SignOfferError {
 /// Who asks for what.
 pub(crate) struct Request<'a> {
     pub(crate) account: &'a Account,
+    /// The apps that the caller signs for.
+    pub(crate) apps: &'a AppScope,
     pub(crate) offer: &'a str,
     /// The catalog's id or the bundle id; may be empty while there is one app.
     pub(crate) app: &'a str,
@@ -69,7 +72,8 @@ pub(crate) async fn sign_offer(
         .ok_or(SignOfferError::UnknownOffer)?
         .product_id
         .clone();
-    let (app, bundle_id) = app_of(&catalog, request.app).ok_or(SignOfferError::UnknownApp)?;
+    let (app, bundle_id) =
+        app_of(&catalog, request.app, request.apps).ok_or(SignOfferError::UnknownApp)?;
     let mut tx = core.db.begin().await?;
     let mut holdings = ledger::holdings(&mut tx, request.account.id, &[]).await?;
     let tester = derive::is_tester_in(&mut tx, request.account.id, &catalog).await?;
@@ -124,9 +128,11 @@ pub(crate) async fn sign_offer(
     })
 }
 
-fn app_of<'a>(catalog: &'a Catalog, named: &str) -> Option<(&'a App, &'a str)> {
+fn app_of<'a>(catalog: &'a Catalog, named: &str, apps: &AppScope) -> Option<(&'a App, &'a str)> {
     let fits = |app: &&App| {
-        named.is_empty() || app.id.0 == named || app.bundle_id.as_deref() == Some(named)
+        let is_named =
+            named.is_empty() || app.id.0 == named || app.bundle_id.as_deref() == Some(named);
+        is_named && apps.allows(&app.id)
     };
     let sold = catalog.apps().iter().filter(fits);
     let mut apps = sold.filter_map(|app| Some((app, app.bundle_id.as_deref()?)));

@@ -7,7 +7,9 @@ use prost_types::{Duration, Timestamp};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use super::auth::Caller;
 use super::{status, wire};
+use crate::domain::api_key::AppScope;
 use crate::domain::catalog;
 use crate::domain::entitlement::{
     AccessReason, CreditBalance, Entitlement, InactiveReason, PendingPurchase, Snapshot, Source,
@@ -268,7 +270,16 @@ pub(super) fn patience(metadata: &MetadataMap) -> Option<std::time::Duration> {
 }
 
 /// `Err` names the field that is missing.
-pub(super) fn binding(proof: Option<wire::PurchaseProof>) -> Result<Binding, &'static str> {
+pub(super) fn binding(
+    proof: Option<wire::PurchaseProof>,
+    caller: &Caller,
+) -> Result<Binding, &'static str> {
+    let mut binding = read_binding(proof)?;
+    binding.apps = caller.apps.clone();
+    Ok(binding)
+}
+
+fn read_binding(proof: Option<wire::PurchaseProof>) -> Result<Binding, &'static str> {
     use wire::purchase_proof;
     let proof = proof.and_then(|proof| proof.proof).ok_or("proof")?;
     match proof {
@@ -326,6 +337,7 @@ fn superwall_binding(superwall: wire::SuperwallProof) -> Result<Binding, &'stati
     Ok(Binding {
         proof,
         original_transaction_id,
+        apps: AppScope::all(),
     })
 }
 

@@ -81,7 +81,7 @@ impl Door {
         let caller = self.caller(request)?;
         match caller.kind {
             CallerKind::Operator(_) => Ok(Operator {
-                actor: format!("{}:{}", caller.issuer, caller.subject),
+                actor: caller.actor(),
                 caller,
             }),
             CallerKind::User | CallerKind::Service => Err(status::status(

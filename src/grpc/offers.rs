@@ -19,6 +19,7 @@ pub(super) async fn sign_offer(
     let account = door.known_subject(caller, &request.account).await?;
     let request = Request {
         account: &account,
+        apps: &caller.apps,
         offer: &request.offer,
         app: &request.app,
         transaction_id: &request.transaction_id,

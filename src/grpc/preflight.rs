@@ -21,7 +21,7 @@ pub(super) async fn answer(
     };
     let about = match request.about {
         Some(Asked::Proof(proof)) => {
-            let binding = convert::binding(Some(proof));
+            let binding = convert::binding(Some(proof), caller);
             About::Purchase(binding.map_err(|field| status::bad_request(field, "is required"))?)
         }
         Some(Asked::Product(id)) if !id.is_empty() => About::Product(id),

@@ -33,7 +33,7 @@ pub(super) async fn restore(
     }
     let account = door.bind_subject(caller, &request.account).await?;
     let proofs = request.proofs.into_iter().enumerate();
-    let (bindings, mistakes) = split(proofs.map(|(place, proof)| binding(place, proof)));
+    let (bindings, mistakes) = split(proofs.map(|(place, proof)| binding(caller, place, proof)));
     let restored = restore_purchases(&door.core, &account, bindings, patience).await;
     let read = read_entitlements(&door.core, &account, &Freshness::Full)
         .await
@@ -46,12 +46,12 @@ pub(super) async fn restore(
 }
 
 /// A proof that cannot be read is answered by itself.
-fn binding(place: usize, proof: wire::PurchaseProof) -> Result<Binding, Refusal> {
+fn binding(caller: &Caller, place: usize, proof: wire::PurchaseProof) -> Result<Binding, Refusal> {
     if proof.encoded_len() > PROOF_BYTES_MAX {
         let message = format!("proofs[{place}]: is above 64 KiB");
         return Err(Refusal::mistake(message));
     }
-    convert::binding(Some(proof)).map_err(|field| {
+    convert::binding(Some(proof), caller).map_err(|field| {
         let within = field.trim_start_matches("proof");
         Refusal::mistake(format!("proofs[{place}]{within}: is required"))
     })

@@ -8,8 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic_web::GrpcWebLayer;
+use tower::util::BoxCloneService;
+use tower::{BoxError, Layer as _, ServiceExt};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::debug;
 
@@ -19,6 +23,7 @@ use super::auth::Authenticator;
 use super::catalog::Catalogs;
 use super::door::Door;
 use super::guard::GuardLayer;
+use super::keys::Keys;
 use super::published::PublishedKeys;
 use super::purchases::Purchases;
 use super::request_size::LargerFor;
@@ -29,6 +34,7 @@ use super::support::Support;
 use super::wire::account_service_server::AccountServiceServer;
 use super::wire::catalog_service_server::CatalogServiceServer;
 use super::wire::entitlement_service_server::EntitlementServiceServer;
+use super::wire::key_service_server::KeyServiceServer;
 use super::wire::purchase_service_server::PurchaseServiceServer;
 use super::wire::support_service_server::SupportServiceServer;
 use crate::flows::Core;
@@ -99,37 +105,14 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         identity,
         stop,
     } = options;
-    let guard = GuardLayer(Arc::clone(&authenticator));
+    let guard = GuardLayer::credentials(Arc::clone(&authenticator));
     let door = Door {
         core,
         authenticator,
     };
-    let entitlements = EntitlementServiceServer::new(Service {
-        door: door.clone(),
-        streams: StreamLimits::new(limits.streams_per_account),
-        drain: stop.clone(),
-    })
-    .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let keys = PublishedKeys(tokens.as_ref().map(|tokens| tokens.key_set()));
-    let accounts = AccountServiceServer::new(Accounts::new(door.clone(), tokens, proxies))
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let entitlements = LargerFor {
-        path: restore::PATH,
-        usual: entitlements
-            .clone()
-            .max_decoding_message_size(REQUEST_BYTES_MAX),
-        larger: entitlements.max_decoding_message_size(restore::REQUEST_BYTES_MAX),
-    };
-    let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let catalogs = CatalogServiceServer::new(Catalogs { door: door.clone() })
-        .max_decoding_message_size(CATALOG_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let support = SupportServiceServer::new(Support { door })
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let published = PublishedKeys(tokens.as_ref().map(|tokens| tokens.key_set()));
+    let accounts = Accounts::new(door.clone(), tokens, proxies);
+    let services = services(&door, accounts, &limits, &stop);
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<EntitlementServiceServer<Service>>()
@@ -140,6 +123,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .await;
     health.set_serving::<SupportServiceServer<Support>>().await;
     health.set_serving::<CatalogServiceServer<Catalogs>>().await;
+    health.set_serving::<KeyServiceServer<Keys>>().await;
     let reflection = reflection
         .then(|| {
             tonic_reflection::server::Builder::configure()
@@ -177,15 +161,11 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .max_connection_age(CONNECTION_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5)))
         .tcp_nodelay(true)
         .layer(cors)
-        .layer(keys)
+        .layer(published)
         .layer(GrpcWebLayer::new())
         .layer(guard)
+        .add_routes(services)
         .add_service(health_service)
-        .add_service(entitlements)
-        .add_service(accounts)
-        .add_service(purchases)
-        .add_service(support)
-        .add_service(catalogs)
         .add_optional_service(reflection);
     let drained = {
         let stop = stop.clone();
@@ -206,6 +186,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
             health
                 .set_not_serving::<CatalogServiceServer<Catalogs>>()
                 .await;
+            health.set_not_serving::<KeyServiceServer<Keys>>().await;
             // Streams end by themselves on the same token; unary calls get a moment.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -220,6 +201,67 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         () = overdue => {}
     }
     Ok(())
+}
+
+/// Every service of the API, without its guard.
+fn services(door: &Door, accounts: Accounts, limits: &Limits, stop: &CancellationToken) -> Routes {
+    let accounts = AccountServiceServer::new(accounts)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let entitlements = EntitlementServiceServer::new(Service {
+        door: door.clone(),
+        streams: StreamLimits::new(limits.streams_per_account),
+        drain: stop.clone(),
+    })
+    .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let entitlements = LargerFor {
+        path: restore::PATH,
+        usual: entitlements
+            .clone()
+            .max_decoding_message_size(REQUEST_BYTES_MAX),
+        larger: entitlements.max_decoding_message_size(restore::REQUEST_BYTES_MAX),
+    };
+    let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let catalogs = CatalogServiceServer::new(Catalogs { door: door.clone() })
+        .max_decoding_message_size(CATALOG_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let support = SupportServiceServer::new(Support { door: door.clone() })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let keys = KeyServiceServer::new(Keys { door: door.clone() })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    Routes::new(entitlements)
+        .add_service(accounts)
+        .add_service(purchases)
+        .add_service(support)
+        .add_service(catalogs)
+        .add_service(keys)
+}
+
+/// Carries calls to a server, or to the same handlers in this process.
+pub(crate) type Carrier = BoxCloneService<http::Request<Body>, http::Response<Body>, BoxError>;
+
+/// The API within this process, for commands on the database host: same table, same handlers, no
+/// socket. Every call is `actor`'s, an admin.
+pub(crate) fn in_process(
+    core: Arc<Core>,
+    authenticator: Arc<Authenticator>,
+    actor: &str,
+) -> Carrier {
+    let door = Door {
+        core,
+        authenticator,
+    };
+    // Nobody signs in from here: no tokens of ours, nobody's address.
+    let accounts = Accounts::new(door.clone(), None, TrustedProxies::default());
+    let stop = CancellationToken::new();
+    let services = services(&door, accounts, &Limits::default(), &stop);
+    let guarded = GuardLayer::host(actor).layer(services);
+    let carried = ServiceExt::<http::Request<Body>>::map_err(guarded, BoxError::from);
+    BoxCloneService::new(carried)
 }
 
 /// Accepted sockets that have sent something: silent ones are closed, and there are never many.

@@ -123,7 +123,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let caller = self.door.caller(&request)?;
         let patience = convert::patience(request.metadata());
         let request = request.into_inner();
-        let binding = convert::binding(request.proof)
+        let binding = convert::binding(request.proof, &caller)
             .map_err(|field| status::bad_request(field, "is required"))?;
         let account = self.door.bind_subject(&caller, &request.account).await?;
         let outcome = bind_purchase(&self.door.core, &account, &binding, patience)
@@ -229,6 +229,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let events = crate::watch::watch(subscription, seen, self.door.core.clock.clone());
         let ends = streams::Ends {
             credential: caller.expires_at,
+            ended: caller.ended.clone(),
             drain: self.drain.clone(),
         };
         let stream = streams::stream(Arc::clone(&self.door.core), events, ends, slot);

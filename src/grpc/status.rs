@@ -30,6 +30,9 @@ pub(crate) enum Reason {
     AccountNotAllowed,
     AccountNotFound,
     AnonymousAccountsOff,
+    ApiKeyLimit,
+    ApiKeyNotFound,
+    AppNotAllowed,
     AppUnknown,
     AsOfUnavailable,
     CatalogInvalid,
@@ -74,11 +77,14 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 44] = [
+    pub(crate) const ALL: [Self; 47] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
         Self::AnonymousAccountsOff,
+        Self::ApiKeyLimit,
+        Self::ApiKeyNotFound,
+        Self::AppNotAllowed,
         Self::AppUnknown,
         Self::AsOfUnavailable,
         Self::CatalogInvalid,
@@ -134,6 +140,9 @@ impl Reason {
             Self::TokensOff => "TOKENS_OFF",
             Self::AccountNotAllowed => "ACCOUNT_NOT_ALLOWED",
             Self::AccountNotFound => "ACCOUNT_NOT_FOUND",
+            Self::ApiKeyLimit => "API_KEY_LIMIT",
+            Self::ApiKeyNotFound => "API_KEY_NOT_FOUND",
+            Self::AppNotAllowed => "APP_NOT_ALLOWED",
             Self::AppUnknown => "APP_UNKNOWN",
             Self::CatalogInvalid => "CATALOG_INVALID",
             Self::CatalogLossUnconfirmed => "CATALOG_LOSS_UNCONFIRMED",
@@ -182,16 +191,19 @@ impl Reason {
             | Self::TokensOff => Code::FailedPrecondition,
             Self::StoreTokenTaken => Code::AlreadyExists,
             Self::AccountNotAllowed
+            | Self::AppNotAllowed
             | Self::OperatorRequired
             | Self::RoleInsufficient
             | Self::ServiceRequired => Code::PermissionDenied,
             Self::AccountNotFound
+            | Self::ApiKeyNotFound
             | Self::CatalogVersionNotFound
             | Self::DeliveryNotFound
             | Self::OfferUnknown
             | Self::ProductUnknown
             | Self::PurchaseNotFound => Code::NotFound,
-            Self::AppUnknown
+            Self::ApiKeyLimit
+            | Self::AppUnknown
             | Self::CatalogLossUnconfirmed
             | Self::ClaimKeyReused
             | Self::DeliveryClaimed
@@ -452,6 +464,7 @@ pub(super) fn from_bind(cause: BindError) -> Status {
     match cause {
         BindError::Storage(cause) => from_storage(cause),
         cause @ (BindError::Proof(_)
+        | BindError::OtherApp
         | BindError::OwnedByAnother
         | BindError::NotFound
         | BindError::TooMany(_)
@@ -504,6 +517,11 @@ pub(super) fn refusal(cause: &BindError) -> Refusal {
             Reason::PurchaseOwnedByAnotherAccount,
             ContactSupport,
             "this purchase belongs to another account",
+        ),
+        BindError::OtherApp => Refusal::new(
+            Reason::AppNotAllowed,
+            ContactSupport,
+            "this purchase is of an app that the key is not for",
         ),
         BindError::NotFound => Refusal::new(
             Reason::PurchaseNotFound,

@@ -95,6 +95,8 @@ impl Drop for Slot {
 /// What ends a stream from our side.
 pub(super) struct Ends {
     pub(super) credential: SystemTime,
+    /// The credential before its time.
+    pub(super) ended: Option<CancellationToken>,
     pub(super) drain: CancellationToken,
 }
 
@@ -153,7 +155,14 @@ async fn end_of(ends: Ends) -> Status {
         .duration_since(SystemTime::now())
         .unwrap_or_default();
     let age = STREAM_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5));
+    let ended = async {
+        match ends.ended {
+            Some(ended) => ended.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        () = ended => status::unauthenticated(AuthError::from(Cause::KeyNotLive)),
         () = tokio::time::sleep(credential) => status::unauthenticated(AuthError::from(Cause::Expired)),
         () = tokio::time::sleep(age) => status::retryable(
             Reason::StreamRenew, "open the stream again", Duration::from_millis(100),

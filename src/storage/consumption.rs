@@ -1,6 +1,7 @@
 //! What apps told us about the use of purchases: input of refund defence.
 
 use super::{Db, StorageError, Tx};
+use crate::domain::api_key::AppScope;
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::refund_defence::{Consumption, Delivery};
 use crate::domain::time::Instant;
@@ -57,18 +58,22 @@ pub(crate) async fn about(
     }))
 }
 
-/// Whether a transaction belongs to a purchase of `account`.
+/// Whether a transaction belongs to a purchase of `account`, in one of those apps.
 pub(crate) async fn is_own(
     tx: &mut Tx<'_>,
     account: AccountId,
     transaction_id: &str,
+    apps: &AppScope,
 ) -> Result<bool, StorageError> {
+    let apps = apps.ids();
     let own = sqlx::query_scalar!(
         r#"select exists (
                select 1 from transactions t join purchase_chains c on c.id = t.chain_id
-               where c.owner_account_id = $1 and t.transaction_id = $2) as "own!""#,
+               where c.owner_account_id = $1 and t.transaction_id = $2
+                 and ($3::text[] is null or c.app = any($3))) as "own!""#,
         account.0,
-        transaction_id
+        transaction_id,
+        apps.as_deref()
     )
     .fetch_one(&mut **tx)
     .await?;

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
+use crate::domain::api_key::AppScope;
 use crate::domain::delivery::Delivery;
 use crate::domain::ids::{AccountId, ChainId};
 use crate::domain::provider::Environment;
@@ -90,7 +91,9 @@ pub(crate) async fn find(
     tx: &mut Tx<'_>,
     account: AccountId,
     named: Named<'_>,
+    apps: &AppScope,
 ) -> Result<Option<Listed>, StorageError> {
+    let apps = apps.ids();
     let (id, transaction) = match named {
         Named::Id(id) => (Some(id), None),
         Named::Transaction(transaction) => (None, Some(transaction)),
@@ -101,10 +104,13 @@ pub(crate) async fn find(
                   environment, created_at, claimed_at, claim_key, revoked_at
            from deliveries
            where account_id = $1 and (id = $2 or transaction_id = $3)
+             and ($4::text[] is null or exists (
+                 select 1 from purchase_chains c where c.id = chain_id and c.app = any($4)))
            order by created_at limit 1"#,
         account.0,
         id,
-        transaction
+        transaction,
+        apps.as_deref()
     )
     .fetch_optional(&mut **tx)
     .await?;
@@ -141,9 +147,11 @@ pub(crate) async fn claim(
 pub(crate) async fn open(
     db: &Db,
     account: Option<AccountId>,
+    apps: &AppScope,
     after: Option<(Instant, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Listed>, StorageError> {
+    let apps = apps.ids();
     let (after_at, after_id) = after.unzip();
     let rows = sqlx::query_as!(
         Listed,
@@ -153,11 +161,14 @@ pub(crate) async fn open(
            where claimed_at is null and revoked_at is null
              and ($1::uuid is null or account_id = $1)
              and ($2::timestamptz is null or (created_at, id) > ($2, $3))
+             and ($5::text[] is null or exists (
+                 select 1 from purchase_chains c where c.id = chain_id and c.app = any($5)))
            order by created_at, id limit $4"#,
         account.map(|id| id.0),
         after_at,
         after_id,
-        limit
+        limit,
+        apps.as_deref()
     )
     .fetch_all(db.pool())
     .await?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod activity;
+pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod books;
 pub(crate) mod budget;
@@ -19,6 +20,7 @@ pub(crate) mod diagnosis;
 pub(crate) mod duties;
 pub(crate) mod events;
 pub(crate) mod evidence;
+pub(crate) mod finding;
 pub(crate) mod grants;
 pub(crate) mod history;
 pub(crate) mod holdings;

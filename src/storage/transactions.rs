@@ -10,6 +10,9 @@ use crate::domain::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Page<'a> {
     pub(crate) account: Option<AccountId>,
+    /// Only purchases of these apps, by the catalog's ids; `None`: of all. With an account or a
+    /// store's id.
+    pub(crate) apps: Option<Vec<String>>,
     /// A store's id of the charge, or of the purchase it belongs to.
     pub(crate) store_id: Option<&'a str>,
     /// Inclusive, business time.
@@ -91,6 +94,8 @@ async fn of_account(
                  and ($2::timestamptz is null or purchased_at >= $2)
                  and ($3::timestamptz is null or purchased_at < $3)
                  and ($4::timestamptz is null or (purchased_at, id) < ($4, $5))
+                 and ($7::text[] is null or exists (
+                     select 1 from purchase_chains c where c.id = chain_id and c.app = any($7)))
                order by purchased_at desc, id desc limit $6
            ), inherited as (
                select t.id, t.purchased_at
@@ -99,6 +104,7 @@ async fn of_account(
                  and ($2::timestamptz is null or t.purchased_at >= $2)
                  and ($3::timestamptz is null or t.purchased_at < $3)
                  and ($4::timestamptz is null or (t.purchased_at, t.id) < ($4, $5))
+                 and ($7::text[] is null or c.app = any($7))
                order by t.purchased_at desc, t.id desc limit $6
            )
            select id as "id!" from (select * from charged union all select * from inherited) as charges
@@ -108,7 +114,8 @@ async fn of_account(
         page.until,
         after_at,
         after_id,
-        page.limit
+        page.limit,
+        page.apps.as_deref()
     )
     .fetch_all(db.pool())
     .await?;
@@ -136,6 +143,7 @@ async fn named(
              and ($3::timestamptz is null or t.purchased_at >= $3)
              and ($4::timestamptz is null or t.purchased_at < $4)
              and ($5::timestamptz is null or (t.purchased_at, t.id) < ($5, $6))
+             and ($8::text[] is null or c.app = any($8))
            order by t.purchased_at desc, t.id desc limit $7"#,
         account.map(|id| id.0),
         store_id,
@@ -143,7 +151,8 @@ async fn named(
         page.until,
         after_at,
         after_id,
-        page.limit
+        page.limit,
+        page.apps.as_deref()
     )
     .fetch_all(db.pool())
     .await?;

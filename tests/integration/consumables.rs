@@ -67,7 +67,7 @@ impl World {
         Self::with(|options| options.catalog = CATALOG.into()).await
     }
 
-    async fn buy_pieces_apple(
+    pub async fn buy_pieces_apple(
         &self,
         buyer: &str,
         product: &str,
@@ -86,7 +86,7 @@ impl World {
         bought
     }
 
-    async fn buy_pieces_google(
+    pub async fn buy_pieces_google(
         &self,
         buyer: &str,
         product: &str,
@@ -118,7 +118,7 @@ impl World {
         self.settled().await;
     }
 
-    async fn claim(
+    pub async fn claim(
         &self,
         token: &str,
         account: &str,
@@ -135,7 +135,7 @@ impl World {
         answer.map(tonic::Response::into_inner)
     }
 
-    async fn deliveries(&self, token: &str, account: &str) -> Vec<Delivery> {
+    pub async fn deliveries(&self, token: &str, account: &str) -> Vec<Delivery> {
         let request = ListDeliveriesRequest {
             account: account.into(),
             ..Default::default()

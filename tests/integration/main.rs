@@ -15,6 +15,7 @@ mod support;
 
 mod access_end;
 mod accounts;
+mod api_keys;
 mod calls;
 mod canaries;
 mod catalog_versions;

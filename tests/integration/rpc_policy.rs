@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use entitled::policy::{About, Operators, POLICY, Role, Row, Serves};
+use entitled::policy::{About, AppKeys, Operators, POLICY, Role, Row, Serves};
 use entitled::proto;
+use entitled::proto::{CreateApiKeyRequest, OperatorRole};
 use prost::Message as _;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
+use crate::api_keys::{self, Keys};
 use crate::scene::{PACKAGE, bare_id, google_token};
 use crate::support::World;
 
@@ -117,14 +119,22 @@ const UNIMPLEMENTED: u32 = 12;
 enum Who {
     User,
     Service,
+    /// With an API key of one app.
+    ServiceOfApp,
     Operator(Role),
 }
 
 /// What the table says of a call, with the reason if it is refused.
 fn expected(row: &Row, who: Who, names_somebody: bool) -> Result<(), &'static str> {
+    if who == Who::ServiceOfApp {
+        expected(row, Who::Service, names_somebody)?;
+        let reaches_beyond = row.app_keys == AppKeys::Refused;
+        return (!reaches_beyond).then_some(()).ok_or("APP_NOT_ALLOWED");
+    }
     match (row.serves, who) {
         (Serves::Everyone | Serves::Callers, _) => Ok(()),
         (Serves::Accounts(_), Who::User) if names_somebody => Err("ACCOUNT_NOT_ALLOWED"),
+        (_, Who::ServiceOfApp) => unreachable!("told above"),
         (Serves::Accounts(_), Who::User | Who::Service) => Ok(()),
         (Serves::Accounts(Operators::Never), Who::Operator(_)) => Err("ACCOUNT_NOT_ALLOWED"),
         (Serves::Services | Serves::ServicesAnd(_), Who::Service) => Ok(()),
@@ -143,13 +153,33 @@ fn expected(row: &Row, who: Who, names_somebody: bool) -> Result<(), &'static st
     }
 }
 
-/// A token of each kind of caller.
-fn callers(world: &World) -> Vec<(Who, String)> {
+/// A token of each kind of caller, and an API key of each kind.
+async fn callers(world: &World) -> Vec<(Who, String)> {
     let operator = |role, scope| {
         let token = crate::tickets::token(world, "sue", scope);
         (Who::Operator(role), token)
     };
+    let mut keys = Keys::of(world).await;
+    let mut key =
+        async |request: CreateApiKeyRequest| keys.create(request).await.expect("a key").secret;
     vec![
+        (Who::Service, key(api_keys::service("backend", &[])).await),
+        (
+            Who::ServiceOfApp,
+            key(api_keys::service("ios", &["example-ios"])).await,
+        ),
+        (
+            Who::Operator(Role::Viewer),
+            key(api_keys::operator("viewer", OperatorRole::Viewer)).await,
+        ),
+        (
+            Who::Operator(Role::Support),
+            key(api_keys::operator("support", OperatorRole::Support)).await,
+        ),
+        (
+            Who::Operator(Role::Admin),
+            key(api_keys::operator("admin", OperatorRole::Admin)).await,
+        ),
         (Who::User, world.token("mallory")),
         (Who::Service, world.service_token()),
         operator(Role::Viewer, "entitled.viewer"),
@@ -193,7 +223,7 @@ async fn the_table_holds_for_every_rpc_caller_and_object() {
         &nobody,
     ];
     let stranger = world.token_signed_with("somebody else's secret of 32 bytes");
-    let callers = callers(&world);
+    let callers = callers(&world).await;
     for row in POLICY {
         let message = &rpcs[row.rpc];
         let empty = request(row.rpc, message, "");

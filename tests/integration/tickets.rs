@@ -2,7 +2,9 @@
 
 mod answers;
 mod doors;
+mod find;
 mod golden;
+mod over_api;
 mod past;
 
 use entitled::cli::client::Bearer;

@@ -203,6 +203,7 @@ impl Facts<'_> {
         };
         let more = match whole.sources.len() {
             1 => String::new(),
+            2 => "; 1 more stands behind it".to_owned(),
             n => format!("; {} more stand behind it", n - 1),
         };
         let unconfirmed = if source.unconfirmed {

@@ -7,6 +7,7 @@ use crate::domain::holding::Holding;
 use crate::domain::ownership::Verdict;
 use crate::domain::provider::Provider;
 use crate::domain::subscription::state::{ExpiryReason, ItemState, Renewal, RevocationReason};
+use crate::domain::subscription::store_state::ItemKind;
 use crate::domain::wording::tail;
 
 impl Facts<'_> {
@@ -54,7 +55,7 @@ impl Facts<'_> {
     fn why_off(&self, whole: &Entitlement, holding: &Holding) -> Words {
         let store = holding.provider.label();
         let item = &holding.item;
-        let again = "on again if the account resubscribes".to_owned();
+        let again = again(holding);
         let words = |reason, because: String, next: String, advice| Words {
             reason,
             because,
@@ -155,7 +156,7 @@ impl Facts<'_> {
     fn expired(&self, holding: &Holding) -> Words {
         let store = holding.provider.label();
         let product = &holding.item.product;
-        let again = "on again if the account resubscribes".to_owned();
+        let again = again(holding);
         let words = |because: String, next: String, advice| Words {
             reason: "expired",
             because,
@@ -293,7 +294,7 @@ impl Facts<'_> {
                 next_change_at: None,
                 next: "on once a purchase arrives: by the store's word, or by the app".to_owned(),
                 advice: "If the customer has paid: let the app restore purchases under this \
-                         account, or look for the store's order id with `transactions`.",
+                         account, or look for the store's order id with `find`.",
             };
             (Decider::Nothing, words)
         })
@@ -362,6 +363,15 @@ impl Facts<'_> {
             }),
         }
     }
+}
+
+/// What brings back what the customer has to pay for anew.
+fn again(holding: &Holding) -> String {
+    match holding.item.kind {
+        ItemKind::Subscription => "on again if the account resubscribes",
+        ItemKind::OneTime => "on again if the account buys it again",
+    }
+    .to_owned()
 }
 
 fn ended(reason: ExpiryReason) -> (&'static str, &'static str) {

@@ -392,6 +392,6 @@ fn the_best_of_several_speaks_and_the_latest_end_does() {
     );
     assert_eq!(told_on.reason, "subscription");
     assert_eq!(told_on.decider, Decider::Purchase(2));
-    assert!(told_on.sentence.contains("1 more stand"));
+    assert!(told_on.sentence.contains("1 more stands"));
     assert!(told_on.next_change_at > Some(DateTime::UNIX_EPOCH));
 }

@@ -19,11 +19,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::config::issuers::{IssuerConfig, OWN_NAME};
+use crate::config::issuers::{IssuerConfig, KEY_ISSUER, OWN_NAME};
+use crate::domain::api_key::{self, AppScope, KeyKind};
 use crate::domain::role::Role;
+use crate::flows::api_keys::{CheckError, KeyRing};
 use crate::http::HttpClient;
 
 use cache::{Verified, VerifiedTokens};
@@ -32,6 +35,9 @@ use verify::Token;
 
 /// How far the clocks of an issuer and of this machine may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
+
+/// Stands for the end of a key that has none; streams are renewed long before.
+const NO_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A verified caller, shared by all requests that carry the same token.
 #[derive(Debug)]
@@ -46,6 +52,10 @@ pub(crate) struct Caller {
     pub(crate) anonymous: bool,
     /// The account that the token names by its id: one of our own tokens.
     pub(crate) own: Option<Own>,
+    /// The apps whose purchases it may act on: fewer than all for some API keys.
+    pub(crate) apps: AppScope,
+    /// Cancelled if the credential ends before its time: an API key that was revoked.
+    pub(crate) ended: Option<CancellationToken>,
     /// Where the account is remembered once it has been looked up; lives as long as the token.
     pub(crate) account: OnceLock<Uuid>,
 }
@@ -54,6 +64,30 @@ impl Caller {
     /// The session of ours that the token came from.
     pub(crate) fn session(&self) -> Option<Uuid> {
         self.own.and_then(|own| own.session)
+    }
+
+    /// Who works on the database host, by the name that they give.
+    pub(crate) fn host(actor: &str) -> Self {
+        Self {
+            issuer: "".into(),
+            subject: actor.into(),
+            kind: CallerKind::Operator(Role::Admin),
+            expires_at: SystemTime::now() + NO_EXPIRY,
+            anonymous: false,
+            apps: AppScope::all(),
+            own: None,
+            ended: None,
+            account: OnceLock::new(),
+        }
+    }
+
+    /// The name that events carry.
+    pub(crate) fn actor(&self) -> String {
+        if self.issuer.is_empty() {
+            self.subject.to_string()
+        } else {
+            format!("{}:{}", self.issuer, self.subject)
+        }
     }
 }
 
@@ -129,6 +163,12 @@ pub(crate) enum Cause {
     SenderConstrained,
     #[error("the subject is missing, empty, too long or holds control characters")]
     Subject,
+    #[error("begins as an API key and is none")]
+    KeyMalformed,
+    #[error("no live API key")]
+    KeyNotLive,
+    #[error("the live API keys cannot be had")]
+    ApiKeysUnavailable,
 }
 
 impl From<Cause> for AuthError {
@@ -149,7 +189,8 @@ impl AuthError {
             Cause::HeaderMissing | Cause::NotBearer => "UNAUTHENTICATED_MISSING_TOKEN",
             Cause::Expired => "TOKEN_EXPIRED",
             Cause::IssuerUnknown => "ISSUER_UNKNOWN",
-            Cause::KeysUnavailable => "KEYS_UNAVAILABLE",
+            Cause::KeysUnavailable | Cause::ApiKeysUnavailable => "KEYS_UNAVAILABLE",
+            Cause::KeyMalformed | Cause::KeyNotLive => "KEY_INVALID",
             Cause::TooLarge
             | Cause::Malformed
             | Cause::HeaderUnreadable
@@ -176,15 +217,19 @@ impl AuthError {
 
     /// Only missing keys are our fault and worth a retry with the same token.
     pub(crate) fn code(self) -> Code {
-        if self.0 == Cause::KeysUnavailable {
+        if self.is_ours() {
             Code::Unavailable
         } else {
             Code::Unauthenticated
         }
     }
 
+    fn is_ours(self) -> bool {
+        matches!(self.0, Cause::KeysUnavailable | Cause::ApiKeysUnavailable)
+    }
+
     fn message(self) -> &'static str {
-        if self.0 == Cause::KeysUnavailable {
+        if self.is_ours() {
             "credentials cannot be checked at the moment"
         } else {
             "the credential is not accepted"
@@ -199,6 +244,7 @@ pub(crate) const REASONS: &[&str] = &[
     "TOKEN_EXPIRED",
     "ISSUER_UNKNOWN",
     "KEYS_UNAVAILABLE",
+    "KEY_INVALID",
     "TOKEN_INVALID",
 ];
 
@@ -237,6 +283,7 @@ pub(crate) struct Authenticator {
     /// Short names under which services name users who have no issuer's token.
     namespaces: Vec<String>,
     verified: VerifiedTokens,
+    api_keys: Option<Arc<KeyRing>>,
 }
 
 impl Authenticator {
@@ -253,7 +300,16 @@ impl Authenticator {
             issuers,
             namespaces: Vec::new(),
             verified: VerifiedTokens::new(),
+            api_keys: None,
         })
+    }
+
+    /// The same, and API keys.
+    pub(crate) fn with_api_keys(self, ring: Arc<KeyRing>) -> Self {
+        Self {
+            api_keys: Some(ring),
+            ..self
+        }
     }
 
     /// The same that takes our own tokens, too, and users of `namespaces`.
@@ -306,6 +362,9 @@ impl Authenticator {
         now: Moment,
     ) -> Result<Arc<Caller>, Cause> {
         let encoded = verify::bearer(authorization)?;
+        if encoded.starts_with(api_key::PREFIX) {
+            return self.api_key(encoded, now.wall).await.map(Arc::new);
+        }
         let digest = cache::digest(encoded);
         if let Some(verified) = self.verified.get(&digest).await
             && verified.is_current(now)
@@ -329,5 +388,29 @@ impl Authenticator {
         let verified = Verified::new(&caller, issuer, found.generation);
         self.verified.insert(digest, verified, now).await;
         Ok(caller)
+    }
+
+    /// The caller whose API key this is.
+    async fn api_key(&self, text: &str, now: SystemTime) -> Result<Caller, Cause> {
+        let ring = self.api_keys.as_ref().ok_or(Cause::KeyNotLive)?;
+        let key = ring.check(text).await.map_err(|error| match error {
+            CheckError::Malformed => Cause::KeyMalformed,
+            CheckError::NotLive => Cause::KeyNotLive,
+            CheckError::Unavailable => Cause::ApiKeysUnavailable,
+        })?;
+        Ok(Caller {
+            issuer: KEY_ISSUER.into(),
+            subject: Arc::clone(&key.name),
+            kind: match key.powers.kind {
+                KeyKind::Service => CallerKind::Service,
+                KeyKind::Operator(role) => CallerKind::Operator(role),
+            },
+            expires_at: key.expires_at.unwrap_or(now + NO_EXPIRY),
+            anonymous: false,
+            own: None,
+            apps: key.powers.apps.clone(),
+            ended: Some(key.ended.clone()),
+            account: OnceLock::new(),
+        })
     }
 }

@@ -27,6 +27,7 @@ use super::verify::Token;
 use super::{Caller, CallerKind, Cause};
 use crate::config::issuers::OWN_NAME;
 use crate::config::tokens::TokensConfig;
+use crate::domain::api_key::AppScope;
 
 /// RFC 9068. What else is signed with these keys has another type: it is no credential.
 const TOKEN_TYPE: &str = "at+jwt";
@@ -220,6 +221,8 @@ pub(super) fn caller(
         expires_at,
         anonymous: session.is_some(),
         own: Some(Own { account, session }),
+        apps: AppScope::all(),
+        ended: None,
         account: OnceLock::new(),
     })
 }

@@ -7,6 +7,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
 use crate::config::issuers::{IssuerConfig, Preset, SigningAlgorithm, TokenUse};
+use crate::domain::api_key::AppScope;
 use crate::domain::role::Role;
 use crate::http::HttpClient;
 
@@ -194,6 +195,8 @@ impl Rules {
             expires_at,
             anonymous: self.is_anonymous(token),
             own: None,
+            apps: AppScope::all(),
+            ended: None,
             account: OnceLock::new(),
         })
     }

@@ -40,15 +40,20 @@ pub(super) async fn claim(
             ));
         }
     };
-    let claimed = flow::claim_delivery(&door.core, account.id, named, &request.claim_key)
-        .await
-        .map_err(|error| match error {
-            ClaimError::Storage(error) => status::from_storage(error),
-            error @ (ClaimError::NotFound
-            | ClaimError::Claimed
-            | ClaimError::Revoked
-            | ClaimError::KeyReused) => refused(&error),
-        })?;
+    let claimed = flow::claim_delivery(
+        &door.core,
+        account.id,
+        (named, &caller.apps),
+        &request.claim_key,
+    )
+    .await
+    .map_err(|error| match error {
+        ClaimError::Storage(error) => status::from_storage(error),
+        error @ (ClaimError::NotFound
+        | ClaimError::Claimed
+        | ClaimError::Revoked
+        | ClaimError::KeyReused) => refused(&error),
+    })?;
     Ok(wire::ClaimDeliveryResponse {
         delivery: Some(delivery(claimed)),
     })
@@ -70,7 +75,7 @@ pub(super) async fn list(
     let size = pages::size(request.page_size)?;
     let question = account.map(|id| id.0);
     let after = PageToken::<(Instant, Uuid)>::read(&request.page_token, &question)?;
-    let mut listed = flow::list_deliveries(&door.core, account, after, size + 1)
+    let mut listed = flow::list_deliveries(&door.core, account, &caller.apps, after, size + 1)
         .await
         .map_err(status::from_storage)?;
     let more = listed.len() > usize::try_from(size).unwrap_or(usize::MAX);

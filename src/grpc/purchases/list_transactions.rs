@@ -42,6 +42,7 @@ pub(super) async fn list_transactions(
     );
     let page = Page {
         account,
+        apps: caller.apps.ids(),
         store_id: (!request.store_transaction_id.is_empty())
             .then_some(request.store_transaction_id.as_str()),
         since,

@@ -23,6 +23,12 @@ pub(super) async fn set_consumption(
     if id.len() > ID_CHARS_MAX {
         return Err(status::bad_request("store_transaction_id", "is too long"));
     }
+    if id.is_empty() && !caller.apps.is_all() {
+        return Err(status::bad_request(
+            "store_transaction_id",
+            "is required of a key that is for some apps",
+        ));
+    }
     let used_millipercent = match request.used_percent {
         None => None,
         Some(percent) => match u32::try_from(percent) {
@@ -38,7 +44,7 @@ pub(super) async fn set_consumption(
         used_millipercent,
     };
     let about = (!id.is_empty()).then_some(id);
-    set(&door.core, account.id, about, &told)
+    set(&door.core, account.id, &caller.apps, about, &told)
         .await
         .map_err(|error| match error {
             SetConsumptionError::UnknownTransaction => status::status(

@@ -18,9 +18,6 @@ pub(super) async fn grant_entitlement(
         .await?;
     let reason = super::reason(&request.reason)?;
     let expires_at = convert::moment("expires_at", request.expires_at.as_ref())?;
-    if expires_at.is_some_and(|end| end <= door.core.clock.now()) {
-        return Err(status::bad_request("expires_at", "is over already"));
-    }
     let gift = Grant {
         entitlement: request.entitlement,
         expires_at,
@@ -61,6 +58,7 @@ fn refused(cause: GrantError) -> Status {
         cause @ GrantError::UnknownEntitlement(_) => {
             status::bad_request("entitlement", &cause.to_string())
         }
+        GrantError::Refused(cause) => status::bad_request("expires_at", &cause.to_string()),
         GrantError::UnknownAccount => status::status(Reason::AccountNotFound, "no such account"),
         GrantError::Storage(cause) => status::from_storage(cause),
     }

@@ -2,6 +2,7 @@
 
 mod act_at_store;
 mod explain;
+mod find;
 mod gifts;
 mod replay;
 mod timeline;
@@ -54,6 +55,16 @@ pub(super) fn reason(reason: &str) -> Result<&str, Status> {
 
 #[tonic::async_trait]
 impl SupportService for Support {
+    async fn find_account(
+        &self,
+        request: Request<wire::FindAccountRequest>,
+    ) -> Result<Response<wire::FindAccountResponse>, Status> {
+        self.door.operator(&request)?;
+        find::find_account(&self.door, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn get_timeline(
         &self,
         request: Request<wire::GetTimelineRequest>,

@@ -51,13 +51,29 @@ pub(super) async fn replay(
             what: difference.what,
             applied: difference.applied,
         });
+    let replayed = page
+        .purchases
+        .iter()
+        .map(|replayed| wire::ReplayedPurchase {
+            purchase_id: replayed.chain.to_string(),
+            steps: count(replayed.steps),
+            differences: replayed.differences.clone(),
+            trimmed: count(replayed.trimmed),
+            erased: count(replayed.erased),
+        });
     Ok(wire::ReplayResponse {
-        notifications: i32::try_from(page.notifications).unwrap_or(i32::MAX),
-        purchases: i32::try_from(page.purchases.len()).unwrap_or(i32::MAX),
+        erased: count(page.erased),
+        replayed: replayed.collect(),
+        notifications: count(page.notifications),
+        purchases: count(page.purchases.len()),
         differences: differences.collect(),
         next_page_token: page
             .next
             .map(|place| PageToken::write(&place, &question))
             .unwrap_or_default(),
     })
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }

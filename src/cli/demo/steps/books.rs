@@ -1,11 +1,14 @@
 //! The books: what support can read about the account, and that deciding again agrees with it.
 
+use anyhow::Context as _;
+
 use super::super::report::{Miss, Shown, Words};
 use super::super::scene::{ACCOUNT, Scene};
 use crate::app::{CatalogFile, build_core};
-use crate::cli::support::timeline_entries;
 use crate::config::Config;
-use crate::flows::{read_entitlements::named_account, replay::replay};
+use crate::flows::read_entitlements::named_account;
+use crate::flows::replay::replay;
+use crate::flows::tell_timeline::{Part, Subject, tell_timeline};
 use crate::storage::timeline::Entry;
 
 pub(crate) const TIMELINE: Words = Words {
@@ -16,8 +19,7 @@ pub(crate) const TIMELINE: Words = Words {
 };
 
 pub(crate) async fn timeline(scene: &Scene<'_>) -> Result<Shown, Miss> {
-    let config = config(scene)?;
-    let entries = timeline_entries(&config, ACCOUNT).await?;
+    let entries = entries(&config(scene)?).await?;
     let told = |layer: &str, words: &str| {
         let says = |entry: &&Entry| format!("{} {}", entry.what, entry.detail).contains(words);
         entries
@@ -44,6 +46,16 @@ pub(crate) async fn timeline(scene: &Scene<'_>) -> Result<Shown, Miss> {
     let mut shown = Shown::lines([format!("{} entries; the oldest first", entries.len())]);
     shown.timeline = entries;
     Ok(shown)
+}
+
+/// The account's whole story.
+async fn entries(config: &Config) -> anyhow::Result<Vec<Entry>> {
+    let core = build_core(config, None, CatalogFile::Ignore).await?;
+    let account = named_account(&core, ACCOUNT).await?;
+    let account = account.context("the account is gone")?.id;
+    let entries = tell_timeline(&core, &Subject::Account(account), Part::default()).await?;
+    core.db.close().await;
+    Ok(entries)
 }
 
 pub(crate) const REPLAY: Words = Words {
