@@ -16,6 +16,7 @@ mod encryption;
 mod inspect;
 mod keys;
 mod operator;
+mod privacy;
 mod prove;
 mod restore;
 pub mod sandbox;
@@ -112,6 +113,13 @@ enum Command {
     RevokeGrant(support::RevokeGrantArgs),
     /// Have a store refund, revoke, cancel or extend a purchase
     Store(support::StoreArgs),
+    /// Erase an account: its purchases are nobody's, what stores sent is unreadable
+    Erase(privacy::EraseArgs),
+    /// Print everything that is kept about an account, as one JSON document
+    Export(privacy::ExportArgs),
+    /// List what was erased, and erase it again after a restore
+    #[command(subcommand)]
+    Erasures(privacy::ErasuresCommand),
     /// Move a purchase to another account
     Transfer(support::TransferArgs),
     /// Read stored notifications and decide purchases again, and print the difference
@@ -201,6 +209,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::RevokeGrant(_)
         | Command::Store(_)
         | Command::Grant(_)
+        | Command::Erase(_)
+        | Command::Export(_)
+        | Command::Erasures(_)
         | Command::Transfer(_)
         | Command::Replay(_)
         | Command::Resync(_)
@@ -240,6 +251,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Store(args) => support::at_store(&args).await?,
         Command::Grant(args) => support::grant(&args).await?,
         Command::Transfer(args) => support::transfer(&args).await?,
+        Command::Erase(args) => privacy::erase(&args).await?,
+        Command::Export(args) => privacy::export(&args).await?,
+        Command::Erasures(command) => privacy::erasures(&command).await?,
         Command::Replay(args) => return support::replay(&args).await,
         Command::Resync(args) => support::resync(&args).await?,
         Command::Key(command) => keys::run(command).await?,

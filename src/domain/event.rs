@@ -98,6 +98,8 @@ pub(crate) enum ApplyReason {
     Linked,
     Granted,
     GrantRevoked,
+    /// The account was erased: its purchases are nobody's.
+    Erased,
     TimePassed,
     CatalogChanged,
 }

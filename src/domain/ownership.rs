@@ -89,6 +89,15 @@ impl Possession {
             Self::Named => false,
         }
     }
+
+    /// Whether it was shown by the store after `moment`, or is the purchase as it lives now.
+    fn is_fresh_since(&self, moment: Instant, head: Option<&Alias>) -> bool {
+        let later = match self {
+            Self::Signed { at, .. } => *at > moment,
+            Self::Token { .. } | Self::Named => true,
+        };
+        later && self.is_fresh(head)
+    }
 }
 
 /// Of two things that one account has shown of one purchase at the same time, what speaks for it: a
@@ -135,15 +144,18 @@ pub(crate) enum Verdict {
     NotFound,
     /// The store knows it, and not by the further id that the claimant gave.
     Misnamed,
+    /// Its owner was erased, and what the claimant shows is from before that.
+    NotFresh,
 }
 
 impl Verdict {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Won,
         Self::Confirmed,
         Self::OwnedByAnother,
         Self::NotFound,
         Self::Misnamed,
+        Self::NotFresh,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -153,6 +165,7 @@ impl Verdict {
             Self::OwnedByAnother => "owned_by_another",
             Self::NotFound => "not_found",
             Self::Misnamed => "misnamed",
+            Self::NotFresh => "not_fresh",
         }
     }
 
@@ -250,6 +263,8 @@ impl Rules {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case<'a> {
     pub(crate) owner: Option<Owner>,
+    /// When the account that owned it was erased. Nothing from before says whose it is now.
+    pub(crate) detached_at: Option<Instant>,
     /// The living account that the store's record names.
     pub(crate) hint: Option<AccountId>,
     /// When the chain's newest purchase was made.
@@ -277,10 +292,12 @@ pub(crate) struct Ruling {
 /// Decides all open claims on a chain that the store has confirmed. One claim at most changes the
 /// owner: whoever is told that they won has it.
 pub(crate) fn rule(case: &Case<'_>) -> Ruling {
-    // What was bought before a transfer names who it was taken from.
-    let hint = case
-        .hint
-        .filter(|_| !hint_is_older_than_transfer(case.owner, case.purchased_at));
+    // What was bought before a transfer names who it was taken from; before an erasure, whoever is
+    // forgotten, or was not asked then.
+    let hint = case.hint.filter(|_| {
+        !hint_is_older_than_transfer(case.owner, case.purchased_at)
+            && !is_before(case.purchased_at, case.detached_at)
+    });
     let (mut owner, mut reason) = follow_hint(case, hint);
     // A hint that moved it was the one change.
     let mut moved = reason.is_some();
@@ -296,6 +313,7 @@ pub(crate) fn rule(case: &Case<'_>) -> Ruling {
                     Verdict::Won
                 }
                 None if planted::is(Bug::EveryClaimWins) => Verdict::Won,
+                None if owner.is_none() && hint.is_none() => Verdict::NotFresh,
                 None => Verdict::OwnedByAnother,
             },
         };
@@ -323,6 +341,10 @@ pub(crate) fn join(
     } else {
         ours
     }
+}
+
+fn is_before(purchased_at: Option<Instant>, moment: Option<Instant>) -> bool {
+    moment.is_some_and(|moment| purchased_at.is_none_or(|purchased| purchased <= moment))
 }
 
 fn hint_is_older_than_transfer(owner: Option<Owner>, purchased_at: Option<Instant>) -> bool {
@@ -369,7 +391,10 @@ fn successor(
         let confirmed = Owner::confirmed(claim.account, case.now);
         return Some((confirmed, OwnershipReason::StoreHint));
     }
-    if owner.is_none() && hint.is_none() {
+    let may_have_it = case
+        .detached_at
+        .is_none_or(|moment| claim.possession.is_fresh_since(moment, case.head));
+    if owner.is_none() && hint.is_none() && may_have_it {
         let first = Owner::provisional(claim.account, case.now);
         return Some((first, OwnershipReason::Claimed));
     }

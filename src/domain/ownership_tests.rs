@@ -48,6 +48,7 @@ const KEEP: Rules = Rules {
 fn case(owner: Option<Owner>, claims: &[OpenClaim]) -> Case<'_> {
     Case {
         owner,
+        detached_at: None,
         hint: None,
         purchased_at: None,
         head: None,
@@ -395,4 +396,70 @@ fn of_what_is_shown_together_the_last_signature_speaks() {
     assert_eq!(stronger(new.clone(), old.clone()), new);
     assert_eq!(stronger(Possession::Named, old.clone()), old);
     assert_eq!(stronger(old.clone(), Possession::Named), old);
+}
+
+#[test]
+fn what_an_erased_account_left_goes_to_whoever_shows_it_anew() {
+    let erased = now() - TimeDelta::hours(2);
+    let token = Alias {
+        provider: Provider::GooglePlay,
+        app: AppId("com.example".into()),
+        kind: AliasKind::PurchaseToken,
+        value: "living".into(),
+    };
+    let older = Alias {
+        value: "older".into(),
+        ..token.clone()
+    };
+    let showing = |possession| {
+        [OpenClaim {
+            possession,
+            ..claim(2)
+        }]
+    };
+    let signed = |hours: i64| Possession::Signed {
+        at: now() - TimeDelta::hours(hours),
+        shown_at: now(),
+    };
+    let table = [
+        (signed(1), Verdict::Won),
+        (signed(2), Verdict::NotFresh),
+        (signed(3), Verdict::NotFresh),
+        (
+            Possession::Token {
+                token: token.clone(),
+            },
+            Verdict::Won,
+        ),
+        (Possession::Token { token: older }, Verdict::NotFresh),
+        (Possession::Named, Verdict::NotFresh),
+    ];
+    for (possession, expected) in table {
+        let claims = showing(possession);
+        let ruling = rule(&Case {
+            detached_at: Some(erased),
+            head: Some(&token),
+            ..case(None, &claims)
+        });
+        assert_eq!(verdicts(&ruling), [expected], "{claims:?}");
+        assert_eq!(ruling.owner.is_some(), expected == Verdict::Won);
+    }
+    // What the store's record said before says nothing; what was bought since does.
+    for (bought, expected) in [(3, None), (2, None), (1, Some(account(7)))] {
+        let ruling = rule(&Case {
+            detached_at: Some(erased),
+            hint: Some(account(7)),
+            purchased_at: Some(now() - TimeDelta::hours(bought)),
+            ..case(None, &[])
+        });
+        assert_eq!(owner_of(&ruling), expected, "{bought}");
+    }
+    // Nor does it once somebody has claimed it anew.
+    let ruling = rule(&Case {
+        detached_at: Some(erased),
+        hint: Some(account(7)),
+        purchased_at: Some(now() - TimeDelta::hours(3)),
+        ..case(Some(owned_by(2, true)), &[])
+    });
+    assert_eq!(owner_of(&ruling), Some(account(2)));
 }

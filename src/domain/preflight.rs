@@ -52,6 +52,7 @@ pub(crate) fn foresee(
         (Some(Verdict::Confirmed), _) => (Standing::Yours, Effect::Confirm),
         (Some(Verdict::Won), None) => (Standing::New, Effect::Bind),
         (Some(Verdict::Won), Some(_)) => (Standing::OwnedByOther, Effect::Move),
+        (Some(Verdict::NotFresh), _) => (Standing::New, Effect::Refuse),
         (Some(Verdict::OwnedByAnother | Verdict::NotFound | Verdict::Misnamed) | None, _) => {
             (Standing::OwnedByOther, Effect::Refuse)
         }

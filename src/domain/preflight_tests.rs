@@ -40,6 +40,7 @@ fn owner(n: u128, provisional: bool) -> Owner {
 fn case(owner: Option<Owner>, hint: Option<u128>) -> Case<'static> {
     Case {
         owner,
+        detached_at: None,
         hint: hint.map(account),
         purchased_at: None,
         head: None,

@@ -36,6 +36,9 @@ pub(crate) struct Book {
     pub(crate) known: Option<Known>,
     /// The store could not be asked when the period ended.
     pub(crate) store_away: bool,
+    /// When the account that owned it was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) detached_at: Option<Instant>,
 }
 
 /// What the store, or what stands in for it, says.
@@ -137,6 +140,7 @@ pub(crate) fn reconcile(
                 owner: book
                     .owner
                     .filter(|_| step.claims.is_empty() || !planted::is(Bug::NoOwnerCheckOnRestore)),
+                detached_at: book.detached_at,
                 hint: step.hint.filter(|_| !planted::is(Bug::HintIgnored)),
                 purchased_at: known.state.purchased_at,
                 head: answered.then_some(&known.state.head),
@@ -168,6 +172,7 @@ pub(crate) fn reconcile(
         owner: ruling.owner,
         known,
         store_away,
+        detached_at: book.detached_at,
     };
     let mut decision = narrow(decision, book, &next, &step.not_testers, provider, catalog);
     if decision == Decision::Apply(ApplyReason::OwnerChanged)

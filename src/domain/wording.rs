@@ -86,6 +86,7 @@ fn applied(reason: ApplyReason) -> &'static str {
         ApplyReason::Linked => "the account became one with another when its user signed in",
         ApplyReason::Granted => "an operator gave access",
         ApplyReason::GrantRevoked => "an operator took a gift back",
+        ApplyReason::Erased => "the account was erased; the purchase is nobody's",
         ApplyReason::TimePassed => "access ended: nobody said anything more by then",
         ApplyReason::CatalogChanged => "the catalog says something else about it",
     }

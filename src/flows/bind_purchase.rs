@@ -191,6 +191,7 @@ async fn conclude(
         Verdict::Confirmed => outcome_of(core, account, claimed.chain, Outcome::AlreadyYours).await,
         Verdict::OwnedByAnother => Err(BindError::OwnedByAnother),
         Verdict::Misnamed => Err(misnamed()),
+        Verdict::NotFresh => Err(ProofError::Insufficient.into()),
         Verdict::NotFound => {
             core.limits.note_missing(&claimed.alias);
             Err(BindError::NotFound)
@@ -410,6 +411,7 @@ async fn try_open_claim(
     let chain = chains::find_or_create(&mut tx, alias, now).await?;
     // Dirty mark first: it locks the chain, and fails if a join has made it a part of another.
     let seq = chains::mark_dirty(&mut tx, chain, SignalSource::Proof).await?;
+    accounts::hold(&mut tx, account.id).await?;
     let claim = claims::open(&mut tx, chain, account.id, shown, seq, now).await?;
     tx.commit().await?;
     Ok((chain, claim))

@@ -44,6 +44,10 @@ pub(super) async fn account(
     catalog: &Catalog,
     now: Instant,
 ) -> Result<Option<Changed>, StorageError> {
+    // Nothing is derived for nobody: what it held is somebody's, or nobody's.
+    if account.is_erased() {
+        return erased(tx, account, catalog).await;
+    }
     let holdings = ledger::holdings(tx, account.id, &goods::used_up(catalog)).await?;
     let sums = match catalog.credits().next() {
         Some(_) => credits::sums(tx, account.id).await?,
@@ -87,6 +91,29 @@ pub(super) async fn account(
     };
     snapshots::write(tx, &stored, catalog.version()).await?;
     history::keep(tx, &stored, catalog.version(), now).await?;
+    Ok(Some(Changed { account, stored }))
+}
+
+/// The last revision of an account that was erased.
+async fn erased(
+    tx: &mut Tx<'_>,
+    account: Account,
+    catalog: &Catalog,
+) -> Result<Option<Changed>, StorageError> {
+    let Some((stored, _)) = snapshots::current(tx, account.id).await? else {
+        return Ok(None);
+    };
+    let snapshot = nothing(catalog);
+    if stored.snapshot == snapshot {
+        snapshots::touch(tx, account.id, None, catalog.version()).await?;
+        return Ok(None);
+    }
+    let stored = Stored {
+        account: account.id,
+        revision: stored.revision.next(),
+        snapshot,
+    };
+    snapshots::write(tx, &stored, catalog.version()).await?;
     Ok(Some(Changed { account, stored }))
 }
 

@@ -41,7 +41,9 @@ pub(crate) async fn grant(
     }
     let mut tx = core.db.begin().await?;
     let locked = accounts::lock(&mut tx, &[id]).await?.pop();
-    let account = locked.ok_or(GrantError::UnknownAccount)?;
+    let account = locked
+        .filter(|account| !account.is_erased())
+        .ok_or(GrantError::UnknownAccount)?;
     grants::add(
         &mut tx,
         id,

@@ -62,6 +62,7 @@ pub(super) async fn join(
             book.owner = Some(owner);
         }
         book.known = book.known.or(part_book.known);
+        book.detached_at = book.detached_at.max(part_book.detached_at);
     }
     if !set.parts.is_empty() {
         let inputs = Inputs::Rebased(book.clone());

@@ -138,6 +138,7 @@ async fn attempt_link(
             owner: chain.owner,
             known,
             store_away: chain.store_away,
+            detached_at: chain.detached_at,
         };
         moved.push((chain, book));
     }
@@ -217,6 +218,7 @@ async fn hand_over(
         head: &chain.head,
         owner,
         store_away: chain.store_away,
+        detached_at: chain.detached_at,
         // Looked at soon by the schedule, which then sets the next check.
         next_check_at: Some(now),
         synced_seq: None,

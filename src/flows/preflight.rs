@@ -126,6 +126,7 @@ async fn of_purchase(
     tx.commit().await.map_err(StorageError::from)?;
     let case = Case {
         owner: file.owner,
+        detached_at: file.detached_at,
         hint,
         purchased_at: known.state.purchased_at,
         head: Some(&known.state.head),
@@ -152,6 +153,7 @@ struct OnFile {
     chain: Option<ChainId>,
     owner: Option<Owner>,
     store_away: bool,
+    detached_at: Option<Instant>,
     known: Option<Known>,
 }
 
@@ -195,6 +197,7 @@ async fn of_chain(tx: &mut Tx<'_>, chain: ChainId) -> Result<OnFile, StorageErro
         chain: Some(chain),
         owner,
         store_away,
+        detached_at: chains::detached_at(tx, chain).await?,
         known: ledger::known(tx, chain).await?,
     })
 }

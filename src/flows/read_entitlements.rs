@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::domain::ids::AccountId;
-use crate::storage::accounts;
 use crate::storage::accounts::Account;
+use crate::storage::{StorageError, accounts};
 use crate::watch::{Freshness, ReadError, View};
 
 /// A view evaluated at `as_of`.
@@ -29,6 +29,16 @@ pub(crate) async fn read_entitlements(
         as_of,
         degraded,
     })
+}
+
+/// The account of an identity, if it was ever seen: nobody is made by being erased.
+pub(crate) async fn erasable(
+    core: &Core,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<AccountId>, StorageError> {
+    let found = accounts::find(&core.db, issuer, subject).await?;
+    Ok(found.map(|account| account.id))
 }
 
 /// The account that a service or operator names: our id, or `issuer:subject`.

@@ -16,7 +16,7 @@ use crate::domain::time::Instant;
 use crate::providers::contract::StoreAnswer;
 use crate::storage::events::{self, Inputs, Recorded};
 use crate::storage::store_answers::{self, Kept};
-use crate::storage::{StorageError, chains, ledger, timeline};
+use crate::storage::{StorageError, chains, erasure, ledger, timeline};
 
 /// What replaying one chain came to.
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ pub(crate) struct Replayed {
     pub(crate) differences: Vec<String>,
     /// Steps whose store answer retention has trimmed: decided by what their events kept of it.
     pub(crate) trimmed: usize,
-    /// The same of steps whose answer was erased with its account.
+    /// Steps that were erased with their account: what they decided stays, why is gone.
     pub(crate) erased: usize,
 }
 
@@ -48,11 +48,14 @@ pub(crate) async fn replay(core: &Core, account: AccountId) -> anyhow::Result<Ve
 
 /// Folds the recorded steps over the same pure function that decided them.
 pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<Replayed> {
-    let (recorded, stored) = read(core, chain).await?;
+    let (recorded, stored, erased) = read(core, chain).await?;
     let mut catalogs = HashMap::new();
     let mut book = Book::default();
     let mut differences = Vec::new();
-    let mut lost = Lost::default();
+    let mut lost = Lost {
+        erased,
+        ..Lost::default()
+    };
     for event in &recorded {
         match &event.inputs {
             Inputs::Rebased(rebased) => book = rebased.clone(),
@@ -210,17 +213,19 @@ pub(crate) async fn book_at(core: &Core, chain: ChainId, at: Instant) -> anyhow:
 }
 
 /// Steps and outcome as of one moment: under the chain's lock no settle comes between the two.
-async fn read(core: &Core, chain: ChainId) -> Result<(Vec<Recorded>, Book), StorageError> {
+async fn read(core: &Core, chain: ChainId) -> Result<(Vec<Recorded>, Book, usize), StorageError> {
     let mut tx = core.db.begin().await?;
     let locked = chains::lock(&mut tx, &[chain]).await?.pop();
     let stored = Book {
         owner: locked.as_ref().and_then(|locked| locked.owner),
         known: ledger::known(&mut tx, chain).await?,
-        store_away: locked.is_some_and(|locked| locked.store_away),
+        store_away: locked.as_ref().is_some_and(|locked| locked.store_away),
+        detached_at: locked.and_then(|locked| locked.detached_at),
     };
     let recorded = events::of_chain(&mut tx, chain).await?;
+    let erased = erasure::erased_steps(&mut tx, chain).await?;
     tx.rollback().await?;
-    Ok((recorded, stored))
+    Ok((recorded, stored, erased))
 }
 
 fn compare(stored: &Book, replayed: &Book) -> Vec<String> {

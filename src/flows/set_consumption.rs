@@ -4,7 +4,7 @@ use super::Core;
 use crate::domain::api_key::AppScope;
 use crate::domain::ids::AccountId;
 use crate::domain::refund_defence::Consumption;
-use crate::storage::{StorageError, consumption, duties};
+use crate::storage::{StorageError, accounts, consumption, duties};
 
 /// Why it was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,7 @@ pub(crate) async fn set_consumption(
     }
     let now = core.clock.now();
     let about = transaction_id.unwrap_or_default();
+    accounts::hold(&mut tx, account).await?;
     consumption::tell(&mut tx, account, about, told, now).await?;
     duties::wake(&mut tx, account).await?;
     tx.commit().await.map_err(StorageError::from)?;

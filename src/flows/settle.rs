@@ -131,10 +131,13 @@ async fn attempt_settle(
     touched.extend(goods::holders(&mut tx, chain, taken).await?);
     let locked: Vec<AccountId> = touched.into_iter().collect();
     let accounts = accounts::lock(&mut tx, &locked).await?;
-    let lives = |owner: Owner| accounts.iter().any(|account| account.id == owner.account);
+    let lives = |owner: Owner| {
+        let mut accounts = accounts.iter();
+        accounts.any(|account| account.id == owner.account && !account.is_erased())
+    };
     if outcome.book.owner.is_some_and(|owner| !lives(owner)) {
         return Err(StorageError::Conflict(
-            "the owner has become part of another account".into(),
+            "the owner was erased, or has become part of another account".into(),
         ));
     }
 
@@ -230,6 +233,7 @@ pub(super) async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, Sto
         owner: chain.owner,
         known: ledger::known(tx, chain.id).await?,
         store_away: chain.store_away,
+        detached_at: chain.detached_at,
     })
 }
 
@@ -429,6 +433,7 @@ async fn write_chain(
         head,
         owner: outcome.book.owner,
         store_away: outcome.book.store_away,
+        detached_at: outcome.book.detached_at,
         next_check_at: outcome.next_check_at,
         synced_seq,
     };

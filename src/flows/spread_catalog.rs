@@ -153,6 +153,10 @@ async fn derive_batch(
         let (Some(account), Some(mut books)) = (accounts.get(&id), read.remove(&id)) else {
             continue;
         };
+        // Nothing is derived for nobody.
+        if account.is_erased() {
+            books = Books::default();
+        }
         let tester = served.contains(&id);
         match renew(core, &mut tx, current, &mut books, (catalog, tester)).await? {
             Renewed::Same(next) => same.push((id, next)),

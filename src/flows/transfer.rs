@@ -87,7 +87,10 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
     let touched: BTreeSet<AccountId> = both.iter().copied().chain(holders).collect();
     let touched: Vec<AccountId> = touched.into_iter().collect();
     let accounts = accounts::lock(&mut tx, &touched).await?;
-    if accounts.iter().all(|account| account.id != to) {
+    if accounts
+        .iter()
+        .all(|account| account.id != to || account.is_erased())
+    {
         return Err(TransferError::UnknownAccount);
     }
     let owner = Owner::transferred(to, now);
@@ -99,6 +102,7 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
         owner: Some(owner),
         known,
         store_away: locked.store_away,
+        detached_at: locked.detached_at,
     };
     let change = ownership::Change {
         chain,
@@ -118,6 +122,7 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
         head: &locked.head,
         owner: Some(owner),
         store_away: locked.store_away,
+        detached_at: locked.detached_at,
         // Looked at soon by the schedule, which then sets the next check.
         next_check_at: Some(now),
         synced_seq: None,

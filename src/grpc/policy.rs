@@ -107,6 +107,8 @@ pub const POLICY: &[Row] = &[
     row("AccountService/MintToken", Services, Account, Refused),
     row("AccountService/LinkIdentity", Accounts(Never), Account, Refused),
     row("AccountService/RegisterStoreToken", Services, Account, Refused),
+    row("AccountService/EraseAccount", Accounts(From(Support)), Account, Refused),
+    row("AccountService/ExportAccount", Accounts(From(Support)), Account, Refused),
     row("PurchaseService/ListTransactions", Accounts(From(Viewer)), AnyAccount, TheirPurchases),
     row("PurchaseService/SetConsumption", Accounts(From(Support)), Account, TheirPurchases),
     row("PurchaseService/ClaimDelivery", Services, Account, TheirPurchases),

@@ -14,6 +14,13 @@ pub(crate) struct Account {
     pub(crate) store_token: String,
 }
 
+impl Account {
+    /// It has no token for the stores any more: nothing names it.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.store_token.is_empty()
+    }
+}
+
 /// The account of an identity, if it was ever seen.
 pub(crate) async fn find(
     db: &Db,
@@ -262,13 +269,33 @@ pub(crate) async fn is_named(
     Ok(named)
 }
 
+/// Keeps an account from being erased until the transaction ends; one that was erased already is
+/// looked up anew by whoever comes again.
+pub(crate) async fn hold(tx: &mut Tx<'_>, account: AccountId) -> Result<(), StorageError> {
+    let lives = sqlx::query_scalar!(
+        r#"select erased_at is null as "lives!" from accounts where id = $1 for key share"#,
+        account.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    match lives {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(StorageError::Unavailable(
+            "the account was erased meanwhile".into(),
+        )),
+    }
+}
+
 /// Locks accounts in id order; the second half of every settle's lock order. One that has become
-/// part of another is left out, also if that happened while its lock was waited for.
+/// part of another is left out, and one that was erased has no token, also if that happened while its
+/// lock was waited for.
 pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[AccountId]) -> Result<Vec<Account>, StorageError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
-        r#"select id, (select token from store_tokens where account_id = id
-                       order by kind <> 'issued', created_at, token limit 1) as "token!"
+        r#"select id, case when erased_at is not null then '' else
+                      coalesce((select token from store_tokens where account_id = id
+                                order by kind <> 'issued', created_at, token limit 1), '') end
+                  as "token!"
            from accounts where id = any($1) and merged_into is null order by id for update"#,
         &ids
     )

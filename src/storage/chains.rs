@@ -17,6 +17,8 @@ pub(crate) struct Locked {
     pub(crate) head: Alias,
     pub(crate) owner: Option<Owner>,
     pub(crate) store_away: bool,
+    /// When the account that owned it was erased.
+    pub(crate) detached_at: Option<Instant>,
     pub(crate) claim_no: i64,
     pub(crate) created_at: Instant,
 }
@@ -259,7 +261,8 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select id, provider, app, head_kind, head_value, owner_account_id, owner_since,
-                  owner_provisional_until, owner_transferred, store_away, claim_no, created_at
+                  owner_provisional_until, owner_transferred, store_away, detached_at, claim_no,
+                  created_at
            from purchase_chains where id = any($1) and merged_into is null order by id for update"#,
         &ids
     )
@@ -281,6 +284,7 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
                 head: alias(&row.provider, row.app, &row.head_kind, row.head_value)?,
                 owner,
                 store_away: row.store_away,
+                detached_at: row.detached_at,
                 claim_no: row.claim_no,
                 created_at: row.created_at,
             })
@@ -313,6 +317,20 @@ pub(crate) async fn owner(
     Ok((owner, row.store_away))
 }
 
+/// When the account that owned a chain was erased.
+pub(crate) async fn detached_at(
+    tx: &mut Tx<'_>,
+    id: ChainId,
+) -> Result<Option<Instant>, StorageError> {
+    let at = sqlx::query_scalar!(
+        "select detached_at from purchase_chains where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(at.flatten())
+}
+
 /// What settle writes into the chain's row.
 #[derive(Debug)]
 pub(crate) struct Settled<'a> {
@@ -320,6 +338,7 @@ pub(crate) struct Settled<'a> {
     pub(crate) head: &'a Alias,
     pub(crate) owner: Option<Owner>,
     pub(crate) store_away: bool,
+    pub(crate) detached_at: Option<Instant>,
     pub(crate) next_check_at: Option<Instant>,
     /// `None` leaves the chain dirty: the store is still to be asked.
     pub(crate) synced_seq: Option<i64>,
@@ -330,7 +349,7 @@ pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(),
         r#"update purchase_chains
            set head_kind = $2, head_value = $3, owner_account_id = $4, owner_since = $5,
                owner_provisional_until = $6, owner_transferred = $7, store_away = $8,
-               next_check_at = $9,
+               next_check_at = $9, detached_at = $11,
                synced_seq = greatest(synced_seq, coalesce($10, synced_seq)),
                failures = case when $10::bigint is null then failures else 0 end,
                not_before = case when $10::bigint is null then not_before else '-infinity' end,
@@ -345,7 +364,8 @@ pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(),
         settled.owner.is_some_and(|owner| owner.transferred),
         settled.store_away,
         settled.next_check_at,
-        settled.synced_seq
+        settled.synced_seq,
+        settled.detached_at
     )
     .execute(&mut **tx)
     .await?;

@@ -1,8 +1,10 @@
 //! Every answer of a store as it came, sealed under its chain's key; append-only, for replay.
 
 use bytes::Bytes;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::keyring::Keyring;
 use super::sealed::Content;
 use super::{Db, StorageError, Tx, chain_keys};
 use crate::domain::ids::ChainId;
@@ -73,12 +75,22 @@ pub(crate) async fn add(
 
 /// One stored set of answers; `None` once retention has trimmed it.
 pub(crate) async fn read(db: &Db, id: i64) -> Result<Option<Kept>, StorageError> {
+    let mut connection = db.connection().await?;
+    read_in(&mut connection, db.keyring(), id).await
+}
+
+/// The same as part of a transaction.
+pub(super) async fn read_in(
+    connection: &mut PgConnection,
+    keys: &Keyring,
+    id: i64,
+) -> Result<Option<Kept>, StorageError> {
     let row = sqlx::query!(
         r#"select chain_id, fetched_at, calls, statuses, bodies, chain_key_id
            from store_answers where id = $1"#,
         id
     )
-    .fetch_optional(db.pool())
+    .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else {
         return Ok(None);
@@ -87,13 +99,10 @@ pub(crate) async fn read(db: &Db, id: i64) -> Result<Option<Kept>, StorageError>
         return Ok(Some(Kept::Erased));
     }
     let key = match row.chain_key_id {
-        Some(id) => {
-            let mut connection = db.connection().await?;
-            match chain_keys::by_id(&mut connection, db.keyring(), id).await? {
-                Some(key) => Some(key),
-                None => return Ok(Some(Kept::Erased)),
-            }
-        }
+        Some(id) => match chain_keys::by_id(connection, keys, id).await? {
+            Some(key) => Some(key),
+            None => return Ok(Some(Kept::Erased)),
+        },
         None => None,
     };
     let mut answers = Vec::with_capacity(row.calls.len());

@@ -3,6 +3,7 @@
 
 use entitled::sandbox::{CancelReason, CancelSurvey, GooglePlayAction, Webhooks, forge};
 
+use crate::privacy;
 use crate::process::{NOBODY, Process, eventually};
 use crate::scene::{MONTHLY, google_buy, payload_of};
 use crate::support::World;
@@ -165,5 +166,28 @@ async fn canaries_stay_out_of_logs_and_columns() {
         "a token in a detail"
     );
     pool.close().await;
+
+    // Once she is erased nothing at all is left of her but the stores' own names of purchases.
+    privacy::erase(&world, &bearer, "", "")
+        .await
+        .expect("erased");
+    let dump = privacy::dump(&world).await;
+    let (log, metrics) = (process.whole_log(), process.metrics().await);
+    let hers = [
+        ("her store token", alice.store_token.clone()),
+        ("her name", "'alice'".to_owned()),
+    ];
+    for (what, secret) in secrets.iter().chain(&hers) {
+        assert!(!metrics.contains(secret.as_str()), "{what} is a label");
+        let line = log.lines().find(|line| line.contains(secret.as_str()));
+        assert!(
+            line.is_none(),
+            "{what} is logged: {}",
+            line.unwrap_or_default()
+        );
+        if !what.starts_with("a purchase token") {
+            assert!(!privacy::stands_in(&dump, secret), "{what} is in a dump");
+        }
+    }
     world.stop().await;
 }

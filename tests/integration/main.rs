@@ -38,6 +38,7 @@ mod offers;
 mod ownership;
 mod ownership_policies;
 mod plans;
+mod privacy;
 mod processes;
 mod product_kinds;
 mod refund_defence;

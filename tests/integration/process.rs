@@ -157,6 +157,13 @@ impl Process {
         values.sum()
     }
 
+    /// Everything that the admin listener counts.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.address.admin);
+        let answer = HTTP.get(url).send().await.expect("metrics");
+        answer.text().await.expect("text")
+    }
+
     /// Everything that it has logged.
     pub(crate) fn whole_log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")

@@ -359,6 +359,16 @@ impl Facts<'_> {
                     "on with a purchase that the store knows",
                     "A purchase of another app, of another environment, or a made-up one.",
                 ),
+                Verdict::NotFresh => words(
+                    "not_fresh",
+                    format!(
+                        "the account asked for a purchase at {store} on {} whose owner was erased, \
+                         with a proof from before that",
+                        self.at(at)
+                    ),
+                    "on once the app shows the purchase anew",
+                    "The app restores purchases: a transaction signed now shows who has it now.",
+                ),
                 Verdict::Won | Verdict::Confirmed => return None,
             }),
         }

@@ -1,14 +1,18 @@
 //! `AccountService`: one file per concern.
 
 mod admission;
+mod erase;
+mod export;
 mod link_identity;
 mod sessions;
 mod store_tokens;
 mod tokens;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures::Stream;
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
@@ -51,6 +55,9 @@ impl Accounts {
 
 #[tonic::async_trait]
 impl AccountService for Accounts {
+    type ExportAccountStream =
+        Pin<Box<dyn Stream<Item = Result<wire::ExportAccountResponse, Status>> + Send>>;
+
     async fn create_anonymous(
         &self,
         request: Request<wire::CreateAnonymousRequest>,
@@ -95,6 +102,25 @@ impl AccountService for Accounts {
         store_tokens::register(&self.door, &caller, &request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn erase_account(
+        &self,
+        request: Request<wire::EraseAccountRequest>,
+    ) -> Result<Response<wire::EraseAccountResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        erase::erase(&self.door, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn export_account(
+        &self,
+        request: Request<wire::ExportAccountRequest>,
+    ) -> Result<Response<Self::ExportAccountStream>, Status> {
+        let caller = self.door.caller(&request)?;
+        let pieces = export::export(&self.door, &caller, &request.into_inner().account).await?;
+        Ok(Response::new(Box::pin(pieces)))
     }
 }
 

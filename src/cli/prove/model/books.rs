@@ -502,7 +502,8 @@ impl Books {
                     Answer::Gone => outcome.book.known.is_some(),
                     Answer::Store(_) | Answer::Proof(_) | Answer::Away => true,
                 },
-                Verdict::Misnamed => true,
+                // Nobody is erased here.
+                Verdict::Misnamed | Verdict::NotFresh => true,
             };
             if wrong {
                 let words = format!("{account} was told {verdict:?}, and {owner:?} owns it");

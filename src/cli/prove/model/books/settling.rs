@@ -54,9 +54,11 @@ impl Books {
         for (_, account, verdict) in &outcome.verdicts {
             match verdict {
                 Verdict::NotFound => chain.not_known_yet.insert(*account),
-                Verdict::Won | Verdict::Confirmed | Verdict::OwnedByAnother | Verdict::Misnamed => {
-                    chain.not_known_yet.remove(account)
-                }
+                Verdict::Won
+                | Verdict::Confirmed
+                | Verdict::OwnedByAnother
+                | Verdict::Misnamed
+                | Verdict::NotFresh => chain.not_known_yet.remove(account),
             };
         }
         if let Some(hint) = step.hint {

@@ -1,0 +1,158 @@
+//! EraseAccount: its purchases are nobody's, its documents unreadable, its name forgotten; the money
+//! stays, under an id that names nobody.
+
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use super::Core;
+use super::derive::{self, Changed};
+use crate::domain::event::{ApplyReason, Decision, SignalSource};
+use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
+use crate::domain::reconcile::Book;
+use crate::domain::session::Why;
+use crate::domain::time::Instant;
+use crate::failpoint;
+use crate::storage::erasure;
+use crate::storage::events::{self, Inputs, NewEvent};
+use crate::storage::{StorageError, Tx, accounts, chains, ledger, token_sessions};
+
+const ATTEMPTS_MAX: u32 = 8;
+
+/// What an erasure came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Erased {
+        at: Instant,
+        /// How many are nobody's now.
+        purchases: usize,
+    },
+    /// It was erased before; asking again changes nothing.
+    AlreadyErased { at: Instant },
+    /// No account of that id was ever here.
+    Unknown,
+}
+
+/// Erases an account. All of it is one transaction: whoever is interrupted asks again.
+///
+/// `actor` and `reason` are kept: neither says anything about the account's person.
+pub(crate) async fn erase_account(
+    core: &Core,
+    account: AccountId,
+    actor: &str,
+    reason: &str,
+) -> Result<Outcome, StorageError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match attempt_erase(core, account, actor, reason).await {
+            Ok((outcome, changed)) => {
+                failpoint::at("after_erase_commit");
+                derive::publish(core, changed);
+                core.hub.end(account.0, account);
+                if let Outcome::Erased { purchases, .. } = outcome {
+                    // The line that the ledger of erasures can be rebuilt from.
+                    info!(%account, purchases, "an account was erased");
+                    metrics::counter!("entitled_accounts_erased_total").increment(1);
+                }
+                return Ok(outcome);
+            }
+            Err(StorageError::Conflict(cause)) if attempt < ATTEMPTS_MAX => {
+                debug!(%account, attempt, cause, "an erasure runs again");
+                tokio::time::sleep(Duration::from_millis(u64::from(attempt) * 5)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn attempt_erase(
+    core: &Core,
+    account: AccountId,
+    actor: &str,
+    reason: &str,
+) -> Result<(Outcome, Vec<Changed>), StorageError> {
+    let now = core.clock.now();
+    let catalog = core.catalog.load_full();
+    let mut tx = core.db.begin().await?;
+    // All chains by id, then all accounts by id, as settle does.
+    let owned = erasure::owned(&mut tx, account).await?;
+    let locked = chains::lock(&mut tx, &owned).await?;
+    match erasure::lock(&mut tx, account).await? {
+        None => return Ok((Outcome::Unknown, Vec::new())),
+        Some(erasure::Found {
+            erased_at: Some(at),
+        }) => return Ok((Outcome::AlreadyErased { at }, Vec::new())),
+        Some(erasure::Found { erased_at: None }) => {}
+    }
+    if erasure::owned(&mut tx, account).await? != owned || locked.len() != owned.len() {
+        return Err(StorageError::Conflict(
+            "the account's purchases have changed".into(),
+        ));
+    }
+    // Accounts that became part of it are the same person's.
+    let persons = erasure::with_merged(&mut tx, account).await?;
+    erasure::silence(&mut tx, &persons, &owned).await?;
+    erasure::shred(&mut tx, &owned).await?;
+    erasure::detach(&mut tx, &owned, now).await?;
+    erasure::forget(&mut tx, &persons, now).await?;
+    for person in &persons {
+        token_sessions::revoke_all(&mut tx, AccountId(*person), Why::Erased).await?;
+    }
+    erasure::record(&mut tx, account, actor, reason, now).await?;
+    failpoint::at("in_erase");
+    let mut changed = Vec::new();
+    for account in accounts::lock(&mut tx, &[account]).await? {
+        changed.extend(derive::account(core, &mut tx, account, &catalog, now).await?);
+    }
+    let revision = changed.first().map(|changed| changed.stored.revision);
+    let event = NewEvent {
+        account: Some(account),
+        actor: Some(actor),
+        revision,
+        catalog: Some(catalog.version()),
+        ..NewEvent::new(
+            SignalSource::Account,
+            Decision::Apply(ApplyReason::Erased),
+            now,
+        )
+    };
+    events::append(&mut tx, event).await?;
+    for chain in &owned {
+        rebase(&mut tx, *chain, &locked, catalog.version(), now).await?;
+    }
+    failpoint::at("before_erase_commit");
+    tx.commit().await?;
+    let purchases = owned.len();
+    Ok((Outcome::Erased { at: now, purchases }, changed))
+}
+
+/// From here on the chain's book is this one: what came before cannot be decided again.
+async fn rebase(
+    tx: &mut Tx<'_>,
+    chain: ChainId,
+    locked: &[chains::Locked],
+    catalog: CatalogVersion,
+    now: Instant,
+) -> Result<(), StorageError> {
+    let store_away = locked
+        .iter()
+        .any(|locked| locked.id == chain && locked.store_away);
+    let inputs = Inputs::Rebased(Book {
+        owner: None,
+        known: ledger::known(tx, chain).await?,
+        store_away,
+        detached_at: Some(now),
+    });
+    let event = NewEvent {
+        chain: Some(chain),
+        catalog: Some(catalog),
+        inputs: Some(&inputs),
+        ..NewEvent::new(
+            SignalSource::Account,
+            Decision::Apply(ApplyReason::Erased),
+            now,
+        )
+    };
+    events::append(tx, event).await
+}

@@ -1,0 +1,38 @@
+//! ExportAccount: one JSON document in pieces that any client can take.
+
+use futures::{Stream, stream};
+use tonic::Status;
+
+use super::super::auth::Caller;
+use super::super::door::Door;
+use super::super::{status, wire};
+use crate::flows::export_account::{ExportError, export_account};
+
+/// Clients take messages of 4 MiB, HTTP proxies often less.
+const PIECE_BYTES: usize = 256 * 1024;
+
+pub(super) async fn export(
+    door: &Door,
+    caller: &Caller,
+    account: &str,
+) -> Result<impl Stream<Item = Result<wire::ExportAccountResponse, Status>> + Send + 'static, Status>
+{
+    let account = door.known_subject(caller, account).await?;
+    let document = export_account(&door.core, account.id)
+        .await
+        .map_err(|error| match error {
+            ExportError::Unknown => {
+                status::status(status::Reason::AccountNotFound, "no such account")
+            }
+            ExportError::Storage(error) => status::from_storage(error),
+        })?;
+    let pieces: Vec<_> = document
+        .chunks(PIECE_BYTES)
+        .map(|piece| {
+            Ok(wire::ExportAccountResponse {
+                piece: piece.to_vec(),
+            })
+        })
+        .collect();
+    Ok(stream::iter(pieces))
+}
