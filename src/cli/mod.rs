@@ -22,6 +22,7 @@ mod restore;
 pub mod sandbox;
 mod server;
 mod source;
+mod setup;
 pub mod stack;
 pub mod storm;
 mod support;
@@ -69,6 +70,11 @@ enum Command {
     Worker(ConfigArgs),
     /// Bring the database to this version's schema
     Migrate(ConfigArgs),
+    /// Print what to click, to copy and to run at a store, for your configuration and catalog
+    ///
+    /// The steps are those of docs/stores, filled in; `doctor` checks them in the same order.
+    #[command(subcommand)]
+    Setup(setup::SetupCommand),
     /// Look at everything that can be wrong, and say what to do next
     Doctor(doctor::DoctorArgs),
     /// Ask the stores for what they told and we did not hear
@@ -186,6 +192,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(_) => (LogFormat::Text, "warn"),
         Command::Sandbox(ref args) => (LogFormat::Text, args.logs()),
         Command::Demo(_)
+        | Command::Setup(_)
         | Command::Doctor(_)
         | Command::Backfill(_)
         | Command::Retention(_)
@@ -228,6 +235,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => server::run(args, server::SERVE).await?,
         Command::Webhooks(args) => server::run(args, server::WEBHOOKS).await?,
         Command::Worker(args) => server::run(args, server::WORKER).await?,
+        Command::Setup(command) => setup::run(&command)?,
         Command::Doctor(args) => return doctor::doctor(&args).await,
         Command::Backfill(args) => doctor::backfill(&args).await?,
         Command::Retention(args) => doctor::retention(&args).await?,

@@ -34,6 +34,16 @@ impl ConfigArgs {
             .context("give --config FILE")
     }
 
+    /// The named configuration, if one is named.
+    pub(super) fn load_if_named(&self) -> anyhow::Result<Option<Config>> {
+        self.is_named().then(|| self.load_named()).transpose()
+    }
+
+    /// The file as it was named.
+    pub(super) fn file(&self) -> Option<&std::path::Path> {
+        self.config.as_deref()
+    }
+
     pub(super) fn is_named(&self) -> bool {
         self.config.is_some()
     }

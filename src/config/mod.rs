@@ -145,12 +145,16 @@ impl Default for GrpcConfig {
 pub struct WebhooksConfig {
     /// Address to listen on; default `127.0.0.1:8081`. TLS ends in front of it.
     pub listen: SocketAddr,
+    /// Where the stores reach it: `https://entitled.example.com`, without `/webhooks/…`. Nothing
+    /// is served by it: `setup` and `doctor` need it.
+    pub public_url: Option<String>,
 }
 
 impl Default for WebhooksConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            public_url: None,
         }
     }
 }
@@ -264,6 +268,28 @@ pub struct ClockConfig {
     pub follow: Option<String>,
 }
 
+/// What is wrong with the address that stores are told, in words that follow its name.
+pub(crate) fn check_public_url(url: &str) -> Option<String> {
+    let parsed: Option<http::Uri> = url.parse().ok();
+    let parts = parsed
+        .as_ref()
+        .and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+    let problem = match parts {
+        None => "is not a URL; write https://HOST",
+        Some((_, authority)) if authority.as_str().contains('@') => "must not hold a user name",
+        Some(_) if url.contains(['?', '#']) => "must not have a query or fragment",
+        Some(_) if url.contains("/webhooks") => "is the base alone, without /webhooks/…",
+        Some(("https", _)) => return None,
+        Some(("http", authority))
+            if matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]") =>
+        {
+            return None;
+        }
+        Some(_) => "must use https: the stores send to nothing else",
+    };
+    Some(problem.to_owned())
+}
+
 impl Config {
     /// Reads the file (if given) and the environment.
     ///
@@ -324,6 +350,12 @@ impl Config {
         }
         if self.worker.catalog_accounts_per_second == 0 {
             problems.push("worker.catalog_accounts_per_second: at least 1".into());
+        }
+        let public_url = self.webhooks.public_url.as_deref();
+        if let Some(problem) = public_url.and_then(check_public_url) {
+            problems.push(format!("webhooks.public_url {problem}"));
+        } else if production && public_url.is_some_and(|url| url.starts_with("http://")) {
+            problems.push("webhooks.public_url must use https in production".into());
         }
         if self.database.connections_max < 4 {
             problems.push("database.connections_max: at least 4".into());
