@@ -13,6 +13,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod encryption;
+mod init;
 mod inspect;
 mod keys;
 mod operator;
@@ -70,6 +71,8 @@ enum Command {
     Worker(ConfigArgs),
     /// Bring the database to this version's schema
     Migrate(ConfigArgs),
+    /// Write a configuration and a catalog, with comments, from a few answers
+    Init(init::InitArgs),
     /// Print what to click, to copy and to run at a store, for your configuration and catalog
     ///
     /// The steps are those of docs/stores, filled in; `doctor` checks them in the same order.
@@ -192,6 +195,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(_) => (LogFormat::Text, "warn"),
         Command::Sandbox(ref args) => (LogFormat::Text, args.logs()),
         Command::Demo(_)
+        | Command::Init(_)
         | Command::Setup(_)
         | Command::Doctor(_)
         | Command::Backfill(_)
@@ -235,6 +239,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => server::run(args, server::SERVE).await?,
         Command::Webhooks(args) => server::run(args, server::WEBHOOKS).await?,
         Command::Worker(args) => server::run(args, server::WORKER).await?,
+        Command::Init(args) => init::run(args)?,
         Command::Setup(command) => setup::run(&command)?,
         Command::Doctor(args) => return doctor::doctor(&args).await,
         Command::Backfill(args) => doctor::backfill(&args).await?,

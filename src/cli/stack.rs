@@ -243,6 +243,15 @@ async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Res
         .context("the simulated stores cannot start")
 }
 
+/// What simulated stores sell to whoever has this catalog, in production.
+///
+/// # Errors
+/// The catalog is unsound, or has a period that the simulator cannot play.
+pub fn setup_of(catalog: &str) -> anyhow::Result<StoreSetup> {
+    let catalog = apply_catalog::parse(catalog, CatalogVersion(0))?;
+    store_setup(&catalog, Environment::Production)
+}
+
 /// What the simulated stores sell: the catalog's products under their store names.
 pub(super) fn store_setup(
     catalog: &Catalog,

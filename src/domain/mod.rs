@@ -13,6 +13,7 @@ pub(crate) mod event;
 pub(crate) mod explain;
 pub(crate) mod gift;
 pub(crate) mod goods;
+pub(crate) mod guide;
 pub(crate) mod holding;
 pub(crate) mod ids;
 pub(crate) mod linking;

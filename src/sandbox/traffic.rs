@@ -79,6 +79,8 @@ pub enum Endpoint {
     GoogleReviewRefund,
     /// Google: purchases.voidedpurchases.list.
     GoogleVoided,
+    /// Google: monetization.subscriptions.list and monetization.onetimeproducts.list.
+    GoogleProductLists,
     /// Google: the public keys of push tokens.
     GoogleKeys,
     /// The identity provider's public keys.
@@ -115,7 +117,8 @@ impl Endpoint {
             | Self::GoogleOrder
             | Self::GoogleRefund
             | Self::GoogleReviewRefund
-            | Self::GoogleVoided => Some(Store::GooglePlay),
+            | Self::GoogleVoided
+            | Self::GoogleProductLists => Some(Store::GooglePlay),
             Self::AppleOcsp | Self::GoogleKeys | Self::IdentityKeys => None,
         }
     }

@@ -79,6 +79,40 @@ pub(crate) async fn waiting(db: &Db, now: Instant) -> Result<Waiting, StorageErr
     Ok(waiting)
 }
 
+/// Whether a notification was delivered.
+pub(crate) async fn was_received(
+    db: &Db,
+    source: &str,
+    event_id: &str,
+) -> Result<bool, StorageError> {
+    let received = sqlx::query_scalar!(
+        r#"select exists (select from ingress_keys where source = $1 and event_id = $2 and deliveries > 0)
+               as "received!""#,
+        source,
+        event_id
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(received)
+}
+
+/// When a source last delivered a notification of a kind.
+pub(crate) async fn newest_of_kind(
+    db: &Db,
+    source: &str,
+    kind: &str,
+) -> Result<Option<Instant>, StorageError> {
+    let newest = sqlx::query_scalar!(
+        r#"select max(received_at) from raw_notifications
+           where source = $1 and kind = $2 and not swept"#,
+        source,
+        kind
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(newest)
+}
+
 /// The database's own time.
 pub(crate) async fn database_time(db: &Db) -> Result<Instant, StorageError> {
     let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)

@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod activity;
 pub(crate) mod api_keys;
+pub(crate) mod arrivals;
 pub(crate) mod audit;
 pub(crate) mod books;
 pub(crate) mod budget;

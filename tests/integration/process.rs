@@ -187,13 +187,13 @@ impl Drop for Process {
 }
 
 /// Kills a process if the test's own ends without doing so: its end of a pipe closes then.
-struct Keeper {
+pub(crate) struct Keeper {
     shell: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Keeper {
-    fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         let mut shell = Command::new("/bin/sh")
             .args([
                 "-c",
@@ -211,7 +211,7 @@ impl Keeper {
     }
 
     /// The process is reaped by us: its number may soon be another's.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         use std::io::Write as _;
         if let Some(mut pipe) = self.pipe.take() {
             let _ = pipe.write_all(b"released\n");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Subject;
 use super::sheet::{Section, Sheet};
-use super::steps::{Guide, Step};
+use crate::domain::guide::{Guide, Step};
 use crate::domain::catalog::{Catalog, Product, ProductKind};
 
 /// The worksheet of one deployment.

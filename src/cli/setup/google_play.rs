@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Subject;
 use super::sheet::{Section, Sheet};
-use super::steps::{Guide, Step};
+use crate::domain::guide::{Guide, Step};
 use crate::config::google_play::PushConfig;
 use crate::domain::catalog::{Catalog, Product, ProductKind};
 

@@ -5,7 +5,6 @@
 mod app_store;
 mod google_play;
 mod sheet;
-pub(crate) mod steps;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::steps::{Guide, Step};
+use crate::domain::guide::{Guide, Step};
 
 /// What goes into a step.
 #[derive(Clone, Debug, PartialEq, Eq)]

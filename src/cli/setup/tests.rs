@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::steps::Guide;
+use crate::domain::guide::Guide;
 use super::*;
 use crate::cli::stack::EXAMPLE_CATALOG;
 

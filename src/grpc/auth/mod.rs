@@ -4,6 +4,7 @@
 //! the key names the algorithm. Everything here runs on machine time.
 
 mod cache;
+mod examine;
 mod keyset;
 mod own;
 mod presets;

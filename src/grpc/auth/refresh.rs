@@ -104,6 +104,17 @@ impl Keys {
         }
     }
 
+    /// How many keys there are now; fetched anew, whatever is known.
+    pub(super) async fn examine(&self) -> Result<usize, String> {
+        match self {
+            Self::Fixed(keys) => Ok(keys.len()),
+            Self::Fetched(keys) => match keys.fetch().await {
+                Ok((keys, _)) => Ok(keys.len()),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
     /// Changes whenever the set does; none while the keys must be looked at anew.
     pub(super) fn generation(&self, now: Moment) -> Option<u64> {
         match self {

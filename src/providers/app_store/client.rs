@@ -152,6 +152,10 @@ pub(super) enum Act<'a> {
     },
     /// Get Notification History, one page.
     NotificationHistory { page: Option<&'a str>, body: Value },
+    /// Request a Test Notification. Said once: Apple would send another.
+    RequestTest,
+    /// Get Test Notification Status.
+    TestStatus { token: &'a str },
 }
 
 /// Apple's answer to an act.
@@ -253,6 +257,15 @@ impl Client {
                 let path = vec!["inApps", "v1", "notifications", "history"];
                 (Method::POST, path, Some(body))
             }
+            Act::RequestTest => (
+                Method::POST,
+                vec!["inApps", "v1", "notifications", "test"],
+                None,
+            ),
+            Act::TestStatus { token } => {
+                let path = vec!["inApps", "v1", "notifications", "test", *token];
+                (Method::GET, path, None)
+            }
         };
         let query = match &act {
             Act::NotificationHistory {
@@ -262,7 +275,9 @@ impl Client {
             | Act::Finish { .. }
             | Act::SetAccountToken { .. }
             | Act::Consumption { .. }
-            | Act::Extend { .. } => Vec::new(),
+            | Act::Extend { .. }
+            | Act::RequestTest
+            | Act::TestStatus { .. } => Vec::new(),
         };
         let request = Request {
             method,
@@ -271,7 +286,7 @@ impl Client {
             segments,
             query,
             body: body.map(|body| Bytes::from(body.to_string())),
-            retried: !matches!(act, Act::Extend { .. }),
+            retried: !matches!(act, Act::Extend { .. } | Act::RequestTest),
         };
         match self.send(&request).await? {
             Verdict::Done(answer) if answer.status.is_success() => Ok(Said::Yes(answer.body)),

@@ -8,6 +8,7 @@ mod fetch;
 mod item;
 mod normalize;
 mod notification;
+mod probe;
 mod promotion;
 mod proof;
 mod sweep;
@@ -24,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+pub(crate) use probe::{TestOutcome, TestRequest};
 pub(crate) use promotion::{Promotion, PromotionSignature};
 pub(crate) use token::{KeyError, OfferClaims};
 pub(crate) use verify::inspect::inspect;

@@ -6,11 +6,14 @@ mod fetch;
 pub(crate) mod inspect;
 mod normalize;
 mod perform;
+mod probe;
 mod read;
 mod sweep;
 mod token;
 mod verify;
 mod wire;
+
+pub(crate) use self::probe::Offered;
 
 use std::path::PathBuf;
 

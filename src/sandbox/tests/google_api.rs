@@ -545,3 +545,33 @@ async fn push_keys_are_published_as_keys_and_in_certificates() {
         modulus
     );
 }
+
+#[tokio::test]
+async fn what_is_sold_is_listed_page_by_page() {
+    let rig = Rig::start().await;
+    let (status, all) = rig.google_get("subscriptions?pageSize=1000").await;
+    assert_eq!(status, 200);
+    let subscriptions = all["subscriptions"].as_array().unwrap();
+    assert!(all.get("nextPageToken").is_none());
+    let premium = subscriptions.iter().find(|one| one["productId"] == "premium").unwrap();
+    let plan = &premium["basePlans"][0];
+    assert_eq!(plan["state"], "ACTIVE");
+    assert!(plan["basePlanId"].is_string());
+    let (_, once) = rig.google_get("oneTimeProducts").await;
+    let count = once["oneTimeProducts"].as_array().unwrap().len();
+    let (mut seen, mut next) = (0, String::new());
+    loop {
+        let path = format!("oneTimeProducts?pageSize=1{next}");
+        let (_, page) = rig.google_get(&path).await;
+        seen += page["oneTimeProducts"].as_array().map_or(0, Vec::len);
+        match page["nextPageToken"].as_str() {
+            Some(token) => next = format!("&pageToken={token}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, count);
+    let (status, refused) = rig.google_get("subscriptions?pageToken=x").await;
+    assert_eq!((status, reason(&refused)), (400, "invalidValue"));
+    rig.sandbox.set_google_access(ConsoleAccess::None);
+    assert_eq!(rig.google_get("subscriptions").await.0, 403);
+}

@@ -118,6 +118,26 @@ impl Client {
         self.call("voidedpurchases", Call::Get, url).await
     }
 
+    /// Whether the token endpoint gives a token for our key.
+    pub(super) async fn sign_in(&self) -> Result<(), FetchError> {
+        self.oauth.token(None, Instant::now()).await.map(drop)
+    }
+
+    /// One page of what is sold: `subscriptions` or `oneTimeProducts`.
+    pub(super) async fn sold(
+        &self,
+        package: &str,
+        list: &'static str,
+        page: Option<&str>,
+    ) -> Result<Reply, FetchError> {
+        let mut url = self.url(package, &[list])?;
+        url.query_pairs_mut().append_pair("pageSize", "1000");
+        if let Some(page) = page {
+            url.query_pairs_mut().append_pair("pageToken", page);
+        }
+        self.call(list, Call::Get, url).await
+    }
+
     /// Does what is safe to do twice; `verb` is the last part of the call's name.
     pub(super) async fn post(
         &self,

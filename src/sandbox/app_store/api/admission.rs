@@ -58,6 +58,7 @@ fn limit(endpoint: Endpoint, environment: Environment) -> Option<Limit> {
         | Endpoint::GoogleRefund
         | Endpoint::GoogleReviewRefund
         | Endpoint::GoogleVoided
+        | Endpoint::GoogleProductLists
         | Endpoint::GoogleKeys
         | Endpoint::IdentityKeys => return None,
     };

@@ -27,6 +27,7 @@ static SUBSCRIPTIONS: Limit = bucket("google subscriptions");
 static SUBSCRIPTION_UPDATES: Limit = bucket("google subscription updates");
 static ONE_TIME: Limit = bucket("google one-time purchases");
 static ORDERS: Limit = bucket("google orders");
+static MONETIZATION: Limit = bucket("google monetization");
 /// Of the list of voided purchases alone, beside its share of the orders' bucket.
 static VOIDED: Limit = Limit {
     name: "google voided purchases",
@@ -69,6 +70,7 @@ pub(super) static CONSUME: Method = changes(Endpoint::GoogleConsume, &[&ONE_TIME
 pub(super) static GET_ORDER: Method = reads(Endpoint::GoogleOrder, &[&ORDERS]);
 pub(super) static REFUND: Method = changes(Endpoint::GoogleRefund, &[&ORDERS]);
 pub(super) static REVIEW_REFUND: Method = changes(Endpoint::GoogleReviewRefund, &[&ORDERS]);
+pub(super) static LIST_PRODUCTS: Method = reads(Endpoint::GoogleProductLists, &[&MONETIZATION]);
 pub(super) static LIST_VOIDED: Method = reads(Endpoint::GoogleVoided, &[&ORDERS, &VOIDED]);
 
 /// Counts the call, plays an outage, checks the caller's token and what it may do, and takes the

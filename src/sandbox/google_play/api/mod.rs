@@ -1,6 +1,7 @@
 //! The Google Play Developer API over HTTP, with the token endpoint and key set beside it.
 
 mod admission;
+mod catalogue;
 mod error;
 mod keys;
 mod orders;
@@ -54,6 +55,11 @@ pub(in crate::sandbox) fn routes() -> Router<Arc<Inner>> {
             get(orders::get).post(orders::post),
         )
         .route(&format!("{app}/orders:batchGet"), get(orders::batch_get))
+        .route(&format!("{app}/subscriptions"), get(catalogue::subscriptions))
+        .route(
+            &format!("{app}/oneTimeProducts"),
+            get(catalogue::one_time_products),
+        )
         .fallback(|| async { NO_METHOD })
 }
 

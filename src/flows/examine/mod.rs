@@ -1,15 +1,22 @@
-//! Examine: everything that can be wrong with a deployment, looked at once. Changes nothing.
+//! Examine: everything that can be wrong with a deployment, looked at once: the steps of setting up
+//! in their order, then what runs. Changes nothing, but for a test notification that Apple is asked
+//! for where none has come lately.
+
+mod app_store;
+mod google_play;
+
+use std::borrow::Cow;
 
 use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::{Core, sweep, watch_sources};
 use crate::domain::chain::StoreProduct;
+use crate::domain::guide::Step;
 use crate::domain::provider::Provider;
 use crate::domain::silence::Verdict;
 use crate::domain::waiver::{ALARM_LEAD_MAX, REFUNDED_SINCE, near_until};
-use crate::providers::contract::{FetchError, SweepRequest};
-use crate::storage::{StorageError, diagnosis, duties};
+use crate::storage::{StorageError, activity, diagnosis, duties};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,11 +30,13 @@ pub(crate) enum Health {
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {
+    /// Of setting up, as the documents count.
+    pub(crate) step: Option<Step>,
     pub(crate) what: String,
     pub(crate) health: Health,
     pub(crate) found: String,
     /// What to do; empty if nothing.
-    pub(crate) next: &'static str,
+    pub(crate) next: Cow<'static, str>,
 }
 
 impl Finding {
@@ -35,13 +44,31 @@ impl Finding {
         what: impl Into<String>,
         health: Health,
         found: impl Into<String>,
-        next: &'static str,
+        next: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
+            step: None,
             what: what.into(),
             health,
             found: found.into(),
-            next: if health == Health::Ok { "" } else { next },
+            next: if health == Health::Ok {
+                "".into()
+            } else {
+                next.into()
+            },
+        }
+    }
+
+    /// The same as a step of setting up, called as the documents call it.
+    pub(crate) fn of(
+        step: Step,
+        health: Health,
+        found: impl Into<String>,
+        next: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            step: Some(step),
+            ..Self::new(step.title(), health, found, next)
         }
     }
 }
@@ -49,14 +76,32 @@ impl Finding {
 /// Work that has waited for longer is stuck.
 const STUCK_AFTER: TimeDelta = TimeDelta::minutes(10);
 const SKEW_MAX: TimeDelta = TimeDelta::seconds(5);
-/// The newest stretch of time is asked for: enough to see whether the store lets us ask.
-const PROBE: TimeDelta = TimeDelta::minutes(10);
+/// A source that has spoken so lately is not asked to.
+const HEARD_LATELY: TimeDelta = TimeDelta::hours(24);
 
-/// Everything that needs the database and the stores.
+/// The server's own steps that need the database.
+pub(crate) async fn examine_server(core: &Core) -> Result<Vec<Finding>, StorageError> {
+    Ok(vec![clock_skew(core).await?, catalog(core)])
+}
+
+/// The stores' steps, one after the other as their documents have them.
+pub(crate) async fn examine_stores(core: &Core) -> Result<Vec<Finding>, StorageError> {
+    let mut findings = app_store::examine(core).await?;
+    findings.extend(google_play::examine(core).await?);
+    if findings.is_empty() {
+        findings.push(Finding::new(
+            "stores",
+            Health::Warn,
+            "no store is configured for an app of the catalog",
+            "add [app_store] or [google_play], and bundle_id or package_name to the catalog's apps",
+        ));
+    }
+    Ok(findings)
+}
+
+/// What runs: whether it is well.
 pub(crate) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
-    let mut findings = vec![clock_skew(core).await?];
-    findings.extend(stores(core).await);
-    findings.extend(silence(core).await?);
+    let mut findings = silence(core).await?;
     findings.push(open_duties(core).await?);
     findings.push(forsaken(core).await?);
     findings.push(unmapped(core).await?);
@@ -75,61 +120,68 @@ async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
     } else {
         Health::Warn
     };
-    Ok(Finding::new(
-        "clocks",
+    Ok(Finding::of(
+        Step::CLOCKS,
         health,
         format!("the database's is {} ms ahead", skew.num_milliseconds()),
         "synchronise this machine and the database (NTP): deadlines are judged by both",
     ))
 }
 
-/// Asks each store something harmless with our credentials.
-async fn stores(core: &Core) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let now = core.clock.now();
-    for target in sweep::targets(core) {
-        let request = SweepRequest {
-            app: &target.app,
-            environment: target.environment,
-            since: now - PROBE,
-            until: now,
-            only_failures: true,
-            cursor: None,
-        };
-        let call = core.stores.sweep(target.provider, request);
-        let answered = tokio::time::timeout(core.tuning.fetch_timeout, call).await;
-        let what = format!("store {}", target.subject());
-        findings.push(match answered {
-            Ok(Ok(_)) => Finding::new(what, Health::Ok, "answers our credentials", ""),
-            Ok(Err(error @ FetchError::Away { .. })) => Finding::new(
-                what,
-                Health::Warn,
-                error.to_string(),
-                "nothing, if it comes back: what waits is done then",
-            ),
-            Ok(Err(error)) => Finding::new(
-                what,
-                Health::Fail,
-                error.to_string(),
-                "check key, ids and permissions: see docs/operations.md, Setting up the stores",
-            ),
-            Err(_) => Finding::new(
-                what,
-                Health::Warn,
-                "no answer in time",
-                "check the way out of this machine",
-            ),
-        });
+fn catalog(core: &Core) -> Finding {
+    let catalog = core.catalog.load();
+    let found = format!(
+        "version {}: {} apps, {} products",
+        catalog.version().0,
+        catalog.apps().len(),
+        catalog.products().count()
+    );
+    Finding::of(Step::CATALOG, Health::Ok, found, "")
+}
+
+/// How long ago a source last delivered something, if it ever did.
+async fn heard_ago(core: &Core, source: Provider) -> Result<Option<TimeDelta>, StorageError> {
+    let last = activity::last_heard(&core.db, source.as_str()).await?;
+    Ok(last.map(|last| core.clock.now() - last))
+}
+
+/// `3 min ago`
+fn ago(past: TimeDelta) -> String {
+    if past.num_hours() >= 48 {
+        format!("{} days ago", past.num_days())
+    } else if past.num_minutes() >= 120 {
+        format!("{} h ago", past.num_hours())
+    } else if past.num_seconds() >= 120 {
+        format!("{} min ago", past.num_minutes())
+    } else {
+        "just now".to_owned()
     }
-    if findings.is_empty() {
-        findings.push(Finding::new(
-            "stores",
+}
+
+/// Whether somebody has bought something at a store.
+async fn first_purchase(
+    core: &Core,
+    step: Step,
+    provider: Provider,
+) -> Result<Finding, StorageError> {
+    let sold = diagnosis::products(&core.db).await?;
+    let purchases: i64 = sold
+        .iter()
+        .filter(|sold| sold.provider == provider.as_str())
+        .map(|sold| sold.purchases)
+        .sum();
+    Ok(match purchases {
+        0 => Finding::of(
+            step,
             Health::Warn,
-            "no store is configured for an app of the catalog",
-            "add [app_store] or [google_play], and bundle_id or package_name to the catalog's apps",
-        ));
-    }
-    findings
+            "nothing was bought yet",
+            format!(
+                "buy something without real money, and follow it: `entitled doctor --wait`; {} says how",
+                step.guide.document()
+            ),
+        ),
+        known => Finding::of(step, Health::Ok, format!("{known} purchases are known"), ""),
+    })
 }
 
 async fn silence(core: &Core) -> Result<Vec<Finding>, StorageError> {

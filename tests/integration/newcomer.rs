@@ -1,0 +1,289 @@
+//! A newcomer's walk: `docs/first-purchase.md`, played as it stands there. Commands and what they
+//! print are taken out of the document, so that document and product cannot part.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::process::{Keeper, eventually};
+use crate::support::database;
+
+/// A block of the document: commands or what they print.
+#[derive(Debug)]
+struct Block {
+    line: usize,
+    printed: bool,
+    /// Commands that keep running, and what those print, by the number of their terminal.
+    terminal: Option<u32>,
+    ends: bool,
+    text: String,
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in document.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(info)) => {
+                let words: Vec<&str> = info.split(' ').collect();
+                assert!(matches!(words[0], "sh" | "text"), "line {number}: {info}");
+                let terminal = words.iter().find_map(|word| word.strip_prefix("terminal="));
+                open = Some(Block {
+                    line: number + 1,
+                    printed: words[0] == "text",
+                    terminal: terminal.map(|number| number.parse().expect("a number")),
+                    ends: words.contains(&"ends"),
+                    text: String::new(),
+                });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(block), None) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+/// Whether the expected lines stand in `printed` in their order; `…` stands for anything.
+fn contains(printed: &str, expected: &str) -> Result<(), String> {
+    let mut lines = printed.lines();
+    for wanted in expected.lines() {
+        let found = lines.any(|line| {
+            let mut rest = line;
+            wanted.trim().split('…').all(|part| {
+                let at = rest.find(part);
+                rest = at.map_or("", |at| &rest[at + part.len()..]);
+                at.is_some()
+            })
+        });
+        if !found {
+            return Err(wanted.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// A command that keeps running.
+struct Terminal {
+    child: Child,
+    keeper: Keeper,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn printed(&self) -> String {
+        self.printed.lock().expect("not poisoned").clone()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        self.keeper.release();
+    }
+}
+
+fn collect(from: impl AsyncRead + Unpin + Send + 'static, into: &Arc<Mutex<String>>) {
+    let into = Arc::clone(into);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut printed = into.lock().expect("not poisoned");
+            printed.push_str(&line);
+            printed.push('\n');
+        }
+    });
+}
+
+/// The newcomer's machine: a directory, a database, free ports instead of the document's.
+struct Walk {
+    dir: PathBuf,
+    database_url: String,
+    ports: BTreeMap<&'static str, u16>,
+    terminals: BTreeMap<u32, Terminal>,
+}
+
+impl Walk {
+    async fn begin() -> Self {
+        let database_url = database().await;
+        let name = format!("entitled-walk-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        // Three in a row for the server, one for the stores; held until all are found.
+        let (server, _held) = three_in_a_row();
+        let stores = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stores = stores.local_addr().expect("an address").port();
+        let ports = [
+            ("8080", server),
+            ("8081", server + 1),
+            ("8082", server + 2),
+            ("8090", stores),
+        ];
+        Self {
+            dir,
+            database_url,
+            ports: ports.into(),
+            terminals: BTreeMap::new(),
+        }
+    }
+
+    fn here(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (named, free) in &self.ports {
+            text = text.replace(named, &free.to_string());
+        }
+        text
+    }
+
+    fn shell(&self, commands: &str) -> Command {
+        let binary = Path::new(env!("CARGO_BIN_EXE_entitled"));
+        let folder = binary.parent().expect("a folder").display();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut shell = Command::new("bash");
+        shell
+            .args(["-euo", "pipefail", "-c", commands])
+            .current_dir(&self.dir)
+            .env("PATH", format!("{folder}:{path}"))
+            .env("DATABASE_URL", &self.database_url)
+            .env_remove("ENTITLED_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        shell
+    }
+
+    /// Runs commands to their end; gives what they printed.
+    async fn run(&self, block: &Block) -> String {
+        let commands = self.here(&block.text);
+        let output = self.shell(&commands).output().await.expect("bash runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "line {}:\n{commands}\n{printed}\n{complained}\n{}",
+            block.line,
+            self.others()
+        );
+        printed
+    }
+
+    /// Starts a command in a terminal of its own, and goes on once it has said something.
+    async fn open(&mut self, block: &Block, terminal: u32) {
+        let commands = format!("exec {}", self.here(&block.text));
+        let mut child = self.shell(&commands).spawn().expect("bash runs");
+        let printed = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().expect("piped"), &printed);
+        collect(child.stderr.take().expect("piped"), &printed);
+        let keeper = Keeper::of(child.id().expect("it runs"));
+        self.terminals.insert(
+            terminal,
+            Terminal {
+                child,
+                keeper,
+                printed,
+            },
+        );
+        let said = async || !self.terminals[&terminal].printed().is_empty();
+        eventually("the terminal says something", said).await;
+    }
+
+    async fn expect_of(&mut self, block: &Block, terminal: u32) {
+        let expected = self.here(&block.text);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let printed = self.terminals[&terminal].printed();
+            match contains(&printed, &expected) {
+                Ok(()) => break,
+                Err(missing) => assert!(
+                    tokio::time::Instant::now() < deadline,
+                    "line {}: terminal {terminal} does not say {missing:?}:\n{}",
+                    block.line,
+                    self.others()
+                ),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if block.ends {
+            let terminal = self.terminals.get_mut(&terminal).expect("open");
+            let status = tokio::time::timeout(Duration::from_secs(30), terminal.child.wait());
+            let status = status.await.expect("it ends").expect("a child");
+            assert!(status.success(), "line {}: {status}", block.line);
+            terminal.keeper.release();
+        }
+    }
+
+    /// What all terminals show, for whoever looks for a mistake.
+    fn others(&self) -> String {
+        let shown = self.terminals.iter().map(|(number, terminal)| {
+            format!("--- terminal {number}\n{}", terminal.printed())
+        });
+        shown.collect()
+    }
+}
+
+fn three_in_a_row() -> (u16, Vec<TcpListener>) {
+    let bind = |port| TcpListener::bind(("127.0.0.1", port));
+    for _ in 0..100 {
+        let first = bind(0).expect("a port");
+        let port = first.local_addr().expect("an address").port();
+        if let (true, Ok(second), Ok(third)) = (port < 65_000, bind(port + 1), bind(port + 2)) {
+            return (port, vec![first, second, third]);
+        }
+    }
+    panic!("no three free ports in a row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_an_empty_directory_to_a_purchase_by_the_document_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/first-purchase.md")).expect("readable");
+    let mut walk = Walk::begin().await;
+    let mut printed = String::new();
+    for block in blocks(&document) {
+        match (block.printed, block.terminal) {
+            (false, None) => printed = walk.run(&block).await,
+            (false, Some(terminal)) => walk.open(&block, terminal).await,
+            (true, Some(terminal)) => walk.expect_of(&block, terminal).await,
+            (true, None) => {
+                let told = contains(&printed, &walk.here(&block.text));
+                assert_eq!(told, Ok(()), "line {}:\n{printed}", block.line);
+            }
+        }
+    }
+    let again = walk.run_again().await;
+    assert!(again.contains("overwrites nothing"), "{again}");
+    drop(walk.terminals);
+    std::fs::remove_dir_all(&walk.dir).expect("removed");
+}
+
+impl Walk {
+    /// `init` where its files are: it must leave them alone.
+    async fn run_again(&self) -> String {
+        let config = self.dir.join("entitled.toml");
+        let before = std::fs::read_to_string(&config).expect("written");
+        let output = self.shell("entitled init --no-input").output().await;
+        let output = output.expect("bash runs");
+        assert!(!output.status.success());
+        assert_eq!(std::fs::read_to_string(&config).expect("still there"), before);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+}
+
+#[test]
+fn what_is_printed_is_compared_line_by_line() {
+    let printed = "first\n  ON   pro_access     renews 2027\nlast\n";
+    assert_eq!(contains(printed, "ON   pro_access … 2027\nlast\n"), Ok(()));
+    assert_eq!(contains(printed, "last\nfirst\n"), Err("first".to_owned()));
+    assert_eq!(contains(printed, "pro_access …  2028\n"), Err("pro_access …  2028".to_owned()));
+}
