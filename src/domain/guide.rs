@@ -16,6 +16,7 @@ pub(crate) enum Guide {
 const SERVER: &[&str] = &[
     "Configuration",
     "Database",
+    "Encryption key",
     "Clocks",
     "Catalog",
     "Sign-in",
@@ -43,7 +44,8 @@ const GOOGLE_PLAY: &[&str] = &[
 ];
 
 impl Guide {
-    pub(crate) const ALL: [Self; 3] = [Self::Server, Self::AppStore, Self::GooglePlay];
+    #[cfg(test)]
+    const ALL: [Self; 3] = [Self::Server, Self::AppStore, Self::GooglePlay];
 
     /// The document that explains its steps.
     pub(crate) fn document(self) -> &'static str {
@@ -83,10 +85,11 @@ pub(crate) struct Step {
 impl Step {
     pub(crate) const CONFIGURATION: Self = Self::new(Guide::Server, 1);
     pub(crate) const DATABASE: Self = Self::new(Guide::Server, 2);
-    pub(crate) const CLOCKS: Self = Self::new(Guide::Server, 3);
-    pub(crate) const CATALOG: Self = Self::new(Guide::Server, 4);
-    pub(crate) const SIGN_IN: Self = Self::new(Guide::Server, 5);
-    pub(crate) const ADDRESS: Self = Self::new(Guide::Server, 6);
+    pub(crate) const ENCRYPTION: Self = Self::new(Guide::Server, 3);
+    pub(crate) const CLOCKS: Self = Self::new(Guide::Server, 4);
+    pub(crate) const CATALOG: Self = Self::new(Guide::Server, 5);
+    pub(crate) const SIGN_IN: Self = Self::new(Guide::Server, 6);
+    pub(crate) const ADDRESS: Self = Self::new(Guide::Server, 7);
 
     pub(crate) const APPLE_APP: Self = Self::new(Guide::AppStore, 1);
     pub(crate) const APPLE_PRODUCTS: Self = Self::new(Guide::AppStore, 2);

@@ -19,7 +19,11 @@ impl Found {
     fn step(&self, step: &str) -> Vec<&Value> {
         let of_step = |finding: &&Value| finding["step"] == step;
         let found: Vec<&Value> = self.findings.iter().filter(of_step).collect();
-        assert!(!found.is_empty(), "{step} was not looked at: {:#?}", self.findings);
+        assert!(
+            !found.is_empty(),
+            "{step} was not looked at: {:#?}",
+            self.findings
+        );
         found
     }
 
@@ -29,15 +33,22 @@ impl Found {
             "warn" => 1,
             _ => 0,
         };
-        let healths = self.step(step).into_iter().filter_map(|one| one["health"].as_str());
-        healths.max_by_key(|health| worst(health)).expect("a health")
+        let healths = self
+            .step(step)
+            .into_iter()
+            .filter_map(|one| one["health"].as_str());
+        healths
+            .max_by_key(|health| worst(health))
+            .expect("a health")
     }
 
     #[track_caller]
     fn says(&self, step: &str, health: &str, expected: &str) {
         let said = self.step(step).into_iter().any(|finding| {
             finding["health"] == health
-                && finding["found"].as_str().is_some_and(|found| found.contains(expected))
+                && finding["found"]
+                    .as_str()
+                    .is_some_and(|found| found.contains(expected))
         });
         assert!(said, "{step} {health} {expected}: {:#?}", self.step(step));
     }
@@ -76,32 +87,58 @@ async fn each_step_is_looked_at_and_the_first_that_fails_is_named() {
     let found = doctor(&world, &[public]).await;
     assert_eq!(found.first_failure(), None, "{:#?}", found.findings);
     assert!(!found.fails);
-    for step in 1..=6 {
-        assert_eq!(found.health(&format!("server {step}")), "ok", "server {step}");
+    for step in 1..=7 {
+        assert_eq!(
+            found.health(&format!("server {step}")),
+            "ok",
+            "server {step}"
+        );
     }
     for step in 1..=3 {
-        assert_eq!(found.health(&format!("App Store {step}")), "ok", "App Store {step}");
+        assert_eq!(
+            found.health(&format!("App Store {step}")),
+            "ok",
+            "App Store {step}"
+        );
     }
     found.says("App Store 4", "ok", "a test notification came after");
     found.says("App Store 6", "warn", "nothing was bought yet");
     for step in 1..=4 {
-        assert_eq!(found.health(&format!("Google Play {step}")), "ok", "Google Play {step}");
+        assert_eq!(
+            found.health(&format!("Google Play {step}")),
+            "ok",
+            "Google Play {step}"
+        );
     }
     found.says("Google Play 5", "warn", "nothing has ever come");
-    let order: Vec<&str> = found.findings.iter().filter_map(|one| one["step"].as_str()).collect();
+    let order: Vec<&str> = found
+        .findings
+        .iter()
+        .filter_map(|one| one["step"].as_str())
+        .collect();
     let guides = ["server", "App Store", "Google Play"];
     for guide in guides {
-        let numbers: Vec<&str> = order.iter().copied().filter(|step| step.starts_with(guide)).collect();
+        let numbers: Vec<&str> = order
+            .iter()
+            .copied()
+            .filter(|step| step.starts_with(guide))
+            .collect();
         assert!(numbers.is_sorted(), "{numbers:?}");
     }
 
     // It came: no second test is asked for. Google's button was pressed.
     let tests = || {
         let told = world.stores().notifications();
-        told.iter().filter(|told| told.notification_type == "TEST").count()
+        told.iter()
+            .filter(|told| told.notification_type == "TEST")
+            .count()
     };
     assert_eq!(tests(), 1);
-    world.stores().send_test_notification(Store::GooglePlay).await.expect("sent");
+    world
+        .stores()
+        .send_test_notification(Store::GooglePlay)
+        .await
+        .expect("sent");
     world.settled().await;
     let found = doctor(&world, &[public]).await;
     found.says("App Store 4", "ok", "the last one came just now");
@@ -128,14 +165,20 @@ async fn each_step_is_looked_at_and_the_first_that_fails_is_named() {
 
     let nobody = ("ENTITLED__WEBHOOKS__PUBLIC_URL", "http://127.0.0.1:9");
     let found = doctor(&world, &[nobody]).await;
-    assert_eq!(found.first_failure(), Some("server 6"));
+    assert_eq!(found.first_failure(), Some("server 7"));
     let else_where = world.stack.app.admin_url();
     let elsewhere = ("ENTITLED__WEBHOOKS__PUBLIC_URL", else_where.as_str());
     let found = doctor(&world, &[elsewhere]).await;
-    found.says("server 6", "fail", "something else answers");
+    found.says("server 7", "fail", "something else answers");
 
-    let strangers = ("ENTITLED__DATABASE__URL", "postgres://nobody@127.0.0.1:9/none");
-    assert_eq!(doctor(&world, &[strangers]).await.first_failure(), Some("server 2"));
+    let strangers = (
+        "ENTITLED__DATABASE__URL",
+        "postgres://nobody@127.0.0.1:9/none",
+    );
+    assert_eq!(
+        doctor(&world, &[strangers]).await.first_failure(),
+        Some("server 2")
+    );
     world.stop().await;
 }
 
@@ -165,14 +208,24 @@ async fn the_catalog_is_compared_with_what_google_lists() {
         // The stores sell what they sold before the catalog changed.
         let catalog = options.catalog.clone();
         options.setup = Some(entitled::cli::stack::setup_of(&catalog).expect("a setup"));
-        options.catalog = catalog
-            .replace("base_plan_id = \"premium-yearly\"", "base_plan_id = \"premium-annual\"");
+        options.catalog = catalog.replace(
+            "base_plan_id = \"premium-yearly\"",
+            "base_plan_id = \"premium-annual\"",
+        );
     })
     .await;
     let found = doctor(&world, &[]).await;
     assert_eq!(found.first_failure(), Some("Google Play 4"));
-    found.says("Google Play 4", "fail", "not at the store: premium:premium-annual");
-    found.says("Google Play 4", "fail", "not in the catalog: premium:premium-yearly");
+    found.says(
+        "Google Play 4",
+        "fail",
+        "not at the store: premium:premium-annual",
+    );
+    found.says(
+        "Google Play 4",
+        "fail",
+        "not in the catalog: premium:premium-yearly",
+    );
     world.stop().await;
 }
 
@@ -189,7 +242,10 @@ async fn until(
             panic!("it ended without {stage:?}: {told:#?}");
         };
         told.push(serde_json::from_str(&line).expect("a line of JSON"));
-        if told.last().is_some_and(|last: &Value| last["stage"] == stage) {
+        if told
+            .last()
+            .is_some_and(|last: &Value| last["stage"] == stage)
+        {
             return told;
         }
     }
@@ -210,7 +266,9 @@ async fn the_first_purchase_is_followed_and_what_is_missing_is_said() {
     let output = tokio::io::BufReader::new(child.stdout.take().expect("piped"));
     let mut lines = output.lines();
     let says = |told: &[Value], expected: &str| {
-        let last = told.last().expect("a line")["what"].as_str().expect("words");
+        let last = told.last().expect("a line")["what"]
+            .as_str()
+            .expect("words");
         assert!(last.contains(expected), "{expected}: {told:#?}");
     };
     let told = until(&mut lines, "missing").await;
@@ -221,13 +279,22 @@ async fn the_first_purchase_is_followed_and_what_is_missing_is_said() {
     let told = until(&mut lines, "missing").await;
     says(&told, "nobody owns the purchase");
     for stage in ["notification in", "purchase known", "store asked, decided"] {
-        assert!(told.iter().any(|line| line["stage"] == stage), "{stage}: {told:#?}");
+        assert!(
+            told.iter().any(|line| line["stage"] == stage),
+            "{stage}: {told:#?}"
+        );
     }
 
-    alice.bind_apple(&bought.signed_transaction).await.expect("bound");
+    alice
+        .bind_apple(&bought.signed_transaction)
+        .await
+        .expect("bound");
     let told = until(&mut lines, "done").await;
     for stage in ["bound to an account", "entitlement on"] {
-        assert!(told.iter().any(|line| line["stage"] == stage), "{stage}: {told:#?}");
+        assert!(
+            told.iter().any(|line| line["stage"] == stage),
+            "{stage}: {told:#?}"
+        );
     }
     assert!(told.iter().all(|line| line["elapsed_seconds"].is_number()));
     assert!(child.wait().await.expect("a child").success());

@@ -225,9 +225,10 @@ impl Walk {
 
     /// What all terminals show, for whoever looks for a mistake.
     fn others(&self) -> String {
-        let shown = self.terminals.iter().map(|(number, terminal)| {
-            format!("--- terminal {number}\n{}", terminal.printed())
-        });
+        let shown = self
+            .terminals
+            .iter()
+            .map(|(number, terminal)| format!("--- terminal {number}\n{}", terminal.printed()));
         shown.collect()
     }
 }
@@ -275,7 +276,10 @@ impl Walk {
         let output = self.shell("entitled init --no-input").output().await;
         let output = output.expect("bash runs");
         assert!(!output.status.success());
-        assert_eq!(std::fs::read_to_string(&config).expect("still there"), before);
+        assert_eq!(
+            std::fs::read_to_string(&config).expect("still there"),
+            before
+        );
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 }
@@ -285,5 +289,8 @@ fn what_is_printed_is_compared_line_by_line() {
     let printed = "first\n  ON   pro_access     renews 2027\nlast\n";
     assert_eq!(contains(printed, "ON   pro_access … 2027\nlast\n"), Ok(()));
     assert_eq!(contains(printed, "last\nfirst\n"), Err("first".to_owned()));
-    assert_eq!(contains(printed, "pro_access …  2028\n"), Err("pro_access …  2028".to_owned()));
+    assert_eq!(
+        contains(printed, "pro_access …  2028\n"),
+        Err("pro_access …  2028".to_owned())
+    );
 }

@@ -16,6 +16,7 @@ pub(super) use upkeep::{BackfillArgs, RetentionArgs, backfill, retention};
 
 use super::ConfigArgs;
 use crate::app::{CatalogFile, build_core};
+use crate::config::tokens::TokensConfig;
 use crate::config::{Config, Mode};
 use crate::domain::guide::Step;
 use crate::flows::examine::{Finding, Health, examine, examine_server, examine_stores};
@@ -96,7 +97,10 @@ fn print(findings: &[Finding]) {
             Health::Fail => "FAIL",
         };
         table.add_row([
-            finding.step.map(|step| step.to_string()).unwrap_or_default(),
+            finding
+                .step
+                .map(|step| step.to_string())
+                .unwrap_or_default(),
             finding.what.clone(),
             health.to_owned(),
             finding.found.clone(),
@@ -164,6 +168,7 @@ async fn look(
     findings.extend(examine_stores(core).await?);
     findings.extend(outside::refused(config).await);
     findings.extend(superwall(config));
+    findings.extend(crate::cli::catalog::examine_file(config, core).await);
     findings.extend(examine(core).await?);
     Ok(findings)
 }
@@ -208,10 +213,13 @@ fn configuration(config: &Config) -> Vec<Finding> {
 /// Whether the keys of those who sign users in can be had.
 async fn sign_in(config: &Config) -> Vec<Finding> {
     let step = Step::SIGN_IN;
+    let own = config.tokens.as_ref().map(own_tokens);
     if config.issuers.0.is_empty() {
-        let next = "add [[issuers]]: docs/operations.md has the presets";
+        let next = "add [[issuers]], or [tokens] for accounts without a sign-in: \
+                    docs/operations.md";
         let found = "no identity provider is configured: nobody can sign in";
-        return vec![Finding::of(step, Health::Fail, found, next)];
+        let nobody = || Finding::of(step, Health::Fail, found, next);
+        return vec![own.unwrap_or_else(nobody)];
     }
     let authenticator = HttpClient::new(CALL_TIMEOUT)
         .map_err(|error| error.to_string())
@@ -223,14 +231,19 @@ async fn sign_in(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![failed(step, error)],
     };
     let examined = authenticator.examine().await;
-    let findings = examined.into_iter().map(|issuer| match issuer.keys {
+    let theirs = examined.into_iter().map(|issuer| match issuer.keys {
         Ok(0) => Finding::of(
             step,
             Health::Fail,
             format!("{}: publishes no usable key", issuer.name),
             "is it the right provider, and does it sign with RS256, ES256 or EdDSA?",
         ),
-        Ok(keys) => Finding::of(step, Health::Ok, format!("{}: {keys} keys", issuer.name), ""),
+        Ok(keys) => Finding::of(
+            step,
+            Health::Ok,
+            format!("{}: {keys} keys", issuer.name),
+            "",
+        ),
         Err(error) => Finding::of(
             step,
             Health::Fail,
@@ -238,7 +251,18 @@ async fn sign_in(config: &Config) -> Vec<Finding> {
             "check `issuer` (and jwks_url), and the way out of this machine",
         ),
     });
-    findings.collect()
+    theirs.chain(own).collect()
+}
+
+/// Whether our own tokens can be signed.
+fn own_tokens(tokens: &TokensConfig) -> Finding {
+    match crate::grpc::Tokens::load(tokens) {
+        Ok(_) => {
+            let found = format!("tokens of our own, of {}", tokens.issuer);
+            Finding::of(Step::SIGN_IN, Health::Ok, found, "")
+        }
+        Err(error) => failed(Step::SIGN_IN, error.to_string()),
+    }
 }
 
 fn superwall(config: &Config) -> Option<Finding> {

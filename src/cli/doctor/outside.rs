@@ -84,7 +84,9 @@ fn is_ours(answer: &Answer) -> bool {
         StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE
     );
     let problem: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-    let title = problem.as_ref().and_then(|problem| problem["title"].as_str());
+    let title = problem
+        .as_ref()
+        .and_then(|problem| problem["title"].as_str());
     refused && matches!(title, Some("NOT_AUTHENTIC" | "TRY_AGAIN"))
 }
 

@@ -93,7 +93,10 @@ impl Seen {
             }
         }
         for one in &self.on {
-            let what = format!("{} of account {}, {}", one.entitlement, one.account.0, one.until);
+            let what = format!(
+                "{} of account {}, {}",
+                one.entitlement, one.account.0, one.until
+            );
             tell(Stage::On, what);
         }
         all
@@ -102,7 +105,10 @@ impl Seen {
     /// A purchase that its store told of, whose owner has access by it.
     fn is_done(&self) -> bool {
         self.purchases.iter().any(|one| {
-            let told = self.notifications.iter().any(|it| it.chain == Some(one.chain.0));
+            let told = self
+                .notifications
+                .iter()
+                .any(|it| it.chain == Some(one.chain.0));
             told && self.opens(one)
         })
     }
@@ -157,7 +163,7 @@ impl Seen {
         match self.notifications.last() {
             None => "nothing came, neither a notification nor BindPurchase of an app. Did the \
                      purchase succeed on the device? Is the app's server address this one? Does the \
-                     webhook role run at the public address (server 6)?"
+                     webhook role run at the public address (server 7)?"
                 .to_owned(),
             Some(one) => match (one.status.as_str(), &one.detail) {
                 ("received" | "sealed", _) => {
@@ -186,7 +192,10 @@ pub(super) async fn follow(
     let mark = arrivals::mark(&core.db).await?;
     let (began, began_at) = (core.clock.now(), Instant::now());
     let teller = Teller { began_at, json };
-    teller.say("waiting", "buy something without real money now (Ctrl-C ends it)");
+    teller.say(
+        "waiting",
+        "buy something without real money now (Ctrl-C ends it)",
+    );
     let mut told: BTreeSet<Happened> = BTreeSet::new();
     let mut news_at = Instant::now();
     let mut hinted = String::new();
@@ -200,7 +209,10 @@ pub(super) async fn follow(
         }
         if seen.is_done() {
             let seconds = began_at.elapsed().as_secs_f64();
-            teller.say("done", &format!("from nothing to access, {seconds:.1} s after the start"));
+            teller.say(
+                "done",
+                &format!("from nothing to access, {seconds:.1} s after the start"),
+            );
             core.db.close().await;
             return Ok(ExitCode::SUCCESS);
         }

@@ -19,12 +19,14 @@ pub(super) fn ask(
         answers.bundle_id = talk.ask("App Store: bundle id of the app (com.example.app)")?;
     }
     if answers.bundle_id.is_some() && answers.app_apple_id.is_none() {
-        answers.app_apple_id = talk.ask_until("App Store: Apple ID of the app, a number", |text| {
-            text.parse().map_err(|_| "digits alone, such as 1234567890")
-        })?;
+        answers.app_apple_id = talk
+            .ask_until("App Store: Apple ID of the app, a number", |text| {
+                text.parse().map_err(|_| "digits alone, such as 1234567890")
+            })?;
     }
     if answers.package_name.is_none() {
-        answers.package_name = talk.ask("Google Play: package name of the app (com.example.app)")?;
+        answers.package_name =
+            talk.ask("Google Play: package name of the app (com.example.app)")?;
     }
     if answers.identity.is_none() {
         answers.identity = talk.identity()?;
@@ -34,12 +36,13 @@ pub(super) fn ask(
     }
     if answers.public_url.is_none() {
         let question = "Where the stores will reach the server (https://entitled.example.com)";
-        answers.public_url = talk.ask_until(question, |text| {
-            match crate::config::check_public_url(text) {
-                None => Ok(text.to_owned()),
-                Some(_) => Err("an https:// URL without a path of ours"),
-            }
-        })?;
+        answers.public_url =
+            talk.ask_until(question, |text| {
+                match crate::config::check_public_url(text) {
+                    None => Ok(text.to_owned()),
+                    Some(_) => Err("an https:// URL without a path of ours"),
+                }
+            })?;
     }
     talk.say("\n")?;
     Ok(answers)
@@ -85,7 +88,8 @@ impl<I: BufRead, O: Write> Talk<'_, I, O> {
             .collect();
         let question = format!("Who signs the app's users in ({})", names.join(", "));
         let preset = self.ask_until(&question, |text| {
-            PresetName::from_str(text, true).map_err(|_| "one of these words; oidc fits any OpenID provider")
+            PresetName::from_str(text, true)
+                .map_err(|_| "one of these words; oidc fits any OpenID provider")
         })?;
         let Some(preset) = preset else {
             return Ok(None);

@@ -2,9 +2,9 @@
 
 mod ask;
 mod simulator;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,10 +16,12 @@ use clap::{Args, ValueEnum};
 use super::stack::make_dir;
 use crate::config::Config;
 use crate::domain::ids::CatalogVersion;
+use crate::encryption::providers::new_key_file;
 use crate::flows::apply_catalog;
 
 const CONFIG: &str = "entitled.toml";
 const CATALOG: &str = "catalog.toml";
+const KEY: &str = "encryption.key";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -176,8 +178,8 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<()> {
     if let Some(stores) = &args.simulator {
         return simulator::run(&dir, stores, &args);
     }
-    let (config, catalog) = (dir.join(CONFIG), dir.join(CATALOG));
-    refuse_existing(&[config.as_path(), catalog.as_path()])?;
+    let (config, catalog, key) = (dir.join(CONFIG), dir.join(CATALOG), dir.join(KEY));
+    refuse_existing(&[config.as_path(), catalog.as_path(), key.as_path()])?;
     let asked = std::io::stdin().is_terminal() && !args.no_input;
     let given = Answers {
         bundle_id: args.bundle_id,
@@ -195,12 +197,17 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<()> {
         false => given,
     };
     let catalog_text = text::catalog(&answers);
-    let config_text = text::config(&answers, &catalog);
+    let config_text = text::config(&answers, &catalog, &key);
+    let (_, key_text) = new_key_file()?;
     check(&config_text, &catalog_text)?;
     make_dir(&dir)?;
     write_new(&catalog, &catalog_text)?;
+    write_new(&key, &key_text)?;
     write_new(&config, &config_text)?;
-    print!("{}", text::next(&answers, &shown(&config), &shown(&catalog)));
+    print!(
+        "{}",
+        text::next(&answers, &shown(&config), &shown(&catalog))
+    );
     Ok(())
 }
 
@@ -208,7 +215,10 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<()> {
 fn shown(file: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short = here.and_then(|here| file.strip_prefix(here).ok().map(Path::to_path_buf));
-    short.unwrap_or_else(|| file.to_path_buf()).display().to_string()
+    short
+        .unwrap_or_else(|| file.to_path_buf())
+        .display()
+        .to_string()
 }
 
 fn refuse_existing(files: &[&Path]) -> anyhow::Result<()> {
@@ -229,7 +239,10 @@ fn check(config: &str, catalog: &str) -> anyhow::Result<()> {
     let parsed: Config = toml::from_str(config).context("the configuration cannot be read")?;
     let problems = parsed.validate();
     if !problems.is_empty() {
-        bail!("these answers contradict each other:\n  - {}", problems.join("\n  - "));
+        bail!(
+            "these answers contradict each other:\n  - {}",
+            problems.join("\n  - ")
+        );
     }
     Ok(())
 }

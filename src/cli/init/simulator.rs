@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 
 use super::{Answers, CATALOG, InitArgs, check, refuse_existing, shown, text, write_new};
-use crate::cli::stack::{DEV_ISSUER, IDENTITY_ISSUER, OPERATOR_SCOPE, StackAddress, make_dir};
+use crate::cli::stack::{DEV_ISSUER, IDENTITY_ISSUER, StackAddress, make_dir, operator_scope};
+use crate::domain::role::Role;
 use crate::sandbox::{Environment, Manifest};
 
 const CONFIG: &str = "simulator.toml";
@@ -118,7 +119,7 @@ impl World<'_> {
              public_url = \"http://127.0.0.1:{webhooks}\"   # the simulator sends here\n\
              \n\
              [admin]\n\
-             listen = \"127.0.0.1:{admin}\"\n\
+             listen = \"127.0.0.1:{admin_port}\"\n\
              \n\
              # Business time is the simulator's: `entitled advance 1mo` moves it.\n\
              [clock]\n\
@@ -130,7 +131,9 @@ impl World<'_> {
              shared_secret = {secret}\n\
              audience = [\"entitled\"]\n\
              service_scope = \"entitled.service\"\n\
-             operator_scope = \"{OPERATOR_SCOPE}\"\n\
+             viewer_scope = \"{viewer}\"\n\
+             operator_scope = \"{support}\"\n\
+             admin_scope = \"{admin}\"\n\
              \n\
              # The simulator's identity provider, as your app's would be.\n\
              [[issuers]]\n\
@@ -158,11 +161,14 @@ impl World<'_> {
              subscription = {push_subscription}\n\
              jwks_url = {push_keys}\n\
              issuer = {push_issuer}\n",
+            viewer = operator_scope(Role::Viewer),
+            support = operator_scope(Role::Support),
+            admin = operator_scope(Role::Admin),
             catalog = quoted(&self.catalog.to_string_lossy()),
             database = quoted(self.database_url),
             grpc = self.port,
             webhooks = self.port + 1,
-            admin = self.port + 2,
+            admin_port = self.port + 2,
             control = manifest.control_url,
             secret = quoted(self.secret),
             identity = quoted(&manifest.identity.issuer),

@@ -5,9 +5,14 @@ use std::path::Path;
 
 use super::*;
 
+fn config_of(answers: &Answers) -> String {
+    let (catalog, key) = ("/etc/entitled/catalog.toml", "/run/secrets/encryption.key");
+    text::config(answers, Path::new(catalog), Path::new(key))
+}
+
 fn written(answers: &Answers) -> (String, String) {
     let catalog = text::catalog(answers);
-    let config = text::config(answers, Path::new("/etc/entitled/catalog.toml"));
+    let config = config_of(answers);
     check(&config, &catalog).unwrap();
     (config, catalog)
 }
@@ -17,7 +22,11 @@ fn full() -> Answers {
         bundle_id: Some("com.example.shop".into()),
         app_apple_id: Some(987_654_321),
         package_name: Some("com.example.shop".into()),
-        identity: Some(Identity::of(PresetName::Firebase, Some("my-project".into()), vec![])),
+        identity: Some(Identity::of(
+            PresetName::Firebase,
+            Some("my-project".into()),
+            vec![],
+        )),
         database_url: Some("postgres://shop:se\"cret@db/shop".into()),
         public_url: Some("https://shop.example.com/".into()),
         port: 9000,
@@ -83,18 +92,32 @@ fn every_preset_starts_and_a_contradiction_is_told() {
         }
     };
     for answers in [
-        one(PresetName::Auth0, "https://shop.eu.auth0.com", &["https://api"]),
-        one(PresetName::Cognito, "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x", &["client"]),
+        one(
+            PresetName::Auth0,
+            "https://shop.eu.auth0.com",
+            &["https://api"],
+        ),
+        one(
+            PresetName::Cognito,
+            "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x",
+            &["client"],
+        ),
         one(PresetName::Supabase, "https://ref.supabase.co/auth/v1", &[]),
         one(PresetName::Clerk, "https://clerk.example.com", &[]),
-        one(PresetName::Keycloak, "https://id.example.com/realms/shop", &["shop"]),
+        one(
+            PresetName::Keycloak,
+            "https://id.example.com/realms/shop",
+            &["shop"],
+        ),
         one(PresetName::Oidc, "https://id.example.com", &["shop"]),
     ] {
         written(&answers);
     }
     let wrong = one(PresetName::Supabase, "https://ref.supabase.co", &[]);
-    let config = text::config(&wrong, Path::new("c.toml"));
-    let told = check(&config, &text::catalog(&wrong)).unwrap_err().to_string();
+    let config = config_of(&wrong);
+    let told = check(&config, &text::catalog(&wrong))
+        .unwrap_err()
+        .to_string();
     assert!(told.contains("/auth/v1"), "{told}");
 }
 
@@ -106,11 +129,20 @@ fn questions_are_asked_for_what_was_not_given() {
     assert_eq!(answers.bundle_id.as_deref(), Some("com.example.shop"));
     assert_eq!(answers.app_apple_id, Some(42));
     assert_eq!(answers.package_name, None);
-    assert_eq!(answers.identity.unwrap().issuer.unwrap(), "https://securetoken.google.com/my-project");
+    assert_eq!(
+        answers.identity.unwrap().issuer.unwrap(),
+        "https://securetoken.google.com/my-project"
+    );
     assert_eq!(answers.database_url, None);
-    assert_eq!(answers.public_url.as_deref(), Some("https://shop.example.com"));
+    assert_eq!(
+        answers.public_url.as_deref(),
+        Some("https://shop.example.com")
+    );
     let told = String::from_utf8(output).unwrap();
-    assert!(told.contains("digits alone") && told.contains("one of these words"), "{told}");
+    assert!(
+        told.contains("digits alone") && told.contains("one of these words"),
+        "{told}"
+    );
     let asked_nothing = ask::ask(full(), &mut "".as_bytes(), &mut Vec::new()).unwrap();
     assert_eq!(asked_nothing, full());
 }

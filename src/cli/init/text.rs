@@ -26,7 +26,11 @@ pub(super) fn catalog(answers: &Answers) -> String {
     let bundle = answers.bundle_id.as_ref().or(none.then_some(&example));
     let package = answers.package_name.as_ref().or(none.then_some(&example));
     if let Some(bundle) = bundle {
-        let _ = writeln!(text, "[[apps]]\nid = \"ios\"\nbundle_id = {}", quoted(bundle));
+        let _ = writeln!(
+            text,
+            "[[apps]]\nid = \"ios\"\nbundle_id = {}",
+            quoted(bundle)
+        );
         let _ = match answers.app_apple_id {
             Some(id) => writeln!(text, "app_apple_id = {id}\n"),
             None => writeln!(
@@ -37,7 +41,10 @@ pub(super) fn catalog(answers: &Answers) -> String {
     }
     if let Some(package) = package {
         let package = quoted(package);
-        let _ = writeln!(text, "[[apps]]\nid = \"android\"\npackage_name = {package}\n");
+        let _ = writeln!(
+            text,
+            "[[apps]]\nid = \"android\"\npackage_name = {package}\n"
+        );
     }
     text.push_str(
         "# What an account can use. Apps ask for these names; products come and go.\n\
@@ -75,7 +82,7 @@ pub(super) fn catalog(answers: &Answers) -> String {
 }
 
 /// The configuration for real stores.
-pub(super) fn config(answers: &Answers, catalog: &Path) -> String {
+pub(super) fn config(answers: &Answers, catalog: &Path, key: &Path) -> String {
     let mut text = "\
 # The server's configuration. Single values can come from the environment instead:
 # ENTITLED__DATABASE__URL is url in [database]. docs/operations.md explains every setting;
@@ -95,6 +102,14 @@ mode = \"production\"
         quoted(url.unwrap_or("postgres://entitled@localhost/entitled")),
         url.map_or("   # put your own here", |_| ""),
     );
+    let _ = writeln!(
+        text,
+        "# What stores send is kept encrypted under this key. Keep a copy apart from the database's\n\
+         # backups: without it they cannot be read. Move it to where your secrets are.\n\
+         [[encryption.keys]]\n\
+         file = {}\n",
+        quoted(&key.to_string_lossy())
+    );
     text.push_str(&listeners(answers));
     text.push_str(&issuers(answers.identity.as_ref()));
     text.push_str(&stores(answers));
@@ -105,7 +120,9 @@ fn listeners(answers: &Answers) -> String {
     let port = answers.port;
     let public = match &answers.public_url {
         Some(url) => format!("public_url = {}", quoted(url)),
-        None => "# public_url = \"https://entitled.example.com\"   # where the stores reach it".into(),
+        None => {
+            "# public_url = \"https://entitled.example.com\"   # where the stores reach it".into()
+        }
     };
     format!(
         "[grpc]\n\
@@ -144,7 +161,8 @@ fn issuers(identity: Option<&Identity>) -> String {
                 let _ = writeln!(text, "issuer = {}", quoted(issuer));
             }
             if !identity.audience.is_empty() {
-                let audience: Vec<String> = identity.audience.iter().map(|one| quoted(one)).collect();
+                let audience: Vec<String> =
+                    identity.audience.iter().map(|one| quoted(one)).collect();
                 let _ = writeln!(text, "audience = [{}]", audience.join(", "));
             }
             text.push_str("# service_scope = \"entitled.service\"    # makes a caller a service\n");
@@ -157,12 +175,22 @@ fn issuers(identity: Option<&Identity>) -> String {
              # issuer = \"https://securetoken.google.com/YOUR-PROJECT\"\n\n",
         ),
     }
+    text.push_str(
+        "# Accounts without a sign-in, and tokens for apps that know only your backend.\n\
+         # [tokens]\n\
+         # issuer = \"https://api.example.com\"      # the public address of the API\n\
+         # key_files = [\"/run/secrets/tokens.pem\"]\n\
+         # anonymous_accounts = \"open\"\n\n",
+    );
     text
 }
 
 /// Sections of stores are comments until their steps are done: half a section would not start.
 fn stores(answers: &Answers) -> String {
-    let base = answers.public_url.as_deref().unwrap_or("https://entitled.example.com");
+    let base = answers
+        .public_url
+        .as_deref()
+        .unwrap_or("https://entitled.example.com");
     let base = base.trim_end_matches('/');
     format!(
         "# `entitled setup apple` says where each value is: docs/stores/app-store.md, step 3.\n\
@@ -184,23 +212,31 @@ fn stores(answers: &Answers) -> String {
 
 /// What to do with the files.
 pub(super) fn next(answers: &Answers, config: &str, catalog: &str) -> String {
-    let mut steps = vec![format!("entitled catalog check {catalog}      # once it says what you sell")];
+    let mut steps = vec![format!(
+        "entitled catalog check {catalog}      # once it says what you sell"
+    )];
     if answers.database_url.is_none() {
         steps.push(format!("# put the database's URL into {config}"));
     }
     steps.push(format!("entitled migrate --config {config}"));
     if answers.bundle_id.is_some() || answers.package_name.is_none() {
-        steps.push(format!("entitled setup apple --config {config}       # what to click, copy and run"));
+        steps.push(format!(
+            "entitled setup apple --config {config}       # what to click, copy and run"
+        ));
     }
     if answers.package_name.is_some() || answers.bundle_id.is_none() {
         steps.push(format!("entitled setup google --config {config}"));
     }
-    steps.push(format!("entitled doctor --config {config}            # names the first step that is not done"));
+    steps.push(format!(
+        "entitled doctor --config {config}            # names the first step that is not done"
+    ));
     steps.push(format!("entitled start --config {config}"));
     let mut text = format!("Written: {config}, {catalog}. What next:\n\n");
     for step in steps {
         let _ = writeln!(text, "  {step}");
     }
-    text.push_str("\nNo store account yet? docs/first-purchase.md plays it all on simulated stores.\n");
+    text.push_str(
+        "\nNo store account yet? docs/first-purchase.md plays it all on simulated stores.\n",
+    );
     text
 }

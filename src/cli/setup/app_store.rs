@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Subject;
 use super::sheet::{Section, Sheet};
-use crate::domain::guide::{Guide, Step};
 use crate::domain::catalog::{Catalog, Product, ProductKind};
+use crate::domain::guide::{Guide, Step};
 
 /// The worksheet of one deployment.
 pub(super) fn sheet(subject: &Subject<'_>) -> Sheet {
@@ -38,7 +38,9 @@ fn app(subject: &Subject<'_>) -> Section {
     let done = (!apps.is_empty()).then(|| told.collect::<Vec<_>>().join(", "));
     let mut section = Section::new(Step::APPLE_APP)
         .done(done)
-        .act("App Store Connect → Business: the Paid Apps agreement must be active (Account Holder)")
+        .act(
+            "App Store Connect → Business: the Paid Apps agreement must be active (Account Holder)",
+        )
         .act("Apps → + → New App");
     for (_, bundle) in &apps {
         section = section.value("Bundle ID", *bundle);

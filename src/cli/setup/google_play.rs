@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::Subject;
 use super::sheet::{Section, Sheet};
-use crate::domain::guide::{Guide, Step};
 use crate::config::google_play::PushConfig;
 use crate::domain::catalog::{Catalog, Product, ProductKind};
+use crate::domain::guide::{Guide, Step};
 
 /// Google's own account: it publishes what happens to purchases.
 const PUBLISHER: &str = "google-play-developer-notifications@system.gserviceaccount.com";
@@ -108,10 +108,7 @@ fn account(subject: &Subject<'_>, names: &Names) -> Section {
         .account
         .as_ref()
         .map(|account| account.client_email.clone());
-    let path = file.map_or_else(
-        || "play.json".to_owned(),
-        |file| file.display().to_string(),
-    );
+    let path = file.map_or_else(|| "play.json".to_owned(), |file| file.display().to_string());
     let mut section = Section::new(Step::GOOGLE_ACCOUNT)
         .done(done)
         .act("Google Cloud: one project, the two APIs, an account for the server and its key")
@@ -145,7 +142,10 @@ fn permissions(names: &Names) -> Section {
         .value("E-mail", &names.server)
         .act("App permissions: add your app; then exactly these")
         .value("", "View app information (read-only)")
-        .value("", "View financial data, orders, and cancellation survey responses")
+        .value(
+            "",
+            "View financial data, orders, and cancellation survey responses",
+        )
         .value("", "Manage orders and subscriptions")
         .note("a new grant can take a day or more before the API knows of it")
 }
@@ -169,8 +169,9 @@ fn products(catalog: &Catalog) -> Section {
             None => entry.once = Some((product.kind, id)),
         }
     }
-    let mut section = Section::new(Step::GOOGLE_PRODUCTS)
-        .note("ids are for ever; the catalog must know product and base plan, others grant nothing");
+    let mut section = Section::new(Step::GOOGLE_PRODUCTS).note(
+        "ids are for ever; the catalog must know product and base plan, others grant nothing",
+    );
     let empty = sold.is_empty();
     for (product_id, sold) in &sold {
         if !sold.plans.is_empty() {
@@ -205,9 +206,9 @@ fn products(catalog: &Catalog) -> Section {
 }
 
 fn billing(product: &Product) -> String {
-    product.period.map_or_else(String::new, |period| {
-        format!("billing period {period}")
-    })
+    product
+        .period
+        .map_or_else(String::new, |period| format!("billing period {period}"))
 }
 
 fn topic_section(names: &Names) -> Section {
@@ -251,7 +252,10 @@ fn push(subject: &Subject<'_>, names: &Names) -> Section {
             audience = names.audience,
         ))
         .note("no payload unwrapping; no dead-letter topic is needed: what cannot be read is kept here and never comes again");
-    let expected = format!("projects/{}/subscriptions/{}", names.project, names.subscription);
+    let expected = format!(
+        "projects/{}/subscriptions/{}",
+        names.project, names.subscription
+    );
     if configured.is_none() {
         section = section.file(&format!(
             "[google_play.push]\n\
@@ -264,8 +268,7 @@ fn push(subject: &Subject<'_>, names: &Names) -> Section {
     if subject.public_url.is_none() {
         section = section.note("give --public-url or webhooks.public_url to see the exact URL");
     }
-    section
-        .act("Play Console → Monetization setup → Send test message: `doctor` must see it")
+    section.act("Play Console → Monetization setup → Send test message: `doctor` must see it")
 }
 
 fn code() -> Section {

@@ -116,7 +116,9 @@ pub(super) fn run(command: &SetupCommand) -> anyhow::Result<()> {
         .clone()
         .or_else(|| config.as_ref()?.catalog.clone())
     else {
-        bail!("no catalog: give --catalog FILE, or --config FILE with one; `entitled init` writes both");
+        bail!(
+            "no catalog: give --catalog FILE, or --config FILE with one; `entitled init` writes both"
+        );
     };
     let text = std::fs::read_to_string(&catalog_file)
         .with_context(|| format!("the catalog {} cannot be read", catalog_file.display()))?;
@@ -125,7 +127,10 @@ pub(super) fn run(command: &SetupCommand) -> anyhow::Result<()> {
         .as_ref()
         .and_then(|config| config.webhooks.public_url.clone());
     let public_url = args.public_url.clone().or(configured);
-    if let Some(problem) = public_url.as_deref().and_then(crate::config::check_public_url) {
+    if let Some(problem) = public_url
+        .as_deref()
+        .and_then(crate::config::check_public_url)
+    {
         bail!("--public-url {problem}");
     }
     let subject = Subject {

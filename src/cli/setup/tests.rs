@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::guide::Guide;
 use super::*;
 use crate::cli::stack::EXAMPLE_CATALOG;
+use crate::domain::guide::Guide;
 
 const CONFIGURED: &str = r#"
     catalog = "catalog.toml"
@@ -76,7 +76,10 @@ fn every_step_has_its_place() {
     let text = printed(None, EXAMPLE_CATALOG, Guide::AppStore);
     for (number, title) in (1..).zip(Guide::AppStore.titles()) {
         let all = Guide::AppStore.titles().len();
-        assert!(text.contains(&format!("\n{number:>2}/{all} {title}")), "{title}");
+        assert!(
+            text.contains(&format!("\n{number:>2}/{all} {title}")),
+            "{title}"
+        );
     }
 }
 

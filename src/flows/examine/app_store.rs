@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{Finding, HEARD_LATELY, Health, ago, first_purchase, heard_ago};
 use crate::domain::guide::Step;
 use crate::domain::provider::{Environment, Provider};
-use crate::flows::sweep::{self, Target};
 use crate::flows::Core;
+use crate::flows::sweep::{self, Target};
 use crate::providers::app_store::{AppStore, TestOutcome, TestRequest};
 use crate::providers::contract::{FetchError, SweepRequest};
 use crate::storage::{StorageError, diagnosis};
@@ -234,7 +234,9 @@ async fn test(core: &Core, store: &AppStore, target: &Target) -> Result<Finding,
             let found = format!("a test notification came after {seconds:.1} s");
             return Ok(told(Health::Ok, found, String::new()));
         }
-        if Instant::now() >= deadline || matches!(&outcome, TestOutcome::Tried(word) if word != "SUCCESS") {
+        if Instant::now() >= deadline
+            || matches!(&outcome, TestOutcome::Tried(word) if word != "SUCCESS")
+        {
             break;
         }
         if Instant::now() >= ask_at {
@@ -246,8 +248,12 @@ async fn test(core: &Core, store: &AppStore, target: &Target) -> Result<Finding,
     }
     let (found, next) = match outcome {
         TestOutcome::NotTried => (
-            format!("a test notification was asked for and has not come in {} s", TEST_PATIENCE.as_secs()),
-            "does the webhook role run? Apple says no more yet: run it again in a minute".to_owned(),
+            format!(
+                "a test notification was asked for and has not come in {} s",
+                TEST_PATIENCE.as_secs()
+            ),
+            "does the webhook role run? Apple says no more yet: run it again in a minute"
+                .to_owned(),
         ),
         TestOutcome::Tried(word) if word == "SUCCESS" => (
             "Apple delivered a test notification, and it is not here".to_owned(),
@@ -257,7 +263,10 @@ async fn test(core: &Core, store: &AppStore, target: &Target) -> Result<Finding,
         ),
         TestOutcome::Tried(word) => {
             let next = remedy(&word).to_owned();
-            (format!("Apple could not deliver a test notification: {word}"), next)
+            (
+                format!("Apple could not deliver a test notification: {word}"),
+                next,
+            )
         }
     };
     Ok(told(Health::Fail, found, next))
@@ -266,7 +275,9 @@ async fn test(core: &Core, store: &AppStore, target: &Target) -> Result<Finding,
 /// What Apple's word for a failed delivery asks for.
 fn remedy(word: &str) -> &'static str {
     match word {
-        "TLS_ISSUE" => "the certificate must be of a public authority, complete with its chain; TLS 1.2 or newer",
+        "TLS_ISSUE" => {
+            "the certificate must be of a public authority, complete with its chain; TLS 1.2 or newer"
+        }
         "TIMED_OUT" | "NO_RESPONSE" | "SOCKET_ISSUE" | "PREMATURE_CLOSE" => {
             "Apple reaches nobody at that URL: check name, firewall, and what stands in front of the webhook listener"
         }

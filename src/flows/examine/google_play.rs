@@ -66,8 +66,10 @@ fn app(apps: &[(&App, &str)]) -> Finding {
         Health::Ok
     };
     let found = match names.is_empty() {
-        true => "no app of the catalog has a package_name, so every Google Play purchase is refused"
-            .to_owned(),
+        true => {
+            "no app of the catalog has a package_name, so every Google Play purchase is refused"
+                .to_owned()
+        }
         false => names.join(", "),
     };
     Finding::of(
@@ -252,7 +254,12 @@ async fn pushes(core: &Core, store: &GooglePlay) -> Result<Vec<Finding>, Storage
     let heard = heard_ago(core, Provider::GooglePlay).await?;
     let tested = diagnosis::newest_of_kind(&core.db, "google_play", "TEST").await?;
     let topic = match heard {
-        None => Finding::of(Step::GOOGLE_TOPIC, Health::Warn, "nothing has ever come", press),
+        None => Finding::of(
+            Step::GOOGLE_TOPIC,
+            Health::Warn,
+            "nothing has ever come",
+            press,
+        ),
         Some(past) => {
             let test = tested.map_or_else(String::new, |at| {
                 format!(", the last test message {}", ago(core.clock.now() - at))

@@ -16,7 +16,7 @@ use crate::domain::guide::Step;
 use crate::domain::provider::Provider;
 use crate::domain::silence::Verdict;
 use crate::domain::waiver::{ALARM_LEAD_MAX, REFUNDED_SINCE, near_until};
-use crate::storage::{StorageError, activity, diagnosis, duties};
+use crate::storage::{StorageError, activity, diagnosis, duties, rekeying};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,7 +81,11 @@ const HEARD_LATELY: TimeDelta = TimeDelta::hours(24);
 
 /// The server's own steps that need the database.
 pub(crate) async fn examine_server(core: &Core) -> Result<Vec<Finding>, StorageError> {
-    Ok(vec![clock_skew(core).await?, catalog(core)])
+    Ok(vec![
+        encryption(core).await?,
+        clock_skew(core).await?,
+        catalog(core),
+    ])
 }
 
 /// The stores' steps, one after the other as their documents have them.
@@ -126,6 +130,26 @@ async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
         format!("the database's is {} ms ahead", skew.num_milliseconds()),
         "synchronise this machine and the database (NTP): deadlines are judged by both",
     ))
+}
+
+async fn encryption(core: &Core) -> Result<Finding, StorageError> {
+    let step = Step::ENCRYPTION;
+    let keyring = core.db.keyring();
+    if keyring.current().is_none() {
+        let next = "`entitled encryption new-key --out FILE`, and name it in [[encryption.keys]]";
+        let found = "what stores send is kept as it came";
+        return Ok(Finding::of(step, Health::Warn, found, next));
+    }
+    let newest = keyring.newest().unwrap_or_default().to_owned();
+    Ok(match rekeying::plain(&core.db).await?.all() {
+        0 => Finding::of(step, Health::Ok, format!("key {newest}"), ""),
+        plain => Finding::of(
+            step,
+            Health::Warn,
+            format!("key {newest}; {plain} rows from before it are plain"),
+            "run `entitled encryption seal`",
+        ),
+    })
 }
 
 fn catalog(core: &Core) -> Finding {

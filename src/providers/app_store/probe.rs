@@ -72,7 +72,9 @@ impl AppStore {
             Said::Yes(body) => {
                 let requested: Requested = serde_json::from_slice(&body)
                     .map_err(|_| unreadable("not the token of a test notification"))?;
-                Ok(TestRequest::Sent(TestToken(requested.test_notification_token)))
+                Ok(TestRequest::Sent(TestToken(
+                    requested.test_notification_token,
+                )))
             }
             Said::No(NO_URL) => Ok(TestRequest::NoUrl),
             Said::No(code) => Err(FetchError::Refused(format!("App Store error {code}"))),

@@ -66,13 +66,16 @@ impl Page {
     fn offered(self) -> impl Iterator<Item = Offered> {
         let plans = self.subscriptions.into_iter().flat_map(|subscription| {
             let product_id = subscription.product_id;
-            subscription.base_plans.into_iter().map(move |plan| Offered {
-                product: StoreProduct {
-                    product_id: product_id.clone(),
-                    base_plan_id: Some(plan.base_plan_id),
-                },
-                active: plan.state == ACTIVE,
-            })
+            subscription
+                .base_plans
+                .into_iter()
+                .map(move |plan| Offered {
+                    product: StoreProduct {
+                        product_id: product_id.clone(),
+                        base_plan_id: Some(plan.base_plan_id),
+                    },
+                    active: plan.state == ACTIVE,
+                })
         });
         let once = self.one_time_products.into_iter().map(|product| Offered {
             product: StoreProduct::new(product.product_id),
@@ -102,7 +105,7 @@ impl GooglePlay {
         let path = ["purchases", "subscriptions", "-", "tokens", NO_PURCHASE];
         let reply = self
             .client
-            .post(package, &path, "acknowledge", &[], &json!({}))
+            .post(package, &path, "acknowledge", &json!({}))
             .await?;
         match reply.status {
             400 | 404 | 410 => Ok(()),

@@ -553,7 +553,10 @@ async fn what_is_sold_is_listed_page_by_page() {
     assert_eq!(status, 200);
     let subscriptions = all["subscriptions"].as_array().unwrap();
     assert!(all.get("nextPageToken").is_none());
-    let premium = subscriptions.iter().find(|one| one["productId"] == "premium").unwrap();
+    let premium = subscriptions
+        .iter()
+        .find(|one| one["productId"] == "premium")
+        .unwrap();
     let plan = &premium["basePlans"][0];
     assert_eq!(plan["state"], "ACTIVE");
     assert!(plan["basePlanId"].is_string());

@@ -29,7 +29,11 @@ pub(super) async fn subscriptions(
     headers: HeaderMap,
 ) -> Answer {
     admitted(&inner, &package, &headers).await?;
-    page("subscriptions", &all_subscriptions(&inner.setup), &parameters)
+    page(
+        "subscriptions",
+        &all_subscriptions(&inner.setup),
+        &parameters,
+    )
 }
 
 /// `monetization.onetimeproducts.list`.

@@ -55,7 +55,10 @@ pub(in crate::sandbox) fn routes() -> Router<Arc<Inner>> {
             get(orders::get).post(orders::post),
         )
         .route(&format!("{app}/orders:batchGet"), get(orders::batch_get))
-        .route(&format!("{app}/subscriptions"), get(catalogue::subscriptions))
+        .route(
+            &format!("{app}/subscriptions"),
+            get(catalogue::subscriptions),
+        )
         .route(
             &format!("{app}/oneTimeProducts"),
             get(catalogue::one_time_products),
