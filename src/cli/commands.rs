@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use super::client::Client;
-use super::stack::{DEFAULT_DIR, StackAddress, operator_scope};
+use super::stack::{DEFAULT_DIR, SERVICE_SCOPE, StackAddress, operator_scope};
 use super::token::{self, DAY};
 use crate::http::HttpClient;
 use crate::policy::Role;
@@ -52,6 +52,9 @@ pub(crate) struct TokenArgs {
     /// The same with another role: viewer, support (as --operator), admin
     #[arg(long, value_parser = role, conflicts_with_all = ["operator", "anonymous"])]
     role: Option<Role>,
+    /// For a backend: may name any account
+    #[arg(long, conflicts_with_all = ["operator", "role", "anonymous"])]
+    service: bool,
     /// For somebody who has not signed in
     #[arg(long, conflicts_with = "operator")]
     anonymous: bool,
@@ -136,7 +139,11 @@ pub(super) fn token(args: &TokenArgs) -> anyhow::Result<()> {
     let secret = args.stack.address()?.secret;
     let role = args.role.or(args.operator.then_some(Role::Support));
     let of = token::As {
-        scope: role.map(operator_scope).unwrap_or_default(),
+        scope: match role {
+            Some(role) => operator_scope(role),
+            None if args.service => SERVICE_SCOPE,
+            None => "",
+        },
         anonymous: args.anonymous,
     };
     println!("{}", token::mint_as(&secret, &args.subject, of, DAY)?);

@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::catalog;
+use super::lan;
 use super::stack::{DEFAULT_DIR, EXAMPLE_CATALOG, Stack, StackOptions};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -28,6 +29,15 @@ pub(crate) struct DevArgs {
     /// First of four ports: gRPC, webhooks, admin, simulated stores
     #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1024..=65532))]
     port: u16,
+    /// Let phones and emulators on this network reach the API; prints how
+    #[arg(long)]
+    lan: bool,
+    /// Accept what StoreKit testing in Xcode signs with this certificate
+    ///
+    /// In Xcode open the StoreKit configuration and choose Editor → Save Public Certificate. The
+    /// catalog must list your app's bundle id and the configuration's product ids: --catalog.
+    #[arg(long, value_name = "FILE")]
+    xcode_cert: Option<PathBuf>,
     /// Catalog to use instead of the example's; applied again whenever it is saved
     #[arg(long)]
     catalog: Option<PathBuf>,
@@ -38,7 +48,7 @@ const SAVED_POLL: Duration = Duration::from_millis(300);
 /// The stack's database in its private cluster.
 const DATABASE: &str = "entitled";
 /// What a stack keeps in its directory besides the cluster.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     "stack.json",
     "stores",
     "entitled.toml",
@@ -48,6 +58,7 @@ const KEPT: [&str; 9] = [
     "apple-root.der",
     "apple-key.p8",
     "superwall-webhook-secret",
+    "xcode",
 ];
 
 /// Postgres as found: the named database, or a private cluster.
@@ -68,6 +79,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
             .with_context(|| format!("{} cannot be read", file.display()))?,
         None => EXAMPLE_CATALOG.to_owned(),
     };
+    let xcode_certificate = args.xcode_cert.as_deref().map(certificate).transpose()?;
     check_ports(args.port)?;
     if args.reset {
         reset(&dir).await?;
@@ -79,10 +91,22 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         keep: !args.ephemeral,
         port: args.port,
         superwall: true,
+        lan: args.lan,
+        xcode_certificate: xcode_certificate.clone(),
         ..StackOptions::new(dir.clone(), database.url.clone(), Clock::System.now())
     };
     let stack = Stack::start(options).await?;
     introduce(&stack, &dir, args.ephemeral);
+    if args.lan {
+        println!("{}", lan::introduction(lan::address(), args.port));
+    }
+    if let Some(file) = &xcode_certificate {
+        println!(
+            "\nTransactions of StoreKit testing in Xcode are accepted if {} signed them.\n\
+             Bind each, renewals and refunds too: no store tells the server of them.",
+            file.display()
+        );
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
@@ -125,6 +149,19 @@ async fn keep_applied(file: Option<&Path>, stack: &Stack) {
         }
         tokio::time::sleep(SAVED_POLL).await;
     }
+}
+
+/// A certificate that is there, under a name that holds from any folder.
+fn certificate(file: &Path) -> anyhow::Result<PathBuf> {
+    let file = std::path::absolute(file)?;
+    std::fs::metadata(&file).with_context(|| {
+        format!(
+            "{} cannot be read; in Xcode open the StoreKit configuration and choose Editor → \
+             Save Public Certificate",
+            file.display()
+        )
+    })?;
+    Ok(file)
 }
 
 /// Forgets everything: the database, and of the directory only what `dev` keeps there.

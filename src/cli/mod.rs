@@ -16,14 +16,15 @@ mod encryption;
 mod init;
 mod inspect;
 mod keys;
+mod lan;
 mod operator;
 mod privacy;
 mod prove;
 mod restore;
 pub mod sandbox;
 mod server;
-mod source;
 mod setup;
+mod source;
 pub mod stack;
 pub mod storm;
 mod support;
@@ -138,6 +139,10 @@ enum Command {
     /// Make, list and revoke the API keys of services and operators
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    /// Print the description of the JSON API: OpenAPI 3.1, as the server tells at /v1/openapi.json
+    ///
+    /// For example: entitled openapi > entitled.json, then generate a client from it.
+    Openapi,
     /// Decode and verify one document of a store, and say precisely what is wrong with it
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
@@ -227,6 +232,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Replay(_)
         | Command::Resync(_)
         | Command::Key(_)
+        | Command::Openapi
         | Command::Inspect(_) => (LogFormat::Text, "off"),
     };
     telemetry::init_logs(format, filter);
@@ -270,6 +276,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => return support::replay(&args).await,
         Command::Resync(args) => support::resync(&args).await?,
         Command::Key(command) => keys::run(command).await?,
+        Command::Openapi => println!("{}", crate::grpc::openapi()?),
         Command::Inspect(command) => return inspect::run(command).await,
     }
     Ok(ExitCode::SUCCESS)

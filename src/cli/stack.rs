@@ -41,6 +41,8 @@ pub fn operator_scope(role: Role) -> &'static str {
         Role::Admin => "entitled.admin",
     }
 }
+/// What the token of a service of a stack carries in `scope`.
+pub const SERVICE_SCOPE: &str = "entitled.service";
 /// Short name of the simulated identity provider.
 pub const IDENTITY_ISSUER: &str = "app";
 /// Calls per second that the simulated stores take.
@@ -75,6 +77,10 @@ pub struct StackOptions {
     pub superwall: bool,
     /// Whether nothing is ever too old to be kept.
     pub keeps_all: bool,
+    /// Whether the API listens to the whole network, not to this computer alone.
+    pub lan: bool,
+    /// The certificate of StoreKit testing in Xcode whose transactions are accepted.
+    pub xcode_certificate: Option<PathBuf>,
 }
 
 impl StackOptions {
@@ -93,6 +99,8 @@ impl StackOptions {
             roles: Roles::ALL,
             superwall: false,
             keeps_all: false,
+            lan: false,
+            xcode_certificate: None,
         }
     }
 }
@@ -189,7 +197,11 @@ impl Stack {
             })
         });
         let address = StackAddress {
-            server: app.grpc_url().unwrap_or_default(),
+            // What listens to the whole network is here on this computer, too.
+            server: app
+                .grpc_url()
+                .unwrap_or_default()
+                .replace("0.0.0.0", "127.0.0.1"),
             control: sandbox.manifest().control_url,
             secret,
             config: config_file,
@@ -377,7 +389,11 @@ fn config_text(
         } else {
             options.port + offset
         };
-        table([("listen", Value::from(format!("127.0.0.1:{port}")))])
+        let host = match offset {
+            0 if options.lan => "0.0.0.0",
+            _ => "127.0.0.1",
+        };
+        table([("listen", Value::from(format!("{host}:{port}")))])
     };
     let text = |text: &str| Value::from(text);
     let push = &manifest.push;
@@ -395,7 +411,7 @@ fn config_text(
         true => Table::from_iter(for_ever),
         false => Table::new(),
     };
-    let config = table([
+    let mut config = table([
         ("mode", text("development")),
         ("retention", Value::Table(retention)),
         ("catalog", path("catalog.toml")),
@@ -433,7 +449,7 @@ fn config_text(
                     ("name", text(DEV_ISSUER)),
                     ("shared_secret", text(secret)),
                     ("audience", Value::Array(vec![text("entitled")])),
-                    ("service_scope", text("entitled.service")),
+                    ("service_scope", text(SERVICE_SCOPE)),
                     ("viewer_scope", text(operator_scope(Role::Viewer))),
                     ("operator_scope", text(operator_scope(Role::Support))),
                     ("admin_scope", text(operator_scope(Role::Admin))),
@@ -446,7 +462,7 @@ fn config_text(
                         "audience",
                         Value::Array(vec![text(&manifest.identity.audience)]),
                     ),
-                    ("service_scope", text("entitled.service")),
+                    ("service_scope", text(SERVICE_SCOPE)),
                     ("viewer_scope", text(operator_scope(Role::Viewer))),
                     ("operator_scope", text(operator_scope(Role::Support))),
                     ("admin_scope", text(operator_scope(Role::Admin))),
@@ -491,6 +507,13 @@ fn config_text(
             table([("signing_secret_file", path("superwall-webhook-secret"))]),
         ),
     ]);
+    if let (Some(file), Some(Value::Table(app_store))) =
+        (&options.xcode_certificate, config.get_mut("app_store"))
+    {
+        let certificate = Value::from(file.to_string_lossy().into_owned());
+        let xcode = table([("certificate", certificate), ("documents", path("xcode"))]);
+        app_store.insert("xcode".to_owned(), xcode);
+    }
     let mut text = "# Written by the stack: simulated stores, development only.\n".to_owned();
     write!(text, "{}", toml::to_string(&config)?)?;
     Ok(text)

@@ -43,10 +43,23 @@ pub struct AppStoreConfig {
     /// Apple's OCSP responder, at most once in 15 minutes each; default `false`.
     #[serde(default)]
     pub ocsp: bool,
+    /// StoreKit testing in Xcode: which certificate signs. Refused in production.
+    #[serde(default)]
+    pub xcode: Option<XcodeConfig>,
+}
+
+/// The `[app_store.xcode]` table: purchases that no store knows, for development.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct XcodeConfig {
+    /// The certificate (DER or PEM) that Xcode signs with: Editor → Save Public Certificate.
+    pub certificate: PathBuf,
+    /// Folder where the transactions are kept: nobody else can be asked for them.
+    pub documents: PathBuf,
 }
 
 /// The App Store environments whose documents Apple signs. There are no others here: documents of
-/// Xcode's local testing are signed by nobody.
+/// StoreKit testing in Xcode have a table of their own, and a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AppStoreEnvironment {
@@ -87,6 +100,12 @@ impl AppStoreConfig {
             problems.push(
                 "app_store: root_certificates is for the store simulator only; production trusts \
                  Apple's root."
+                    .to_owned(),
+            );
+        }
+        if production && self.xcode.is_some() {
+            problems.push(
+                "app_store: xcode is for development only; no store has signed what it accepts."
                     .to_owned(),
             );
         }
@@ -182,6 +201,10 @@ mod tests {
             (
                 "private_key_file = \"y\"\nsandbox_url = \"http://127.0.0.1:1\"",
                 "https",
+            ),
+            (
+                "private_key_file = \"y\"\n[xcode]\ncertificate = \"x.cer\"\ndocuments = \"d\"",
+                "development only",
             ),
             (
                 "private_key_file = \"y\"\nsandbox_url = \"https://u@h\"",

@@ -57,7 +57,7 @@ impl KeyKind {
 }
 
 /// The apps whose purchases a caller may act on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct AppScope(Option<Arc<[AppId]>>);
 
 impl AppScope {

@@ -88,7 +88,10 @@ fn an_account_is_judged_by_all_that_grants_the_same() {
         environment: Environment::Sandbox,
         ..active()
     };
-    assert_eq!(judged_by(&nobody, &[tried.clone()]), History::New);
+    assert_eq!(
+        judged_by(&nobody, std::slice::from_ref(&tried)),
+        History::New
+    );
     assert_eq!(
         judged(&[tried]),
         History::Active,

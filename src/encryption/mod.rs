@@ -208,7 +208,6 @@ mod tests {
     /// What one seal costs: `cargo test --release --lib -- --ignored one_seal --nocapture`.
     #[test]
     #[ignore = "measures"]
-    #[expect(clippy::print_stdout, reason = "a figure for people")]
     fn one_seal_costs() {
         let root = key();
         let place = Place::of("raw body", &[b"app_store", b"0123456789abcdef"]);

@@ -358,7 +358,7 @@ async fn refuse(
     Ok(())
 }
 
-/// The proof is of a transaction that the ledger has not seen.
+/// The proof is of a transaction that the ledger has not seen, or of the end of one it has.
 fn says_more(proven: &Proven, known: &Known) -> bool {
     let Some(stand_in) = &proven.stand_in else {
         return false;
@@ -375,12 +375,15 @@ fn says_more(proven: &Proven, known: &Known) -> bool {
                 .iter()
                 .any(|item| item.transaction_id.as_deref() == Some(id))
     };
+    let goes_on = |id: &str| {
+        let mut items = known.state.items.iter();
+        items.any(|item| item.transaction_id.as_deref() == Some(id) && !item.state.is_ended())
+    };
     stand_in.stamp > known.state.stamp
-        && stand_in
-            .items
-            .iter()
-            .filter_map(|item| item.transaction_id.as_deref())
-            .any(|id| !seen(id))
+        && stand_in.items.iter().any(|item| {
+            let id = item.transaction_id.as_deref();
+            id.is_some_and(|id| !seen(id) || (item.state.is_ended() && goes_on(id)))
+        })
 }
 
 /// The wish outlives its connection: claim and dirty mark in one commit.

@@ -213,17 +213,14 @@ async fn apply(
 }
 
 fn refused(cause: CatalogError) -> Status {
-    let reason = match &cause {
-        CatalogError::Storage(_) => Reason::Internal,
+    let reason = match cause {
+        CatalogError::Storage(cause) => return status::from_storage(cause),
         CatalogError::Syntax(_) | CatalogError::Unsound(_) => Reason::CatalogInvalid,
         CatalogError::None | CatalogError::Unknown(_) => Reason::CatalogVersionNotFound,
         CatalogError::Loses { .. } => Reason::CatalogLossUnconfirmed,
         CatalogError::Superseded { .. } => Reason::CatalogSuperseded,
     };
-    match cause {
-        CatalogError::Storage(cause) => status::from_storage(cause),
-        cause => status::status(reason, cause.to_string()),
-    }
+    status::status(reason, cause.to_string())
 }
 
 fn plan_of(plan: &Plan) -> wire::CatalogPlan {

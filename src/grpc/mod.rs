@@ -24,9 +24,11 @@ pub(crate) mod shared_snapshot;
 mod status;
 mod streams;
 mod support;
+mod transcode;
 mod wire;
 
 pub(crate) use accounts::Tokens;
 pub(crate) use address::TrustedProxies;
 pub(crate) use convert::encode_snapshot;
 pub(crate) use server::{Carrier, Limits, ServeOptions, in_process, serve};
+pub(crate) use transcode::openapi;

@@ -31,6 +31,7 @@ use super::restore;
 use super::service::Service;
 use super::streams::StreamLimits;
 use super::support::Support;
+use super::transcode::TranscodeLayer;
 use super::wire::account_service_server::AccountServiceServer;
 use super::wire::catalog_service_server::CatalogServiceServer;
 use super::wire::entitlement_service_server::EntitlementServiceServer;
@@ -162,6 +163,11 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .tcp_nodelay(true)
         .layer(cors)
         .layer(published)
+        // Outside of gRPC-Web, which refuses whatever else comes by HTTP/1.1.
+        .layer(TranscodeLayer::new(
+            restore::REQUEST_BYTES_MAX,
+            limits.request_timeout,
+        )?)
         .layer(GrpcWebLayer::new())
         .layer(guard)
         .add_routes(services)

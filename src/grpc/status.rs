@@ -540,7 +540,9 @@ mod tests {
         let docs = include_str!("../../docs/errors.md");
         let ours = Reason::ALL.map(Reason::as_str);
         let credentials = crate::grpc::auth::REASONS;
-        for reason in ours.into_iter().chain(credentials.iter().copied()) {
+        let http = crate::grpc::transcode::REASONS;
+        let others = credentials.iter().chain(http).copied();
+        for reason in ours.into_iter().chain(others) {
             assert!(
                 docs.contains(&format!("## `{reason}`")),
                 "docs/errors.md does not explain {reason}"
@@ -549,7 +551,7 @@ mod tests {
         let explained = docs.lines().filter(|line| line.starts_with("## `")).count();
         assert_eq!(
             explained,
-            ours.len() + credentials.len(),
+            ours.len() + credentials.len() + http.len(),
             "docs/errors.md explains what is never sent"
         );
     }

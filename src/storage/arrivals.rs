@@ -41,7 +41,6 @@ pub(crate) async fn mark(db: &Db) -> Result<Mark, StorageError> {
 /// A notification.
 #[derive(Clone, Debug)]
 pub(crate) struct Notified {
-    pub(crate) id: Uuid,
     pub(crate) source: String,
     /// The store's own word; absent until it is read.
     pub(crate) kind: Option<String>,
@@ -54,7 +53,7 @@ pub(crate) struct Notified {
 pub(crate) async fn notifications(db: &Db, since: Mark) -> Result<Vec<Notified>, StorageError> {
     let rows = sqlx::query_as!(
         Notified,
-        r#"select id, source, kind, status, detail, chain_id as chain from raw_notifications
+        r#"select source, kind, status, detail, chain_id as chain from raw_notifications
            where source = any($1) and id > $2 and not swept order by id limit 1000"#,
         &sources(),
         since.notification

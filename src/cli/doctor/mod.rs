@@ -310,7 +310,7 @@ mod tests {
         let warned = Finding::of(Step::APPLE_APP, Health::Warn, "no id", "add it");
         let failed = Finding::of(Step::APPLE_KEY, Health::Fail, "HTTP 401", "check the key");
         assert_eq!(ok.next, "");
-        assert_eq!(verdict(&[ok.clone()]), "Everything is well.");
+        assert_eq!(verdict(std::slice::from_ref(&ok)), "Everything is well.");
         assert_eq!(
             verdict(&[ok.clone(), warned.clone()]),
             "Nothing fails. Next: App Store 1, The app: no id.\n  → add it (docs/stores/app-store.md)"

@@ -39,7 +39,7 @@ pub(super) struct Issuer {
 
 /// By whose rules tokens are judged.
 enum Judge {
-    Provider(Rules),
+    Provider(Box<Rules>),
     /// We signed them.
     Own,
 }
@@ -70,7 +70,7 @@ impl Issuer {
         };
         Ok(Self {
             name,
-            judge: Judge::Provider(Rules::new(config, &value)),
+            judge: Judge::Provider(Box::new(Rules::new(config, &value))),
             value,
             keys,
             algorithms,

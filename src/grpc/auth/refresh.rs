@@ -107,7 +107,7 @@ impl Keys {
     /// How many keys there are now; fetched anew, whatever is known.
     pub(super) async fn examine(&self) -> Result<usize, String> {
         match self {
-            Self::Fixed(keys) => Ok(keys.len()),
+            Self::Fixed(keys) | Self::Own(keys) => Ok(keys.len()),
             Self::Fetched(keys) => match keys.fetch().await {
                 Ok((keys, _)) => Ok(keys.len()),
                 Err(error) => Err(error.to_string()),

@@ -253,6 +253,17 @@ pub(super) fn alone(
     document: Verified<wire::Transaction>,
     now: Instant,
 ) -> StoreState {
+    together(head, environment, document, Vec::new(), now)
+}
+
+/// The same of the newest transaction of a purchase, with those before it.
+pub(super) fn together(
+    head: Alias,
+    environment: Environment,
+    document: Verified<wire::Transaction>,
+    earlier: Vec<Verified<wire::Transaction>>,
+    now: Instant,
+) -> StoreState {
     let payload = document.payload();
     StoreState {
         environment,
@@ -263,7 +274,11 @@ pub(super) fn alone(
         account_token: payload.app_account_token.clone(),
         items: vec![item::of_transaction(payload, document.signed_at(), now)],
         purchased_at: purchased_at(std::slice::from_ref(&document), None),
-        transactions: transactions(&[document]),
+        transactions: {
+            let mut documents = earlier;
+            documents.push(document);
+            transactions(&documents)
+        },
         acknowledge_by: None,
         bookmark: None,
         out_of_app: false,

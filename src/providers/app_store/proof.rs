@@ -176,7 +176,12 @@ fn mistaken(jws: &str) -> Option<&'static str> {
     let payload = URL_SAFE_NO_PAD.decode(jws.split('.').nth(1)?).ok()?;
     let payload: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&payload).ok()?;
-    if payload.contains_key("transactionId") {
+    if payload.get("environment").and_then(|it| it.as_str()) == Some("Xcode") {
+        Some(
+            "it is of StoreKit testing in Xcode, which no store has signed; `entitled dev \
+             --xcode-cert FILE` takes what one Xcode signs",
+        )
+    } else if payload.contains_key("transactionId") {
         None
     } else if payload.contains_key("receiptCreationDate") || payload.contains_key("receiptType") {
         Some(

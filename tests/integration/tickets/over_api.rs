@@ -170,7 +170,7 @@ async fn the_commands_say_the_same_over_the_api_as_on_the_host() {
     assert!(revoked.contains("by key:ops"), "{revoked}");
 
     // Without a key, or with one in the wrong place, nothing is sent and the way out is told.
-    let complaint = world.over_api("", &reads[0]).await.expect_err("no key");
+    let complaint = world.over_api("", reads[0]).await.expect_err("no key");
     assert!(complaint.contains("empty"), "{complaint}");
     let plain = ["find", "x", "--server", "http://entitled.example.com"];
     let complaint = world.over_api(&viewer, &plain).await.expect_err("in clear");

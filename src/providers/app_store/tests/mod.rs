@@ -9,3 +9,4 @@ mod notification;
 mod proof;
 pub(super) mod support;
 mod sweep;
+mod xcode;

@@ -239,6 +239,7 @@ impl Signer {
             client: Client::new(http, tokens, url("production"), url("sandbox")),
             promotions: PromotionSigner::new("key", &pem).unwrap(),
             ocsp: None,
+            xcode: None,
         }
     }
 }

@@ -106,20 +106,7 @@ impl Candidate {
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
             return Err(VerifyError::KeyUsage(Role::Leaf));
         }
-        let key = leaf.public_key();
-        let curve = key
-            .algorithm
-            .parameters
-            .as_ref()
-            .and_then(|any| any.as_oid().ok());
-        let on_p256 = key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
-            && curve == Some(OID_EC_P256)
-            && key.subject_public_key.data.len() == LEAF_KEY_BYTES;
-        if !on_p256 {
-            return Err(VerifyError::LeafKey);
-        }
-        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.subject_public_key.data)
-            .map_err(|_| VerifyError::LeafKey)
+        es256_key(&leaf)
     }
 
     /// The intermediate is Apple's authority for this: marker, CA, may sign certificates.
@@ -196,6 +183,17 @@ impl Candidate {
 }
 
 impl Chain {
+    /// A certificate that somebody pinned by hand: it stands for itself, as Xcode's does.
+    pub(super) fn alone(certificate: CertificateDer<'static>) -> Result<Self, VerifyError> {
+        Ok(Self {
+            key: es256_key(&parse(Role::Leaf, &certificate)?)?,
+            validity: Validity::of_certificate(Role::Leaf, &certificate)?,
+            leaf: certificate.clone(),
+            intermediate: certificate.clone(),
+            root: certificate,
+        })
+    }
+
     pub(super) fn check_time(&self, at: Instant) -> Result<(), VerifyError> {
         if self.validity.covers(at) {
             Ok(())
@@ -230,6 +228,24 @@ fn parse(role: Role, der: &[u8]) -> Result<X509Certificate<'_>, VerifyError> {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(VerifyError::Certificate(role)),
     }
+}
+
+/// The certificate's key, if it can have signed by ES256.
+fn es256_key(certificate: &X509Certificate<'_>) -> Result<ParsedPublicKey, VerifyError> {
+    let key = certificate.public_key();
+    let curve = key
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|any| any.as_oid().ok());
+    let on_p256 = key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
+        && curve == Some(OID_EC_P256)
+        && key.subject_public_key.data.len() == LEAF_KEY_BYTES;
+    if !on_p256 {
+        return Err(VerifyError::LeafKey);
+    }
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.subject_public_key.data)
+        .map_err(|_| VerifyError::LeafKey)
 }
 
 fn check_marker(

@@ -37,6 +37,8 @@ pub(crate) enum VerifyError {
     ForbiddenHeader(&'static str),
     #[error("`x5c` has {0} certificates instead of 3")]
     ChainLength(usize),
+    #[error("it is not signed by the pinned certificate")]
+    NotPinned,
     #[error("the {0} certificate is not standard base64 of one X.509 certificate in DER")]
     Certificate(Role),
     #[error("the {role} certificate lacks the App Store's marker extension {oid}")]

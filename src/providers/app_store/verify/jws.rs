@@ -113,6 +113,14 @@ impl Header {
         }
     }
 
+    /// The one certificate of a document that nothing stands behind.
+    pub(super) fn only_certificate(&self) -> Option<&str> {
+        match self.x5c.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Leaf and intermediate. The root in third place is ignored: roots are pinned.
     pub(super) fn certificates(&self) -> Result<[&str; 2], VerifyError> {
         match self.x5c.as_slice() {

@@ -10,6 +10,7 @@ mod error;
 pub(super) mod inspect;
 mod jws;
 pub(super) mod ocsp;
+pub(super) mod pinned;
 mod roots;
 
 use std::sync::Arc;

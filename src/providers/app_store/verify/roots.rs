@@ -10,6 +10,15 @@ use super::error::{Role, VerifyError};
 /// SHA-256 63:34:3A:BF:B8:9A:6A:03:EB:B5:7E:9B:3F:5F:A7:BE:7C:4F:5C:75:6F:30:17:B3:A8:C4:88:C3:65:3E:91:79
 pub(super) const APPLE_ROOT_CA_G3: &[u8] = include_bytes!("../apple_root_ca_g3.cer");
 
+/// A certificate from a file, DER or PEM.
+pub(super) fn certificate(file: Vec<u8>) -> Result<CertificateDer<'static>, VerifyError> {
+    if file.starts_with(b"-----BEGIN") {
+        CertificateDer::from_pem_slice(&file).map_err(|_| VerifyError::Certificate(Role::Root))
+    } else {
+        Ok(CertificateDer::from(file))
+    }
+}
+
 /// All pinned roots.
 pub(crate) struct Roots {
     certificates: Vec<CertificateDer<'static>>,
@@ -31,12 +40,7 @@ impl Roots {
             validities: Vec::new(),
         };
         for file in files {
-            let certificate = if file.starts_with(b"-----BEGIN") {
-                CertificateDer::from_pem_slice(&file)
-                    .map_err(|_| VerifyError::Certificate(Role::Root))?
-            } else {
-                CertificateDer::from(file)
-            };
+            let certificate = certificate(file)?;
             let anchor = webpki::anchor_from_trusted_cert(&certificate)
                 .map_err(|_| VerifyError::Certificate(Role::Root))?
                 .to_owned();
