@@ -311,7 +311,6 @@ mod tests {
 
     fn notified(status: &str) -> Notified {
         Notified {
-            id: Uuid::from_u128(3),
             source: "google_play".into(),
             kind: Some("SUBSCRIPTION_PURCHASED".into()),
             status: status.into(),
