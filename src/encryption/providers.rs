@@ -161,7 +161,11 @@ impl CommandKey {
         let stdin = child.stdin.take();
         let answered = async {
             if let Some(mut stdin) = stdin {
-                stdin.write_all(input).await?;
+                match stdin.write_all(input).await {
+                    // It has ended without listening: its exit code says why.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                    heard => heard?,
+                }
             }
             child.wait_with_output().await
         };

@@ -26,7 +26,8 @@ use crate::sandbox::{Options, Sandbox, Source, Store};
 
 macro_rules! shipped {
     ($($name:literal,)+) => {
-        /// Every file of the scenarios' directory.
+        /// The scenarios' directory, but for what others than the stores tell and for accounts that a
+        /// server makes.
         pub(super) const SHIPPED: &[(&str, &str)] = &[
             $(($name, include_str!(concat!("../../../../scenarios/", $name, ".toml"))),)+
         ];
