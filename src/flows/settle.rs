@@ -108,7 +108,7 @@ async fn attempt_settle(
     let chain = set.whole.id;
     let head = work.state().map(|state| &state.head);
     let (book, mut lost) = join(core, &mut tx, &set, head, &catalog, now).await?;
-    let (step, facts) = gather(&mut tx, chain, book.owner, work, &catalog, now).await?;
+    let (step, facts) = gather(&mut tx, chain, &book, work, &catalog, now).await?;
     let outcome = reconcile(
         set.whole.head.provider,
         &book,
@@ -241,13 +241,14 @@ pub(super) async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, Sto
 async fn gather(
     tx: &mut Tx<'_>,
     chain: ChainId,
-    owner: Option<Owner>,
+    book: &Book,
     work: &Work,
     catalog: &Catalog,
     now: Instant,
 ) -> Result<(Step, Vec<Evidence>), StorageError> {
+    let owner = book.owner;
     let facts = evidence::of_chain(tx, chain).await?;
-    let answer = match work.answer.clone() {
+    let mut answer = match work.answer.clone() {
         Answer::Store(state) => Answer::Store(with_evidence(state, &facts)),
         Answer::Proof(state) => Answer::Proof(with_evidence(state, &facts)),
         Answer::NotFound => Answer::NotFound,
@@ -262,6 +263,12 @@ async fn gather(
         Some(token) => accounts::by_store_token(tx, token).await?,
         None => None,
     };
+    if let (Answer::Store(state) | Answer::Proof(state), None, Some(_)) =
+        (&mut answer, hint, book.detached_at)
+    {
+        // The stores go on naming whom it was taken from, and who was erased is not kept again.
+        state.account_token = None;
+    }
     let open = claims::open_of(tx, chain).await?;
     // A claim that came after the fetch is not refused by it: the purchase may be that new.
     let spoken_of = |open: &claims::Open| {

@@ -58,7 +58,7 @@ const HOT: &[(&str, &str, &[&str])] = &[
         &["store_answers_fetched", "store_answers_chain"],
     ),
     (
-        "delete from snapshot_history",
+        "delete from snapshot_history h using old",
         "now() - interval '400 days', 1000, false, now() - interval '405 days',
          '00000000-0000-0000-0000-000000000000', 7",
         &["snapshot_history_age"],

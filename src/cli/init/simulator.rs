@@ -8,9 +8,12 @@ use base64::Engine as _;
 use super::{Answers, CATALOG, InitArgs, check, refuse_existing, shown, text, write_new};
 use crate::cli::stack::{DEV_ISSUER, IDENTITY_ISSUER, StackAddress, make_dir, operator_scope};
 use crate::domain::role::Role;
+use crate::encryption::providers::new_key_file;
 use crate::sandbox::{Environment, Manifest};
 
 const CONFIG: &str = "simulator.toml";
+/// Beside the real configuration's: this one guards nothing.
+const KEY: &str = "simulator-encryption.key";
 /// What the commands `buy`, `get`, `advance` and the like look for in their `--dir`.
 const STACK: &str = "stack.json";
 
@@ -27,7 +30,8 @@ pub(super) fn run(dir: &Path, stores: &Path, args: &InitArgs) -> anyhow::Result<
     let manifest: Manifest = serde_json::from_str(&manifest)
         .with_context(|| format!("{} is no manifest of a simulator", file.display()))?;
     let (config, stack, catalog) = (dir.join(CONFIG), dir.join(STACK), dir.join(CATALOG));
-    refuse_existing(&[config.as_path(), stack.as_path()])?;
+    let key = dir.join(KEY);
+    refuse_existing(&[config.as_path(), stack.as_path(), key.as_path()])?;
     let Some(database_url) = &args.database_url else {
         bail!("give --database-url postgres://…: an empty database for this alone");
     };
@@ -54,13 +58,16 @@ pub(super) fn run(dir: &Path, stores: &Path, args: &InitArgs) -> anyhow::Result<
         manifest: &manifest,
         stores: &stores,
         catalog: &catalog,
+        key: &key,
         database_url,
         secret: &secret,
         port: args.port,
     };
     let config_text = world.config();
     check(&config_text, &catalog_text)?;
+    let (_, key_text) = new_key_file()?;
     make_dir(dir)?;
+    write_new(&key, &key_text)?;
     write_new(&config, &config_text)?;
     let address = StackAddress {
         server: format!("http://127.0.0.1:{}", args.port),
@@ -88,6 +95,7 @@ pub(super) struct World<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) stores: &'a Path,
     pub(super) catalog: &'a Path,
+    pub(super) key: &'a Path,
     pub(super) database_url: &'a str,
     pub(super) secret: &'a str,
     pub(super) port: u16,
@@ -110,6 +118,9 @@ impl World<'_> {
              \n\
              [database]\n\
              url = {database}\n\
+             \n\
+             [[encryption.keys]]\n\
+             file = {key}\n\
              \n\
              [grpc]\n\
              listen = \"127.0.0.1:{grpc}\"\n\
@@ -166,6 +177,7 @@ impl World<'_> {
             admin = operator_scope(Role::Admin),
             catalog = quoted(&self.catalog.to_string_lossy()),
             database = quoted(self.database_url),
+            key = quoted(&self.key.to_string_lossy()),
             grpc = self.port,
             webhooks = self.port + 1,
             admin_port = self.port + 2,
