@@ -41,6 +41,18 @@ pub(crate) struct Book {
     pub(crate) detached_at: Option<Instant>,
 }
 
+impl Book {
+    /// Stores go on naming the account that a purchase was taken from when it was erased: who was
+    /// erased is not kept again. `hint`: the living account that the answer names.
+    pub(crate) fn forget_erased(&self, answer: &mut Answer, hint: Option<AccountId>) {
+        if let (Answer::Store(state) | Answer::Proof(state), None, Some(_)) =
+            (answer, hint, self.detached_at)
+        {
+            state.account_token = None;
+        }
+    }
+}
+
 /// What the store, or what stands in for it, says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", content = "state", rename_all = "snake_case")]

@@ -63,6 +63,7 @@ pub(crate) async fn replay_chain(core: &Core, chain: ChainId) -> anyhow::Result<
                 let catalog = catalog_of(core, &mut catalogs, event).await?;
                 let step = reread(
                     core,
+                    &book,
                     event,
                     step,
                     evidence,
@@ -133,6 +134,7 @@ async fn catalog_of<'a>(
 /// The step with its answer read anew from the store's own words.
 async fn reread(
     core: &Core,
+    book: &Book,
     event: &Recorded,
     step: &Step,
     facts: &[Evidence],
@@ -164,7 +166,7 @@ async fn reread(
         .into_iter()
         .map(|(call, status, body)| StoreAnswer { call, status, body })
         .collect();
-    let answer = match core
+    let mut answer = match core
         .stores
         .normalize(&state.head, &answers, catalog, fetched_at)
     {
@@ -179,6 +181,7 @@ async fn reread(
             return Ok(step.clone());
         }
     };
+    book.forget_erased(&mut answer, step.hint);
     if answer != step.answer {
         differences.push(format!(
             "event {}: answer {id} reads differently now",

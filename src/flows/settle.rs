@@ -263,12 +263,7 @@ async fn gather(
         Some(token) => accounts::by_store_token(tx, token).await?,
         None => None,
     };
-    if let (Answer::Store(state) | Answer::Proof(state), None, Some(_)) =
-        (&mut answer, hint, book.detached_at)
-    {
-        // The stores go on naming whom it was taken from, and who was erased is not kept again.
-        state.account_token = None;
-    }
+    book.forget_erased(&mut answer, hint);
     let open = claims::open_of(tx, chain).await?;
     // A claim that came after the fetch is not refused by it: the purchase may be that new.
     let spoken_of = |open: &claims::Open| {

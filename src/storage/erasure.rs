@@ -119,6 +119,19 @@ pub(crate) async fn silence(
     )
     .execute(&mut **tx)
     .await?;
+    // What it claimed and never had is another's, or nobody's: only its name goes.
+    sqlx::query!(
+        r#"update subscription_events e
+           set inputs = jsonb_set(inputs, '{step,step,tokens}',
+               (select coalesce(jsonb_agg(named), '[]')
+                from jsonb_array_elements(inputs #> '{step,step,tokens}') as named
+                where not (named ->> 0)::uuid = any($1)))
+           where chain_id in (select chain_id from ownership_claims where account_id = any($1))
+             and jsonb_typeof(inputs #> '{step,step,tokens}') = 'array'"#,
+        persons
+    )
+    .execute(&mut **tx)
+    .await?;
     sqlx::query!(
         r#"update operator_actions set reason = '', outcome = null
            where account_id = any($1) or chain_id = any($2)"#,

@@ -186,7 +186,8 @@ async fn canaries_stay_out_of_logs_and_columns() {
             line.unwrap_or_default()
         );
         if !what.starts_with("a purchase token") {
-            assert!(!privacy::stands_in(&dump, secret), "{what} is in a dump");
+            let place = dump.lines().find(|line| privacy::stands_in(line, secret));
+            assert_eq!(place, None, "{what} is in a dump");
         }
     }
     world.stop().await;

@@ -39,7 +39,7 @@ async fn a_mail_is_somebodys_by_whatever_it_holds() {
     world.stores().advance_by(month).await.expect("a month");
     world.settled().await;
     let renewal = world
-        .row("select max(transaction_id) from transactions where transaction_id ~ '^[0-9]+$'")
+        .row("select transaction_id from transactions where kind = 'renewal' and transaction_id ~ '^[0-9]+$'")
         .await;
     let order = world
         .row("select max(transaction_id) from transactions where transaction_id like 'GPA.%..%'")
