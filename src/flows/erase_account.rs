@@ -100,7 +100,6 @@ async fn attempt_erase(
         token_sessions::revoke_all(&mut tx, AccountId(*person), Why::Erased).await?;
     }
     erasure::record(&mut tx, account, actor, reason, now).await?;
-    failpoint::at("in_erase");
     let mut changed = Vec::new();
     for account in accounts::lock(&mut tx, &[account]).await? {
         changed.extend(derive::account(core, &mut tx, account, &catalog, now).await?);

@@ -1,6 +1,7 @@
 //! Processes that die, stop and compete: nothing is lost, and every effect happens once.
 
 mod crashes;
+mod erasures;
 mod goods;
 mod planted;
 mod storm;
