@@ -93,6 +93,7 @@ async fn attempt_erase(
     // Accounts that became part of it are the same person's.
     let persons = erasure::with_merged(&mut tx, account).await?;
     erasure::silence(&mut tx, &persons, &owned).await?;
+    erasure::unname(&mut tx, &persons).await?;
     erasure::shred(&mut tx, &owned).await?;
     erasure::detach(&mut tx, &owned, now).await?;
     erasure::forget(&mut tx, &persons, now).await?;

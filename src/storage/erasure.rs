@@ -119,19 +119,6 @@ pub(crate) async fn silence(
     )
     .execute(&mut **tx)
     .await?;
-    // What it claimed and never had is another's, or nobody's: only its name goes.
-    sqlx::query!(
-        r#"update subscription_events e
-           set inputs = jsonb_set(inputs, '{step,step,tokens}',
-               (select coalesce(jsonb_agg(named), '[]')
-                from jsonb_array_elements(inputs #> '{step,step,tokens}') as named
-                where not (named ->> 0)::uuid = any($1)))
-           where chain_id in (select chain_id from ownership_claims where account_id = any($1))
-             and jsonb_typeof(inputs #> '{step,step,tokens}') = 'array'"#,
-        persons
-    )
-    .execute(&mut **tx)
-    .await?;
     sqlx::query!(
         r#"update operator_actions set reason = '', outcome = null
            where account_id = any($1) or chain_id = any($2)"#,
@@ -151,6 +138,41 @@ pub(crate) async fn silence(
         r#"update duties set detail = detail - 'account_token', last_error = null
            where chain_id = any($1) and (detail ? 'account_token' or last_error is not null)"#,
         &ids
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes the account's store tokens out of decisions about purchases that it asked for or had, and
+/// that are somebody's or nobody's now: they named every party. Before `forget`, which deletes the
+/// claims that lead to them.
+pub(crate) async fn unname(tx: &mut Tx<'_>, persons: &[Uuid]) -> Result<(), StorageError> {
+    let chains = sqlx::query_scalar!(
+        r#"select chain_id from ownership_claims where account_id = any($1)
+           union select chain_id from ownership_changes
+                 where from_account_id = any($1) or to_account_id = any($1)"#,
+        persons
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let chains: Vec<ChainId> = chains.into_iter().flatten().map(ChainId).collect();
+    let ids = with_parts(tx, &chains).await?;
+    let names: Vec<String> = persons.iter().map(Uuid::to_string).collect();
+    allow(tx).await?;
+    sqlx::query!(
+        r#"update subscription_events e
+           set inputs = jsonb_set(inputs, '{step,step,tokens}', coalesce(
+               (select jsonb_agg(party)
+                from jsonb_array_elements(inputs #> '{step,step,tokens}') as party
+                where party ->> 0 <> all($2)), '[]'))
+           where chain_id = any($1) and exists (
+               select from jsonb_array_elements(
+                   case jsonb_typeof(inputs #> '{step,step,tokens}') when 'array'
+                        then inputs #> '{step,step,tokens}' else '[]' end) as party
+               where party ->> 0 = any($2))"#,
+        &ids,
+        &names
     )
     .execute(&mut **tx)
     .await?;

@@ -39,7 +39,6 @@ async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
 
     let guessers = world.people("guesser", ACCOUNTS).await;
     let asked = world.asked(Store::AppStore);
-    let began = std::time::Instant::now();
     let guesses = guessers.iter().enumerate().map(|(number, guesser)| {
         let ids = guesses(number, &real);
         async move {
@@ -69,9 +68,8 @@ async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
     );
     // An id is looked up in production and in sandbox at most.
     let asked = world.asked(Store::AppStore) - asked;
-    let minutes = began.elapsed().as_secs() / 60 + 1;
     assert!(
-        asked <= (ACCOUNTS * TRIES * 2) as u64 * minutes,
+        asked <= (ACCOUNTS * TRIES * 2) as u64,
         "{asked} calls to the store"
     );
 

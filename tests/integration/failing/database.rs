@@ -154,18 +154,18 @@ async fn reads_during_the_outage(world: &World, app: &mut Client, gone: Instant)
     let early = app.get().await.expect("from the cache");
     assert!(is_active(&early.snapshot.expect("snapshot"), "pro_access"));
     sleep_until(gone + CACHE_AGE_MAX + Duration::from_secs(1)).await;
-    let asked = Instant::now();
     for _ in 0..20 {
+        let asked = Instant::now();
         let read = app.get().await.expect("from the cache");
         assert!(read.degraded, "it cannot be confirmed");
         assert!(is_active(&read.snapshot.expect("snapshot"), "pro_access"));
+        // Had it waited for a connection, this were three seconds.
+        assert!(
+            asked.elapsed() < Duration::from_millis(500),
+            "{:?} for a warm read",
+            asked.elapsed()
+        );
     }
-    // Had each waited for a connection, these were twenty times three seconds.
-    let waited = asked.elapsed();
-    assert!(
-        waited < 20 * Duration::from_millis(500),
-        "{waited:?} for twenty warm reads"
-    );
     let status = world
         .client("carol")
         .await

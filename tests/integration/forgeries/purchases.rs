@@ -13,6 +13,7 @@ use crate::scene::{PACKAGE, google_buy};
 use crate::support::{World, entitlement, is_active, reason};
 
 const SEED: u64 = 20_270_110;
+const JUNK: usize = 100_000;
 const ACCOUNTS: usize = 20;
 const IN_FLIGHT: usize = 64;
 /// Store calls for tokens that the store does not know, for one account in a minute; two kinds of
@@ -62,25 +63,13 @@ fn junk(dice: &mut StdRng) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_junk_tokens_costs_the_store_little() {
-    flood(10_000).await;
-}
-
-/// `cargo test --release --test integration -- --ignored --nocapture a_hundred_thousand_junk_tokens`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: the flood of docs/forgeries.md at its full length"]
-async fn a_hundred_thousand_junk_tokens_cost_the_store_as_little() {
-    flood(100_000).await;
-}
-
-/// So many tokens that are none, from twenty accounts.
-async fn flood(junk_tokens: usize) {
     let world = World::start().await;
     let people = world.people("junk", ACCOUNTS).await;
     let mut dice = StdRng::seed_from_u64(SEED);
     let books = Books::of(&world).await;
     let begun = std::time::Instant::now();
     let asked = world.asked(Store::GooglePlay);
-    let tokens = (0..junk_tokens).map(|_| junk(&mut dice));
+    let tokens = (0..JUNK).map(|_| junk(&mut dice));
     let mut binds = futures::stream::iter(tokens.enumerate())
         .map(|(number, token)| {
             let person = &people[number % ACCOUNTS];
@@ -115,11 +104,11 @@ async fn flood(junk_tokens: usize) {
     // An account may try sixty a minute; most of what it tries has the shape of no token.
     let minutes = begun.elapsed().as_secs() / 60 + 1;
     let bound = ACCOUNTS as u64 * CALLS_EACH * minutes;
-    assert!(asked <= bound, "{asked} calls for {junk_tokens} tokens");
+    assert!(asked <= bound, "{asked} calls for {JUNK} tokens");
     // No more of them is kept than may be tried.
     let chains = "select count(*) from purchase_chains";
     let chains = u64::try_from(books.number(chains).await).expect("a count");
-    assert!(chains <= bound, "{chains} chains of {junk_tokens} tokens");
+    assert!(chains <= bound, "{chains} chains of {JUNK} tokens");
     assert_eq!(
         world
             .count("select count(*) from purchase_chains where owner_account_id is not null")
