@@ -32,6 +32,28 @@ function find(container, key) {
   return [...container.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key);
 }
 
+let pressed = false;
+let drawings = new Set();
+function released() {
+  pressed = false;
+  const waiting = drawings;
+  drawings = new Set();
+  for (const draw of waiting) draw();
+}
+document.addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const end of ["pointerup", "pointercancel"]) {
+  // The click of a press comes after its end, to what is under it then.
+  document.addEventListener(end, () => setTimeout(released), true);
+}
+// A press that ended outside the window.
+document.addEventListener("pointermove", (event) => { if (pressed && !event.buttons) released(); }, true);
+
+/** Draws, but never under a finger: what is drawn anew between press and release is not clicked. */
+export function drawUnpressed(draw) {
+  if (pressed) drawings.add(draw);
+  else draw();
+}
+
 /** Shows an error beside what caused it, or takes it away. */
 export function say(element, error) {
   element.hidden = !error;

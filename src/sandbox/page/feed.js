@@ -1,7 +1,7 @@
 // What the stores have said, as they say it.
 
 import { get, part, post } from "./api.js";
-import { attempt, byId, fill, h, say, toast } from "./dom.js";
+import { attempt, byId, drawUnpressed, fill, h, say, toast } from "./dom.js";
 import { now } from "./clock.js";
 import { clockTime, moment, sentence, sourceName, SOURCES } from "./format.js";
 import { openNotification } from "./notification.js";
@@ -59,7 +59,7 @@ export function merge(changed) {
     for (const number of numbers.slice(SHOWN_MAX)) byNumber.delete(number);
     more = true;
   }
-  draw();
+  drawUnpressed(draw);
 }
 
 export function select(name) {

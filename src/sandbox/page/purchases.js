@@ -1,7 +1,7 @@
 // A customer's purchases as cards, with everything that can be done to them.
 
 import { get, part, post } from "./api.js";
-import { attempt, byId, copy, fill, h, toast } from "./dom.js";
+import { attempt, byId, copy, drawUnpressed, fill, h, toast } from "./dom.js";
 import { day, moment, price, relative, sentence, short, sourceName, words } from "./format.js";
 import { actionsOf, pathOf } from "./actions.js";
 import { openBuy as openBuyDialog } from "./buy.js";
@@ -33,7 +33,7 @@ export async function refresh() {
     const found = await get(`/customers/${part(wanted)}`);
     if (wanted !== name) return;
     customer = { ...found, purchases: grouped(found.purchases) };
-    draw();
+    drawUnpressed(draw);
   } catch (error) {
     fill(byId("cards"), h("p", { class: "error", role: "alert" }, error.message));
   }

@@ -83,20 +83,31 @@ async function seen(selector, ...words) {
   }
 }
 
-/** Presses the button with these words, in the part of the page that is named. */
-async function press(within, words) {
+/** A page that draws an element anew between a look and a click leaves nothing to be clicked. */
+const GONE = /detached|not clickable|not an Element|does not belong|Protocol error/;
+
+/** Clicks what is found, found anew when the page has drawn it anew meanwhile. */
+async function clickOn(what, find, ...given) {
   for (let tries = 1; ; tries += 1) {
-    const handle = await page.waitForFunction((within, words) => [...document.querySelectorAll(`${within} button`)].find(
-      (button) => button.checkVisibility() && !button.disabled && button.innerText.trim() === words,
-    ), {}, within, words).catch((error) => assert.fail(`no button “${words}” in ${within}: ${error.message}`));
+    const handle = await page.waitForFunction(find, {}, ...given)
+      .catch((error) => assert.fail(`no ${what}: ${error.message}`));
     try {
       return await handle.click();
     } catch (error) {
-      // The page may draw a button anew between the look and the click: then it was not pressed.
-      if (tries === 5 || !error.message.includes("detached")) throw error;
+      if (tries === 5 || !GONE.test(error.message)) throw error;
     }
   }
 }
+
+/** Presses the button with these words, in the part of the page that is named. */
+const press = (within, words) => clickOn(`button “${words}” in ${within}`, (within, words) => [...document.querySelectorAll(`${within} button`)].find(
+  (button) => button.checkVisibility() && !button.disabled && button.innerText.trim() === words,
+), within, words);
+
+/** Clicks the first visible element that a selector finds. */
+const click = (selector) => clickOn(selector, (selector) => [...document.querySelectorAll(selector)].find(
+  (element) => element.checkVisibility(),
+), selector);
 
 async function step(name, run) {
   const started = Date.now();
@@ -121,7 +132,7 @@ try {
 
   await step("the customer buys", async () => {
     await press("#customer-head", "Buy…");
-    await page.click(`#buy input[value="${sold.product_id}/"]`);
+    await click(`#buy input[value="${sold.product_id}/"]`);
     await picture("2-buy");
     await press("#buy", "Buy");
     await seen(".card", sold.product_id, "Active", "Has access", "Renews");
@@ -130,7 +141,7 @@ try {
 
   await step("a refusal is shown beside what caused it", async () => {
     await press("#customer-head", "Buy…");
-    await page.click(`#buy input[value="${sold.product_id}/"]`);
+    await click(`#buy input[value="${sold.product_id}/"]`);
     await press("#buy", "Buy");
     await seen("#buy .error", "refuses");
     await page.keyboard.press("Escape");
@@ -147,8 +158,7 @@ try {
   });
 
   await step("the notification shows its attempts and its content", async () => {
-    const shown = await page.$$(".message[data-type='DID_FAIL_TO_RENEW']");
-    await shown[0].click();
+    await click(".message[data-type='DID_FAIL_TO_RENEW']");
     await seen("#detail .attempts", "500", "UNSUCCESSFUL_HTTP_RESPONSE_CODE");
     await seen("#detail .json", `"notificationType": "DID_FAIL_TO_RENEW"`, `"productId": "${sold.product_id}"`);
     await picture("4-notification");
