@@ -67,6 +67,12 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
                 let detail = "it cannot be written to the books; see the log";
                 let failed = Resolution::Failed { detail };
                 ingress::resolve(&mut tx, core.db.keyring(), row, None, failed).await?;
+                let decision = Decision::Skip(SkipReason::Unreadable);
+                let event = NewEvent {
+                    detail: Some(detail),
+                    ..NewEvent::new(SignalSource::Notification, decision, core.clock.now())
+                };
+                events::append(&mut tx, event).await?;
                 After::default()
             }
         };
@@ -123,13 +129,13 @@ async fn resolve_rows(
     let (now, keys) = (core.clock.now(), core.db.keyring());
     // Whoever sent these has been answered.
     failpoint::at("after_ack");
-    let (mut signals, mut awaited) = (Vec::new(), Vec::new());
+    let (mut signals, mut unknown, mut awaited) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         match read(core, row) {
-            Reading::Chain(signal) => {
-                let chain = chains::find_or_create(tx, &signal.alias, now).await?;
-                signals.push((chain, row, signal));
-            }
+            Reading::Chain(signal) => match chains::find(tx, &signal.alias).await? {
+                Some(chain) => signals.push((chain, row, signal)),
+                None => unknown.push((row, signal)),
+            },
             Reading::Hint(hint) => match chain_of(tx, &hint).await? {
                 Some((chain, name)) => {
                     let signal = Signal {
@@ -159,6 +165,21 @@ async fn resolve_rows(
     for (chain, row, signal) in &signals {
         resolve_signal(tx, keys, *chain, row, signal).await?;
         asked |= owe_answers(core, tx, *chain, &signal.evidence).await?;
+    }
+    // New ones come last, by name: a settle that waits to use the name holds a chain of its own, and
+    // nothing above may wait for that chain.
+    unknown.sort_by(|(_, one), (_, other)| one.alias.cmp(&other.alias));
+    let mut made: Option<(&Alias, ChainId)> = None;
+    for (row, signal) in &unknown {
+        let chain = match made {
+            Some((name, chain)) if *name == signal.alias => chain,
+            _ => chains::create(tx, &signal.alias, now)
+                .await?
+                .ok_or_else(|| StorageError::Conflict("it was named meanwhile".into()))?,
+        };
+        made = Some((&signal.alias, chain));
+        resolve_signal(tx, keys, chain, row, signal).await?;
+        asked |= owe_answers(core, tx, chain, &signal.evidence).await?;
     }
     Ok(After { awaited, asked })
 }

@@ -208,12 +208,14 @@ async fn lock_chains(tx: &mut Tx<'_>, work: &Work) -> Result<Option<LockedSet>, 
 }
 
 /// Names by which the answer says that something is the same purchase.
+/// Sorted, as everybody writes names who writes several: nobody waits for another crosswise.
 fn all_names(state: &StoreState) -> Vec<Alias> {
     let head = std::iter::once(&state.head);
-    head.chain(&state.predecessors)
+    let names: BTreeSet<&Alias> = head
+        .chain(&state.predecessors)
         .chain(&state.aliases)
-        .cloned()
-        .collect()
+        .collect();
+    names.into_iter().cloned().collect()
 }
 
 async fn linked(

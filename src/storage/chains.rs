@@ -78,6 +78,21 @@ pub(crate) async fn find_or_create(
     if let Some(id) = find(tx, alias).await? {
         return Ok(id);
     }
+    if let Some(id) = create(tx, alias, now).await? {
+        return Ok(id);
+    }
+    find(tx, alias)
+        .await?
+        .ok_or_else(|| StorageError::Conflict("an alias came and went".into()))
+}
+
+/// A new chain, unowned; `None` if another transaction named it first and has committed: its chain
+/// is the one.
+pub(crate) async fn create(
+    tx: &mut Tx<'_>,
+    alias: &Alias,
+    now: Instant,
+) -> Result<Option<ChainId>, StorageError> {
     let id = ChainId(Uuid::now_v7());
     sqlx::query!(
         r#"insert into purchase_chains (id, provider, app, head_kind, head_value, created_at)
@@ -92,15 +107,12 @@ pub(crate) async fn find_or_create(
     .execute(&mut **tx)
     .await?;
     if add_alias(tx, id, alias).await? {
-        return Ok(id);
+        return Ok(Some(id));
     }
-    // Another transaction named it first and has committed: its chain is the one.
     sqlx::query!("delete from purchase_chains where id = $1", id.0)
         .execute(&mut **tx)
         .await?;
-    find(tx, alias)
-        .await?
-        .ok_or_else(|| StorageError::Conflict("an alias came and went".into()))
+    Ok(None)
 }
 
 /// Adds an alias; `false` if it names a chain already.

@@ -1,13 +1,16 @@
 //! Chains that turn out to be one, and chains that get their first owner: what belonged to them
 //! before belongs to them after.
 
+use std::time::Duration;
+
+use entitled::app::Roles;
 use entitled::cli::stack::EXAMPLE_CATALOG;
 use entitled::proto::InactiveReason;
 use entitled::sandbox::{Outage, Store};
 use sqlx::{PgPool, Row as _};
 
 use crate::process::eventually;
-use crate::scene::{MONTHLY, google_buy, off, pro};
+use crate::scene::{MONTHLY, READER, WORKER, google_buy, off, pro, webhooks_at};
 use crate::support::{World, is_active, reason};
 
 async fn change(pool: &PgPool, statement: &'static str, token: &str) {
@@ -171,5 +174,71 @@ async fn charges_of_a_purchase_that_an_operator_hands_out_are_its_first_owners()
     let owners: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(owners, [people[0].account.clone()], "kept with the charge");
     pool.close().await;
+    world.stop().await;
+}
+
+/// Whoever reads notifications in a batch holds no new purchase's name while it waits for a chain:
+/// the settle that holds the chain may be about to use that name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_holds_no_name_while_it_waits_for_a_chain() {
+    let mut world = World::start().await;
+    let alice = world.person("alice").await;
+    let known = world
+        .buy_apple("alice", MONTHLY, Some(&alice.store_token))
+        .await;
+    world.settled().await;
+    // Kept and not read: the new purchase first, then the known one.
+    world.rest().await;
+    let front = Roles {
+        webhooks: true,
+        ..READER
+    };
+    let front = world.replica(front, |_| {}).await;
+    let url = front.webhooks_url().expect("webhooks");
+    world
+        .stores()
+        .set_webhooks(webhooks_at(&url))
+        .expect("told");
+    world.stores().set_idle_hook(|| Box::pin(async {}));
+    let new = world.buy_apple("bob", MONTHLY, None).await;
+    let known = known.original_transaction_id;
+    let turned = world.stores().set_auto_renew(&known, false).await;
+    turned.expect("turned");
+
+    let pool = world.tables().await;
+    let mut settle = pool.begin().await.expect("a transaction");
+    // Sooner than a deadlock is looked for, which would send the worker away.
+    let briefly = sqlx::query("set local lock_timeout = '500ms'");
+    briefly.execute(&mut *settle).await.expect("set");
+    let chain: sqlx::types::Uuid = sqlx::query_scalar(
+        "select id from purchase_chains where id = (
+             select chain_id from chain_aliases where value = $1) for update",
+    )
+    .bind(&known)
+    .fetch_one(&mut *settle)
+    .await
+    .expect("held");
+    let worker = world.replica(WORKER, |_| {}).await;
+    let waits = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    while world.count(waits).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    sqlx::query(
+        "insert into chain_aliases (provider, app, kind, value, chain_id)
+         select provider, app, kind, $1, chain_id from chain_aliases where value = $2",
+    )
+    .bind(&new.original_transaction_id)
+    .bind(&known)
+    .execute(&mut *settle)
+    .await
+    .expect("nobody holds the name");
+    settle.rollback().await.expect("let go");
+    world.settled().await;
+    let named = world.chain_of(&new.original_transaction_id).await;
+    assert_ne!(named, chain.to_string());
+    pool.close().await;
+    worker.stop().await;
+    front.stop().await;
     world.stop().await;
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::doors::{Sender, push_token, unheard};
 use super::forged::{buy_yearly, payload};
 use crate::books::Books;
+use crate::scene::MONTHLY;
 use crate::support::{HTTP, World};
 
 /// Notifications that Apple has signed and that point nowhere.
@@ -114,4 +115,38 @@ async fn counted(world: &World, provider: &str) -> u64 {
     let line = format!("entitled_notifications_unreadable_total{{provider=\"{provider}\"}} ");
     let value = text.lines().find_map(|found| found.strip_prefix(&line));
     value.map_or(0, |value| value.parse().expect("a count"))
+}
+
+/// One that the database will not take harms none that came with it, and support can see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_written_harms_no_other_and_is_told() {
+    let world = World::start().await;
+    let pool = world.tables().await;
+    let refuse = "alter table chain_aliases
+        add constraint no_tokens check (kind <> 'purchase_token')";
+    sqlx::query(refuse).execute(&pool).await.expect("refused");
+    world.hold().await;
+    let google = world.buy_google("bob", "premium-yearly", None).await;
+    let apple = world.buy_apple("alice", MONTHLY, None).await;
+    for said in world.said() {
+        world.deliver(&said).await;
+    }
+    world.settled().await;
+    world.chain_of(&apple.original_transaction_id).await;
+    let told = "select count(*) from subscription_events
+        where decision = 'skip' and reason = 'unreadable' and detail like '%cannot be written%'";
+    let failed = "select count(*) from raw_notifications where status = 'failed'";
+    assert_eq!((world.count(failed).await, world.count(told).await), (1, 1));
+
+    // Once the cause is gone, it is read again on request.
+    let allow = "alter table chain_aliases drop constraint no_tokens";
+    sqlx::query(allow).execute(&pool).await.expect("allowed");
+    pool.close().await;
+    world
+        .command(&["replay", "--source", "google_play", "--apply"])
+        .await;
+    world.settled().await;
+    world.chain_of(&google.purchase_token).await;
+    assert_eq!(world.count(failed).await, 0);
+    world.stop().await;
 }
