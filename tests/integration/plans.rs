@@ -13,6 +13,17 @@ const FILLED: &str = "
     insert into purchase_chains (id, provider, app, head_kind, head_value, created_at)
         select gen_random_uuid(), 'google_play', 'example-android', 'purchase_token', 'token-' || n,
                now() from generate_series(1, 20000) n;
+    insert into accounts (id, created_at)
+        select md5('a' || n)::uuid, now() from generate_series(1, 20000) as n;
+    insert into account_identities (issuer, subject, account_id, created_at)
+        select 'dev', 'person-' || n, md5('a' || n)::uuid, now() from generate_series(1, 20000) as n;
+    insert into store_tokens (token, account_id, created_at)
+        select md5('t' || n)::uuid::text, md5('a' || n)::uuid, now()
+        from generate_series(1, 20000) as n;
+    insert into chain_aliases (provider, app, kind, value, chain_id)
+        select provider, app, head_kind, head_value, id from purchase_chains;
+    insert into transactions (chain_id, transaction_id, product_id, environment, purchased_at)
+        select id, 'order-' || head_value, 'premium', 'production', now() from purchase_chains;
     insert into ingress_keys (source, event_id, first_received_at, last_received_at)
         select 'app_store', 'event-' || n, now() - n * interval '1731 seconds',
                now() - n * interval '1731 seconds' from generate_series(1, 20000) n;
@@ -73,6 +84,30 @@ const HOT: &[(&str, &str, &[&str])] = &[
         "update duties set attempts = attempts + 1",
         "16, interval '1 minute', now()",
         &["duties_deadline"],
+    ),
+    // What support looks for.
+    (
+        "select account_id from store_tokens where token = any(array",
+        "'T'",
+        &["store_tokens_pkey"],
+    ),
+    (
+        "array(select issuer || ':' || subject from account_identities",
+        "'00000000-0000-0000-0000-000000000000', 20",
+        &[
+            "accounts_pkey",
+            "account_identities_account",
+            "purchase_chains_owner",
+        ],
+    ),
+    (
+        "select chain_id, kind from chain_aliases where value = any($1)",
+        "'{A,B}', 'A', '00000000-0000-0000-0000-000000000000', 20",
+        &[
+            "chain_aliases_value",
+            "transactions_store_id",
+            "purchase_chains_pkey",
+        ],
     ),
 ];
 
