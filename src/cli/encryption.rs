@@ -3,14 +3,16 @@
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use secrecy::ExposeSecret as _;
 
 use super::ConfigArgs;
 use super::operator::core_of;
-use crate::encryption::providers::new_key_file;
+use crate::encryption::providers::{self, new_key_file};
+use crate::flows::abandon_key::abandon_key;
 use crate::flows::rotate_keys::{self, Progress};
-use crate::storage::rekeying;
+use crate::storage::{Db, lost_keys, rekeying};
 
 /// What stores send is kept encrypted. The keys in the database are wrapped by a key outside of it: a
 /// file, or a KMS behind two commands ([[encryption.keys]] in the configuration).
@@ -37,6 +39,20 @@ pub(crate) enum EncryptionCommand {
     /// First give every server the new key as the first one and keep the old one below it; then run
     /// this; then take the old one out. May be interrupted and run again, beside running servers.
     Rotate(ConfigArgs),
+    /// Give up a key outside that is lost, so that servers can start without it
+    ///
+    /// What stores sent until now, as far as it hangs on that key, can never be read again: not by
+    /// `replay`, not by an export. Accounts, purchases, access and money stay, and stores are asked
+    /// anew. Nothing is done to a key that is configured.
+    Abandon {
+        /// As the server that does not start names it, or `encryption status`: file:0123456789abcdef
+        key: String,
+        /// It cannot be undone: without this it is only said what would be lost
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }
 
 pub(super) async fn run(command: EncryptionCommand) -> anyhow::Result<()> {
@@ -45,6 +61,7 @@ pub(super) async fn run(command: EncryptionCommand) -> anyhow::Result<()> {
         EncryptionCommand::Status(config) => status(&config).await,
         EncryptionCommand::Seal(config) => seal(&config).await,
         EncryptionCommand::Rotate(config) => rotate(&config).await,
+        EncryptionCommand::Abandon { key, yes, config } => abandon(&key, yes, &config).await,
     }
 }
 
@@ -82,7 +99,7 @@ fn new_key(out: Option<PathBuf>) -> anyhow::Result<()> {
 async fn status(config: &ConfigArgs) -> anyhow::Result<()> {
     let core = core_of(&config.load()?).await?;
     let newest = core.db.keyring().newest();
-    match (newest, core.db.keyring().current()) {
+    match (newest, core.db.keyring().current()?) {
         (Some(name), Some(_)) => println!("what stores send is encrypted; newest key: {name}"),
         (Some(name), None) => println!("what is new is kept plain; {name} opens what is encrypted"),
         (None, _) => println!("what stores send is kept plain: no key is configured"),
@@ -155,5 +172,50 @@ async fn rotate(config: &ConfigArgs) -> anyhow::Result<()> {
     );
     println!("older keys may be taken out of the configuration (`entitled encryption status`)");
     core.db.close().await;
+    Ok(())
+}
+
+async fn abandon(key: &str, yes: bool, config: &ConfigArgs) -> anyhow::Result<()> {
+    let config = config.load()?;
+    let configured = providers::of(&config.encryption)?;
+    if configured.iter().any(|provider| provider.name() == key) {
+        bail!(
+            "{key} is configured, so it is not lost; if it must go, make a new one, put it first and \
+             run `entitled encryption rotate`"
+        );
+    }
+    // Without its keys: one of them is what is missing.
+    let db = Db::open(
+        config.database.url.expose_secret(),
+        config.database.connections_max,
+    )?;
+    let roots = lost_keys::roots_under(&db, key).await?;
+    if roots.is_empty() {
+        let needed = lost_keys::needed(&db).await?;
+        bail!("nothing hangs on {key:?}; this database needs {needed:?}");
+    }
+    if !yes {
+        bail!(
+            "nothing was done. What stores sent under {key} ({} root keys) could never be read again: \
+             say --yes if the key is lost for good, and stop the servers before",
+            roots.len()
+        );
+    }
+    let mut told = 0;
+    let abandoned = abandon_key(&db, key, |so_far| {
+        let all = so_far.purchases + so_far.notifications;
+        if all > told {
+            told = all;
+            eprintln!("{all} keys destroyed");
+        }
+    })
+    .await?;
+    println!(
+        "{key} is given up: {} root keys, what was kept of {} purchases and {} notifications cannot \
+         be read any more",
+        abandoned.roots, abandoned.purchases, abandoned.notifications
+    );
+    println!("start the servers with a new key (`entitled encryption new-key --out FILE`)");
+    db.close().await;
     Ok(())
 }

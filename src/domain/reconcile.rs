@@ -41,18 +41,6 @@ pub(crate) struct Book {
     pub(crate) detached_at: Option<Instant>,
 }
 
-impl Book {
-    /// Stores go on naming the account that a purchase was taken from when it was erased: who was
-    /// erased is not kept again. `hint`: the living account that the answer names.
-    pub(crate) fn forget_erased(&self, answer: &mut Answer, hint: Option<AccountId>) {
-        if let (Answer::Store(state) | Answer::Proof(state), None, Some(_)) =
-            (answer, hint, self.detached_at)
-        {
-            state.account_token = None;
-        }
-    }
-}
-
 /// What the store, or what stands in for it, says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", content = "state", rename_all = "snake_case")]
@@ -69,6 +57,17 @@ pub(crate) enum Answer {
     Away,
 }
 
+impl Answer {
+    /// Takes out whom it names; tells whether it named anybody. Stores go on naming who was erased:
+    /// that is not kept again.
+    pub(crate) fn forget_account(&mut self) -> bool {
+        match self {
+            Self::Store(state) | Self::Proof(state) => state.account_token.take().is_some(),
+            Self::NotFound | Self::Gone | Self::Away => false,
+        }
+    }
+}
+
 /// The inputs of one step; kept with its event, so that replay can decide again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Step {
@@ -79,7 +78,8 @@ pub(crate) struct Step {
     pub(crate) hint: Option<AccountId>,
     /// Oldest first.
     pub(crate) claims: Vec<OpenClaim>,
-    /// The store tokens of every account that may own the chain after this step.
+    /// The store tokens of every account that may own the chain after this step; of what is kept,
+    /// that of the one that does.
     #[serde(default)]
     pub(crate) tokens: Vec<(AccountId, String)>,
     /// Those of them whom sandbox purchases do not serve, while they serve testers alone.
@@ -91,9 +91,18 @@ pub(crate) struct Step {
     /// Nobody has signed in to the account that owns the chain.
     #[serde(default)]
     pub(crate) owner_is_anonymous: bool,
+    /// The answer named an account that is erased by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) forgotten: bool,
 }
 
 impl Step {
+    /// The accounts that it names beside the one that owns the chain.
+    pub(crate) fn parties(&self) -> impl Iterator<Item = AccountId> {
+        let claimants = self.claims.iter().map(|claim| claim.account);
+        claimants.chain(self.hint)
+    }
+
     fn token_of(&self, owner: Owner) -> Option<&str> {
         let known = self.tokens.iter().find(|(id, _)| *id == owner.account);
         known.map(|(_, token)| token.as_str())

@@ -78,6 +78,7 @@ fn step(now: i64, answer: Answer) -> Step {
         not_testers: Vec::new(),
         moves: 0,
         owner_is_anonymous: false,
+        forgotten: false,
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) enum SealError {
     /// Not written by this version or one before.
     #[error("it is not sealed in a way that this version knows")]
     Format,
+    /// The database has no row of the key that it was sealed under.
+    #[error("it does not open: the root key that it hangs on is gone")]
+    KeyGone,
 }
 
 /// The bytes of a key on their way from one wrapping to another; wiped when dropped.

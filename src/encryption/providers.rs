@@ -9,9 +9,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures::future::BoxFuture;
+use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::zeroize::Zeroize as _;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use super::{KEY_LEN, Key, KeyBytes, Place};
@@ -50,6 +51,7 @@ fn provider(config: &KeyConfig) -> anyhow::Result<Box<dyn KeyProvider>> {
             wrap: config.wrap.clone(),
             unwrap: config.unwrap.clone(),
             output: config.output,
+            patience: COMMAND_TIMEOUT,
         })),
     }
 }
@@ -142,6 +144,28 @@ struct CommandKey {
     wrap: Vec<String>,
     unwrap: Vec<String>,
     output: CommandOutput,
+    /// How long an answer is waited for.
+    patience: Duration,
+}
+
+/// The processes that a command has started: they end with it, unless it has answered.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Of a child that leads a group of its own.
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // None of them may be left.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 impl CommandKey {
@@ -156,8 +180,10 @@ impl CommandKey {
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .with_context(|| format!("{}: {program} cannot be run", self.name))?;
+        let mut group = Group::of(&child);
         let stdin = child.stdin.take();
         let answered = async {
             if let Some(mut stdin) = stdin {
@@ -169,10 +195,11 @@ impl CommandKey {
             }
             child.wait_with_output().await
         };
-        let answer = tokio::time::timeout(COMMAND_TIMEOUT, answered)
+        let answer = tokio::time::timeout(self.patience, answered)
             .await
             .with_context(|| format!("{}: {program} does not answer", self.name))?
             .with_context(|| format!("{}: {program} was not heard", self.name))?;
+        group.0 = None;
         if !answer.status.success() {
             bail!("{}: {program} failed ({})", self.name, answer.status);
         }
@@ -230,6 +257,7 @@ mod tests {
             wrap: shell(wrap),
             unwrap: shell(unwrap),
             output,
+            patience: COMMAND_TIMEOUT,
         }
     }
 
@@ -289,5 +317,36 @@ mod tests {
         }
         let short = command("cat", "printf short", CommandOutput::Raw);
         assert!(short.unwrap_key(id, b"wrapped").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_a_command_has_started_ends_with_it() {
+        let file = std::env::temp_dir().join(format!("entitled-kms-{}", Uuid::now_v7()));
+        let hangs = format!("sleep 300 & echo $! > {}; wait", file.display());
+        let kms = CommandKey {
+            patience: Duration::from_secs(3),
+            ..command(&hangs, "cat", CommandOutput::Raw)
+        };
+        let key = KeyBytes::random().unwrap();
+        let error = kms.wrap(Uuid::nil(), &key).await.unwrap_err();
+        assert!(
+            format!("{error:#}").contains("does not answer"),
+            "{error:#}"
+        );
+        let started = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let state = || {
+            let ps = std::process::Command::new("ps")
+                .args(["-o", "state=", "-p", started.trim()])
+                .output();
+            ps.unwrap().stdout.first().copied()
+        };
+        for _ in 0..500 {
+            if matches!(state(), None | Some(b'Z')) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("process {} is left", started.trim());
     }
 }

@@ -75,9 +75,11 @@ async fn attempt_erase(
     let now = core.clock.now();
     let catalog = core.catalog.load_full();
     let mut tx = core.db.begin().await?;
-    // All chains by id, then all accounts by id, as settle does.
-    let owned = erasure::owned(&mut tx, account).await?;
-    let locked = chains::lock(&mut tx, &owned).await?;
+    // All chains by id, then all accounts by id, as settle does. Those that are another's are locked,
+    // too: a settle that is under way there names the account, and is waited for.
+    let persons = erasure::with_merged(&mut tx, account).await?;
+    let reached = erasure::reached(&mut tx, &persons).await?;
+    let locked = chains::lock(&mut tx, &reached).await?;
     match erasure::lock(&mut tx, account).await? {
         None => return Ok((Outcome::Unknown, Vec::new())),
         Some(erasure::Found {
@@ -85,15 +87,26 @@ async fn attempt_erase(
         }) => return Ok((Outcome::AlreadyErased { at }, Vec::new())),
         Some(erasure::Found { erased_at: None }) => {}
     }
-    if erasure::owned(&mut tx, account).await? != owned || locked.len() != owned.len() {
+    // Accounts that became part of it are the same person's.
+    if erasure::with_merged(&mut tx, account).await? != persons
+        || erasure::reached(&mut tx, &persons).await? != reached
+        || locked.len() != reached.len()
+    {
         return Err(StorageError::Conflict(
             "the account's purchases have changed".into(),
         ));
     }
-    // Accounts that became part of it are the same person's.
-    let persons = erasure::with_merged(&mut tx, account).await?;
+    let is_owner = |chain: &&chains::Locked| {
+        let owner = chain.owner.map(|owner| owner.account.0);
+        owner.is_some_and(|owner| persons.contains(&owner))
+    };
+    let (owned, others): (Vec<_>, Vec<_>) = locked.iter().partition(is_owner);
+    let ids = |chains: Vec<&chains::Locked>| chains.into_iter().map(|chain| chain.id).collect();
+    let (owned, others): (Vec<ChainId>, Vec<ChainId>) = (ids(owned), ids(others));
+    let tokens = erasure::tokens(&mut tx, &persons).await?;
     erasure::silence(&mut tx, &persons, &owned).await?;
-    erasure::unname(&mut tx, &persons).await?;
+    erasure::unname(&mut tx, &persons, &tokens, &others).await?;
+    erasure::unname_claims(&mut tx, &tokens, &reached).await?;
     erasure::shred(&mut tx, &owned).await?;
     erasure::detach(&mut tx, &owned, now).await?;
     erasure::forget(&mut tx, &persons, now).await?;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::Semaphore;
 
 use super::Core;
 use crate::domain::chain::Alias;
@@ -21,6 +22,7 @@ pub(crate) async fn take_shared(
 }
 
 const WINDOW: Duration = Duration::from_secs(60);
+const EXPORT_WINDOW: Duration = Duration::from_secs(60 * 60);
 /// Long enough to blunt a flood of junk, short enough for a store that was slow to know a purchase.
 const MISSING_FOR: Duration = Duration::from_secs(10);
 
@@ -29,15 +31,24 @@ const MISSING_FOR: Duration = Duration::from_secs(10);
 pub(crate) struct Limit {
     counts: Cache<AccountId, Arc<AtomicU32>>,
     max: u32,
+    window: Duration,
 }
 
 impl Limit {
     fn per_minute(max: u32) -> Self {
+        Self::within(WINDOW, max)
+    }
+
+    fn within(window: Duration, max: u32) -> Self {
         let counts = Cache::builder()
             .max_capacity(200_000)
-            .time_to_live(WINDOW)
+            .time_to_live(window)
             .build();
-        Self { counts, max }
+        Self {
+            counts,
+            max,
+            window,
+        }
     }
 
     /// Takes one; the wait until it may be tried again if none is left.
@@ -46,7 +57,7 @@ impl Limit {
         if count.fetch_add(1, Ordering::Relaxed) < self.max {
             Ok(())
         } else {
-            Err(WINDOW)
+            Err(self.window)
         }
     }
 }
@@ -61,6 +72,10 @@ pub(crate) struct Limits {
     pub(crate) bare_id: Limit,
     pub(crate) refresh: Limit,
     pub(crate) preflight: Limit,
+    /// An export reads and opens everything of an account.
+    pub(crate) export: Limit,
+    /// On this replica one export is made at a time.
+    pub(crate) exporting: Semaphore,
     /// Purchases that their store did not know a moment ago: junk is not asked for twice.
     missing: Cache<Alias, ()>,
     /// Refusals that have left their events today.
@@ -92,6 +107,8 @@ impl Default for Limits {
             bare_id: Limit::per_minute(10),
             refresh: Limit::per_minute(10),
             preflight: Limit::per_minute(30),
+            export: Limit::within(EXPORT_WINDOW, 2),
+            exporting: Semaphore::new(1),
             missing: Cache::builder()
                 .max_capacity(100_000)
                 .time_to_live(MISSING_FOR)

@@ -1,5 +1,6 @@
 //! Use cases, as verbs. Everything that changes access ends in `settle` or `derive`.
 
+pub(crate) mod abandon_key;
 pub(crate) mod act_at_store;
 pub(crate) mod api_keys;
 pub(crate) mod apply_catalog;

@@ -3,13 +3,19 @@
 
 use std::time::Duration;
 
+use tracing::error;
+use uuid::Uuid;
+
 use super::Core;
-use crate::storage::keyring::{KeyringError, Root};
+use crate::storage::keyring::{Added, KeyringError, Root};
 use crate::storage::{StorageError, rekeying};
 
 /// Every process has taken a new root key up by then.
 pub(crate) const TAKEN_UP_WITHIN: Duration = Duration::from_secs(4);
 const BATCH: i64 = 500;
+/// How often a batch gives way to others who want the same rows.
+const CONFLICTS_MAX: u32 = 20;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why keys were not rotated.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +25,8 @@ pub(crate) enum RotateError {
          encryption.enabled out"
     )]
     Off,
+    #[error("another rotation is under way: wait for its end, or end it; then run this again")]
+    UnderWay,
     #[error(transparent)]
     Keys(#[from] KeyringError),
     #[error(transparent)]
@@ -45,28 +53,29 @@ pub(crate) struct Rotated {
 }
 
 /// Puts all root keys under the newest key outside, makes a new one, and puts everything under that.
-/// A rotation that was interrupted is finished instead of begun anew.
+/// A rotation to the same key outside that was interrupted is finished instead of begun anew.
 pub(crate) async fn rotate(
     core: &Core,
     mut tell: impl FnMut(Progress),
 ) -> Result<Rotated, RotateError> {
-    let keyring = core.db.keyring();
-    keyring.refresh(&core.db).await?;
-    let mut root = keyring.current().ok_or(RotateError::Off)?;
-    let mut connection = core.db.connection().await?;
-    let roots = keyring.rewrap_roots(&mut connection).await?;
-    let resumed = rekeying::left(&core.db, root.id).await? > 0;
+    let (db, keyring) = (&core.db, core.db.keyring());
+    let alone = rekeying::alone(db).await?.ok_or(RotateError::UnderWay)?;
+    keyring.refresh(db).await?;
+    let mut root = keyring.current()?.ok_or(RotateError::Off)?;
+    let newest = keyring.newest().ok_or(RotateError::Off)?;
+    let roots = keyring.rewrap_roots(db).await?;
+    let resumed = rekeying::is_unfinished(db, root.id, newest).await?;
     if !resumed {
-        keyring.add_root(&mut connection).await?;
-        keyring.refresh(&core.db).await?;
-        root = keyring.current().ok_or(RotateError::Off)?;
+        keyring.add_root(db, Added::ByRotation).await?;
+        keyring.refresh(db).await?;
+        root = keyring.current()?.ok_or(RotateError::Off)?;
     }
-    drop(connection);
-    let mut keys = rewrap(core, &root, 0, &mut tell).await?;
-    // Until then other processes may have wrapped something by the root key before.
+    // Nothing hangs on a root key that a server has not taken up yet.
     tokio::time::sleep(TAKEN_UP_WITHIN).await;
-    keys = rewrap(core, &root, keys, &mut tell).await?;
-    rekeying::forget_roots(&core.db).await?;
+    let keys = rewrap(core, &root, &mut tell).await?;
+    rekeying::finish(db, root.id).await?;
+    rekeying::forget_roots(db).await?;
+    alone.rollback().await.map_err(StorageError::from)?;
     Ok(Rotated {
         roots,
         keys,
@@ -74,20 +83,38 @@ pub(crate) async fn rotate(
     })
 }
 
+/// Walks until a whole walk finds nothing: what somebody held is met in the next one.
 async fn rewrap(
     core: &Core,
     root: &Root,
-    mut done: usize,
     tell: &mut impl FnMut(Progress),
 ) -> Result<usize, StorageError> {
-    let left = rekeying::left(&core.db, root.id).await?;
-    let of = left + i64::try_from(done).unwrap_or(i64::MAX);
+    let of = rekeying::left(&core.db, root.id).await?;
+    let mut done = 0;
     loop {
-        let batch = rekeying::rewrap_chain_keys(&core.db, root, BATCH).await?
-            + rekeying::rewrap_row_keys(&core.db, root, BATCH).await?;
-        done += batch;
-        tell(Progress { done, of });
-        if batch == 0 {
+        let (before, mut broken) = (done, 0);
+        let mut after = Some(Uuid::nil());
+        while let Some(id) = after {
+            let walked =
+                patiently(async || rekeying::rewrap_chain_keys(&core.db, root, id, BATCH).await)
+                    .await?;
+            (done, broken) = (done + walked.moved, broken + walked.broken);
+            after = walked.last;
+            tell(Progress { done, of });
+        }
+        let mut after = Some(rekeying::first_row());
+        while let Some(mark) = after {
+            let walked =
+                patiently(async || rekeying::rewrap_row_keys(&core.db, root, &mark, BATCH).await)
+                    .await?;
+            (done, broken) = (done + walked.moved, broken + walked.broken);
+            after = walked.last;
+            tell(Progress { done, of });
+        }
+        if done == before {
+            if broken > 0 {
+                error!(broken, "keys do not open under the root key that they name");
+            }
             return Ok(done);
         }
     }
@@ -98,27 +125,41 @@ pub(crate) async fn seal(
     core: &Core,
     mut tell: impl FnMut(Progress),
 ) -> Result<usize, RotateError> {
-    let root = core.db.keyring().current().ok_or(RotateError::Off)?;
-    let of = rekeying::plain(&core.db).await?.all();
+    let (db, keyring) = (&core.db, core.db.keyring());
+    let of = rekeying::plain(db).await?.all();
     let mut done = 0;
-    let mut after = None;
     loop {
-        let (sealed, last) = rekeying::seal_rows(&core.db, &root, after, BATCH).await?;
-        done += sealed;
-        tell(Progress { done, of });
-        match last {
-            Some(_) => after = last,
-            None => break,
+        let before = done;
+        let mut after = Some(rekeying::first_row());
+        while let Some(mark) = after {
+            let root = keyring.current_now(db).await?.ok_or(RotateError::Off)?;
+            let walked =
+                patiently(async || rekeying::seal_rows(db, &root, &mark, BATCH).await).await?;
+            done += walked.moved;
+            after = walked.last;
+            tell(Progress { done, of });
+        }
+        let mut after = Some(0);
+        while let Some(id) = after {
+            keyring.current_now(db).await?.ok_or(RotateError::Off)?;
+            let walked = patiently(async || rekeying::seal_answers(db, id, BATCH).await).await?;
+            done += walked.moved;
+            after = walked.last;
+            tell(Progress { done, of });
+        }
+        if done == before {
+            return Ok(done);
         }
     }
-    let mut after = 0;
-    loop {
-        let (sealed, last) = rekeying::seal_answers(&core.db, after, BATCH).await?;
-        done += sealed;
-        tell(Progress { done, of });
-        match last {
-            Some(last) => after = last,
-            None => return Ok(done),
+}
+
+/// A batch that lost to another transaction is done again.
+async fn patiently<T>(batch: impl AsyncFn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    for _ in 0..CONFLICTS_MAX {
+        match batch().await {
+            Err(StorageError::Conflict(_)) => tokio::time::sleep(CONFLICT_PAUSE).await,
+            other => return other,
         }
     }
+    batch().await
 }

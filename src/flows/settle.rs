@@ -94,6 +94,14 @@ pub(super) struct LockedSet {
     pub(super) parts: Vec<Locked>,
 }
 
+impl LockedSet {
+    /// Whether a record of their store named an account that was erased since.
+    fn name_erased(&self) -> bool {
+        let mut all = std::iter::once(&self.whole).chain(&self.parts);
+        all.any(|chain| chain.names_erased)
+    }
+}
+
 async fn attempt_settle(
     core: &Core,
     work: &Work,
@@ -108,7 +116,7 @@ async fn attempt_settle(
     let chain = set.whole.id;
     let head = work.state().map(|state| &state.head);
     let (book, mut lost) = join(core, &mut tx, &set, head, &catalog, now).await?;
-    let (step, facts) = gather(&mut tx, chain, &book, work, &catalog, now).await?;
+    let (mut step, facts) = gather(&mut tx, &set, &book, work, &catalog, now).await?;
     let outcome = reconcile(
         set.whole.head.provider,
         &book,
@@ -129,17 +137,21 @@ async fn attempt_settle(
     touched.extend(owner);
     let taken = outcome.book.known.as_ref().map(|known| &known.state);
     touched.extend(goods::holders(&mut tx, chain, taken).await?);
-    let locked: Vec<AccountId> = touched.into_iter().collect();
-    let accounts = accounts::lock(&mut tx, &locked).await?;
-    let lives = |owner: Owner| {
+    // Whoever is named by what is kept was alive when it was read, and stays so until it is written.
+    let named: BTreeSet<AccountId> = step.parties().chain(owner).collect();
+    let locked: Vec<AccountId> = touched.union(&named).copied().collect();
+    let mut accounts = accounts::lock(&mut tx, &locked).await?;
+    let lives = |id: &AccountId| {
         let mut accounts = accounts.iter();
-        accounts.any(|account| account.id == owner.account && !account.is_erased())
+        accounts.any(|account| account.id == *id && !account.is_erased())
     };
-    if outcome.book.owner.is_some_and(|owner| !lives(owner)) {
+    if !named.iter().all(lives) {
         return Err(StorageError::Conflict(
-            "the owner was erased, or has become part of another account".into(),
+            "somebody was erased, or has become part of another account".into(),
         ));
     }
+    accounts.retain(|account| touched.contains(&account.id));
+    step.tokens.retain(|(account, _)| owner == Some(*account));
 
     let woken = write_books(&mut tx, &set, work, &book, &outcome, now).await?;
     write_owner(&mut tx, chain, &book, &outcome, now).await?;
@@ -242,13 +254,13 @@ pub(super) async fn book_of(tx: &mut Tx<'_>, chain: &Locked) -> Result<Book, Sto
 /// Everything that the decision depends on, read under the lock.
 async fn gather(
     tx: &mut Tx<'_>,
-    chain: ChainId,
+    set: &LockedSet,
     book: &Book,
     work: &Work,
     catalog: &Catalog,
     now: Instant,
 ) -> Result<(Step, Vec<Evidence>), StorageError> {
-    let owner = book.owner;
+    let (chain, owner) = (set.whole.id, book.owner);
     let facts = evidence::of_chain(tx, chain).await?;
     let mut answer = match work.answer.clone() {
         Answer::Store(state) => Answer::Store(with_evidence(state, &facts)),
@@ -265,7 +277,8 @@ async fn gather(
         Some(token) => accounts::by_store_token(tx, token).await?,
         None => None,
     };
-    book.forget_erased(&mut answer, hint);
+    let names_erased = book.detached_at.is_some() || set.name_erased();
+    let forgotten = hint.is_none() && names_erased && answer.forget_account();
     let open = claims::open_of(tx, chain).await?;
     // A claim that came after the fetch is not refused by it: the purchase may be that new.
     let spoken_of = |open: &claims::Open| {
@@ -315,6 +328,7 @@ async fn gather(
             not_testers,
             moves,
             owner_is_anonymous,
+            forgotten,
         },
         facts,
     ))

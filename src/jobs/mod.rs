@@ -127,10 +127,15 @@ pub(crate) async fn follow_catalog(core: Arc<Core>, stop: CancellationToken) {
 /// the newest.
 pub(crate) async fn follow_keys(core: Arc<Core>, stop: CancellationToken) {
     let follow = async {
+        let keyring = core.db.keyring();
         loop {
-            tokio::time::sleep(rotate_keys::TAKEN_UP_WITHIN / 2).await;
-            if let Err(error) = core.db.keyring().refresh(&core.db).await {
+            tokio::select! {
+                () = tokio::time::sleep(rotate_keys::TAKEN_UP_WITHIN / 2) => {}
+                () = keyring.wanted() => {}
+            }
+            if let Err(error) = keyring.refresh(&core.db).await {
                 warn!(%error, "the encryption keys could not be looked at");
+                tokio::time::sleep(PAUSE).await;
             }
         }
     };

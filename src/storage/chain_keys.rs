@@ -4,15 +4,24 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StorageError;
-use super::keyring::Keyring;
+use super::keyring::{self, Keyring};
 use crate::domain::ids::ChainId;
-use crate::encryption::{Key, KeyBytes, Place};
+use crate::encryption::{Key, KeyBytes, Place, SealError};
 
 /// A chain's living key.
 #[derive(Debug)]
 pub(crate) struct ChainKey {
     pub(crate) id: Uuid,
     pub(crate) key: Key,
+}
+
+/// What has become of a key.
+#[derive(Debug)]
+pub(super) enum Held {
+    Key(Key),
+    Destroyed,
+    /// It does not open.
+    Broken(SealError),
 }
 
 pub(super) fn place(id: Uuid, chain: Uuid) -> Place {
@@ -25,7 +34,7 @@ pub(super) async fn of_chain(
     keys: &Keyring,
     chain: ChainId,
 ) -> Result<Option<ChainKey>, StorageError> {
-    let Some(root) = keys.current() else {
+    let Some(root) = keys.current()? else {
         return Ok(None);
     };
     for _ in 0..3 {
@@ -36,7 +45,8 @@ pub(super) async fn of_chain(
         let bytes = KeyBytes::random()?;
         let wrapped = root.key.wrap(&place(id, chain.0), &bytes)?;
         let made = sqlx::query!(
-            r#"insert into chain_keys (id, chain_id, root_id, wrapped) values ($1, $2, $3, $4)
+            r#"insert into chain_keys (id, chain_id, root_id, wrapped)
+               select $1, $2, $3, $4 where exists (select from root_keys where id = $3)
                on conflict (chain_id) where wrapped is not null do nothing"#,
             id,
             chain.0,
@@ -49,6 +59,11 @@ pub(super) async fn of_chain(
         if made == 1 {
             let key = Key::new(&bytes)?;
             return Ok(Some(ChainKey { id, key }));
+        }
+        if !keyring::exists(connection, root.id).await? {
+            return Err(StorageError::Unavailable(
+                "the root key that new keys hang on is gone".into(),
+            ));
         }
     }
     Err(StorageError::Conflict("a chain's key came and went".into()))
@@ -69,18 +84,17 @@ async fn living(
     let Some(row) = row else {
         return Ok(None);
     };
-    let root = keys.root(connection, row.root_id).await?;
-    let bytes = root.unwrap_key(&place(row.id, chain.0), &row.wrapped)?;
-    let key = Key::new(&bytes)?;
+    let stored = (row.id, chain.0, row.root_id);
+    let key = unwrap(connection, keys, stored, &row.wrapped).await??;
     Ok(Some(ChainKey { id: row.id, key }))
 }
 
-/// A key by its id; `None` once it is destroyed.
+/// A key by its id.
 pub(super) async fn by_id(
     connection: &mut PgConnection,
     keys: &Keyring,
     id: Uuid,
-) -> Result<Option<Key>, StorageError> {
+) -> Result<Held, StorageError> {
     let row = sqlx::query!(
         "select chain_id, root_id, wrapped from chain_keys where id = $1",
         id
@@ -90,9 +104,22 @@ pub(super) async fn by_id(
     let Some((chain, root, wrapped)) =
         row.and_then(|row| Some((row.chain_id, row.root_id, row.wrapped?)))
     else {
-        return Ok(None);
+        return Ok(Held::Destroyed);
     };
-    let root = keys.root(connection, root).await?;
-    let bytes = root.unwrap_key(&place(id, chain), &wrapped)?;
-    Ok(Some(Key::new(&bytes)?))
+    let key = unwrap(connection, keys, (id, chain, root), &wrapped).await?;
+    Ok(key.map_or_else(Held::Broken, Held::Key))
+}
+
+/// The inner result is about this key alone: who reads others goes on.
+async fn unwrap(
+    connection: &mut PgConnection,
+    keys: &Keyring,
+    (id, chain, root): (Uuid, Uuid, Uuid),
+    wrapped: &[u8],
+) -> Result<Result<Key, SealError>, StorageError> {
+    let Some(root) = keys.root(connection, root).await? else {
+        return Ok(Err(SealError::KeyGone));
+    };
+    let bytes = root.unwrap_key(&place(id, chain), wrapped);
+    Ok(bytes.and_then(|bytes| Key::new(&bytes)))
 }

@@ -19,6 +19,8 @@ pub(crate) struct Locked {
     pub(crate) store_away: bool,
     /// When the account that owned it was erased.
     pub(crate) detached_at: Option<Instant>,
+    /// Its store's record named an account that was erased since.
+    pub(crate) names_erased: bool,
     pub(crate) claim_no: i64,
     pub(crate) created_at: Instant,
 }
@@ -273,8 +275,8 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"select id, provider, app, head_kind, head_value, owner_account_id, owner_since,
-                  owner_provisional_until, owner_transferred, store_away, detached_at, claim_no,
-                  created_at
+                  owner_provisional_until, owner_transferred, store_away, detached_at,
+                  names_erased, claim_no, created_at
            from purchase_chains where id = any($1) and merged_into is null order by id for update"#,
         &ids
     )
@@ -297,6 +299,7 @@ pub(crate) async fn lock(tx: &mut Tx<'_>, ids: &[ChainId]) -> Result<Vec<Locked>
                 owner,
                 store_away: row.store_away,
                 detached_at: row.detached_at,
+                names_erased: row.names_erased,
                 claim_no: row.claim_no,
                 created_at: row.created_at,
             })

@@ -118,7 +118,8 @@ pub(crate) async fn decide(
     now: Instant,
 ) -> Result<(), StorageError> {
     sqlx::query!(
-        "update ownership_claims set verdict = $2, decided_at = $3 where id = $1",
+        // What the proof says by itself stands in for nothing any more.
+        "update ownership_claims set verdict = $2, decided_at = $3, stand_in = null where id = $1",
         id.0,
         verdict.as_str(),
         now

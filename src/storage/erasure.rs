@@ -29,18 +29,40 @@ pub(crate) async fn lock(
     Ok(found)
 }
 
-/// The chains that an account owns, in id order; merged ones have no owner.
-pub(crate) async fn owned(
+/// Every purchase that may say something of these accounts, in id order: what they own, had or asked
+/// for, and what its store's record names them in. None that became part of another.
+pub(crate) async fn reached(
     tx: &mut Tx<'_>,
-    account: AccountId,
+    persons: &[Uuid],
 ) -> Result<Vec<ChainId>, StorageError> {
     let ids = sqlx::query_scalar!(
-        "select id from purchase_chains where owner_account_id = $1 order by id",
-        account.0
+        r#"select distinct coalesce(c.merged_into, c.id) as "id!" from purchase_chains c
+           where c.id in (
+               select id from purchase_chains where owner_account_id = any($1)
+               union select chain_id from ownership_claims where account_id = any($1)
+               union select chain_id from ownership_changes where from_account_id = any($1)
+               union select chain_id from ownership_changes where to_account_id = any($1)
+               union select s.chain_id from store_tokens t join store_subscription_state s
+                     on lower(s.known->'state'->>'account_token') = t.token
+                        and s.known->'state'->>'account_token' is not null
+                     where t.account_id = any($1))
+           order by 1"#,
+        persons
     )
     .fetch_all(&mut **tx)
     .await?;
     Ok(ids.into_iter().map(ChainId).collect())
+}
+
+/// What stores call these accounts, in lower case.
+pub(crate) async fn tokens(tx: &mut Tx<'_>, persons: &[Uuid]) -> Result<Vec<String>, StorageError> {
+    let tokens = sqlx::query_scalar!(
+        "select token from store_tokens where account_id = any($1)",
+        persons
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(tokens)
 }
 
 /// Takes the chains from their owner. Whoever is fetching one is fenced off: what the store said
@@ -73,17 +95,13 @@ pub(crate) async fn detach(
     Ok(())
 }
 
-/// Makes everything unreadable that stores have sent about the chains: their keys are destroyed, and
-/// what was kept plain is emptied.
+/// Makes everything unreadable that stores have sent about the chains: what was kept plain is
+/// emptied, and their keys are destroyed.
+///
+/// The keys go last: whoever was sealing a plain document is waited for by the statement that empties
+/// it, and the key that it made is seen by the one after.
 pub(crate) async fn shred(tx: &mut Tx<'_>, chains: &[ChainId]) -> Result<(), StorageError> {
     let ids = with_parts(tx, chains).await?;
-    sqlx::query!(
-        r#"update chain_keys set wrapped = null, destroyed_at = clock_timestamp()
-           where wrapped is not null and chain_id = any($1)"#,
-        &ids
-    )
-    .execute(&mut **tx)
-    .await?;
     sqlx::query!(
         r#"update raw_notifications set body = '', row_key = null, root_id = null
            where chain_id = any($1) and chain_key_id is null"#,
@@ -98,11 +116,19 @@ pub(crate) async fn shred(tx: &mut Tx<'_>, chains: &[ChainId]) -> Result<(), Sto
     )
     .execute(&mut **tx)
     .await?;
+    sqlx::query!(
+        r#"update chain_keys set wrapped = null, destroyed_at = clock_timestamp()
+           where wrapped is not null and chain_id = any($1)"#,
+        &ids
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
 /// Takes out of the log of events, of duties and of what operators did whatever was said in words or
-/// names a token. What happened, when and why stays.
+/// names a token. What happened, when and why stays; of purchases that are another's, what decided
+/// stays too, for [`unname`] to go through.
 pub(crate) async fn silence(
     tx: &mut Tx<'_>,
     persons: &[Uuid],
@@ -111,7 +137,9 @@ pub(crate) async fn silence(
     let ids = with_parts(tx, chains).await?;
     allow(tx).await?;
     sqlx::query!(
-        r#"update subscription_events set detail = null, inputs = null
+        r#"update subscription_events
+           set detail = null,
+               inputs = case when chain_id is null or chain_id = any($2) then null else inputs end
            where (account_id = any($1) or chain_id = any($2))
              and (detail is not null or inputs is not null)"#,
         persons,
@@ -144,20 +172,61 @@ pub(crate) async fn silence(
     Ok(())
 }
 
-/// Takes the account's store tokens out of decisions about purchases that it asked for or had, and
-/// that are somebody's or nobody's now: they named every party. Before `forget`, which deletes the
-/// claims that lead to them.
-pub(crate) async fn unname(tx: &mut Tx<'_>, persons: &[Uuid]) -> Result<(), StorageError> {
-    let chains = sqlx::query_scalar!(
-        r#"select chain_id from ownership_claims where account_id = any($1)
-           union select chain_id from ownership_changes
-                 where from_account_id = any($1) or to_account_id = any($1)"#,
-        persons
+/// Takes the accounts, and what stores call them, out of what is kept about purchases that they had,
+/// asked for or were named in, and that are somebody else's or nobody's: decisions stay such that
+/// they can be decided again. Their stores go on saying the names: they are not kept again.
+///
+/// Before [`forget`], which deletes the names.
+pub(crate) async fn unname(
+    tx: &mut Tx<'_>,
+    persons: &[Uuid],
+    tokens: &[String],
+    others: &[ChainId],
+) -> Result<(), StorageError> {
+    let ids = with_parts(tx, others).await?;
+    unname_decisions(tx, persons, tokens, &ids).await?;
+    let named = sqlx::query_scalar!(
+        r#"update store_subscription_state
+           set known = jsonb_set(known, '{state,account_token}', 'null')
+           where chain_id = any($1) and lower(known #>> '{state,account_token}') = any($2)
+           returning chain_id"#,
+        &ids,
+        tokens
     )
     .fetch_all(&mut **tx)
     .await?;
-    let chains: Vec<ChainId> = chains.into_iter().flatten().map(ChainId).collect();
-    let ids = with_parts(tx, &chains).await?;
+    sqlx::query!(
+        "update purchase_chains set names_erased = true where id = any($1)",
+        &named
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"delete from duties where chain_id = any($1) and kind = 'set_account_token'
+           and lower(detail ->> 'account_token') = any($2)"#,
+        &ids,
+        tokens
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"update duties set detail = detail - 'account_token', last_error = null
+           where chain_id = any($1) and lower(detail ->> 'account_token') = any($2)"#,
+        &ids,
+        tokens
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The events of [`unname`].
+async fn unname_decisions(
+    tx: &mut Tx<'_>,
+    persons: &[Uuid],
+    tokens: &[String],
+    ids: &[Uuid],
+) -> Result<(), StorageError> {
     let names: Vec<String> = persons.iter().map(Uuid::to_string).collect();
     allow(tx).await?;
     sqlx::query!(
@@ -171,8 +240,50 @@ pub(crate) async fn unname(tx: &mut Tx<'_>, persons: &[Uuid]) -> Result<(), Stor
                    case jsonb_typeof(inputs #> '{step,step,tokens}') when 'array'
                         then inputs #> '{step,step,tokens}' else '[]' end) as party
                where party ->> 0 = any($2))"#,
-        &ids,
+        ids,
         &names
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"update subscription_events
+           set inputs = jsonb_set(jsonb_set(inputs, '{step,step,answer,state,account_token}', 'null'),
+                                  '{step,step,forgotten}', 'true')
+           where chain_id = any($1)
+             and lower(inputs #>> '{step,step,answer,state,account_token}') = any($2)"#,
+        ids,
+        tokens
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        r#"update subscription_events
+           set inputs = jsonb_set(inputs, '{rebased,known,state,account_token}', 'null')
+           where chain_id = any($1)
+             and lower(inputs #>> '{rebased,known,state,account_token}') = any($2)"#,
+        ids,
+        tokens
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What others have shown of these purchases may be the store's document about the account: of open
+/// claims its name goes, of decided ones all of it.
+pub(crate) async fn unname_claims(
+    tx: &mut Tx<'_>,
+    tokens: &[String],
+    chains: &[ChainId],
+) -> Result<(), StorageError> {
+    let ids = with_parts(tx, chains).await?;
+    sqlx::query!(
+        r#"update ownership_claims
+           set stand_in = case when verdict is null
+                               then jsonb_set(stand_in, '{account_token}', 'null') end
+           where chain_id = any($1) and lower(stand_in ->> 'account_token') = any($2)"#,
+        &ids,
+        tokens
     )
     .execute(&mut **tx)
     .await?;

@@ -1,5 +1,7 @@
 //! Export: everything that is kept about an account, table by table, as of one moment.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sqlx::types::Json;
@@ -9,6 +11,7 @@ use super::sealed::{self, Content, RawBody};
 use super::store_answers::{self, Kept};
 use super::{Db, StorageError, Tx, erasure};
 use crate::domain::ids::AccountId;
+use crate::domain::time::Instant;
 
 type Rows = Json<Box<RawValue>>;
 
@@ -39,11 +42,12 @@ pub(crate) async fn account(db: &Db, id: AccountId) -> Result<Option<Value>, Sto
     }
     let mut tables = of_account(&mut tx, &ids).await?;
     tables.extend(of_purchases(&mut tx, &ids).await?);
+    let mine = mine(&mut tx, &ids).await?;
     tables.insert(
         "raw_notifications".into(),
-        notifications(&mut tx, db, &ids).await?,
+        notifications(&mut tx, db, &mine).await?,
     );
-    tables.insert("store_answers".into(), answers(&mut tx, db, &ids).await?);
+    tables.insert("store_answers".into(), answers(&mut tx, db, &mine).await?);
     tx.rollback().await?;
     Ok(Some(Value::Object(tables)))
 }
@@ -254,21 +258,61 @@ async fn of_purchases(tx: &mut Tx<'_>, ids: &[Uuid]) -> Result<Map<String, Value
     Ok(tables)
 }
 
-async fn notifications(tx: &mut Tx<'_>, db: &Db, ids: &[Uuid]) -> Result<Value, StorageError> {
+/// The purchases that the accounts own, and what became part of them, each with the moment since when
+/// nobody else has owned it: what stores said before is the one's before.
+async fn mine(tx: &mut Tx<'_>, ids: &[Uuid]) -> Result<Mine, StorageError> {
     let rows = sqlx::query!(
-        r#"select source, id, event_id, received_at, status, kind, detail, chain_id, body, row_key,
-                  root_id, chain_key_id
-           from raw_notifications where chain_id in
-               (select c.id from purchase_chains c
-                left join purchase_chains whole on whole.id = c.merged_into
-                where coalesce(whole.owner_account_id, c.owner_account_id) = any($1))
-           order by received_at, id"#,
+        r#"with mine as (
+               select c.id, w.id as whole, w.detached_at
+               from purchase_chains c join purchase_chains w on w.id = coalesce(c.merged_into, c.id)
+               where w.owner_account_id = any($1)
+           )
+           select id as "id!", greatest(detached_at,
+                      (select max(o.at) from ownership_changes o
+                       where o.chain_id in (select i.id from mine i where i.whole = m.whole)
+                         and o.from_account_id is not null
+                         and o.from_account_id <> all($1))) as since
+           from mine m"#,
         ids
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut told = Vec::with_capacity(rows.len());
+    let since = rows.iter().map(|row| (row.id, row.since)).collect();
+    Ok(Mine(since))
+}
+
+struct Mine(HashMap<Uuid, Option<Instant>>);
+
+impl Mine {
+    fn ids(&self) -> Vec<Uuid> {
+        self.0.keys().copied().collect()
+    }
+
+    /// Whether what was said of a purchase at that moment was said of them.
+    fn concerns(&self, chain: Uuid, at: Instant) -> bool {
+        match self.0.get(&chain) {
+            Some(Some(since)) => at >= *since,
+            Some(None) => true,
+            None => false,
+        }
+    }
+}
+
+async fn notifications(tx: &mut Tx<'_>, db: &Db, mine: &Mine) -> Result<Value, StorageError> {
+    let ids = mine.ids();
+    let rows = sqlx::query!(
+        r#"select source, id, event_id, received_at, status, kind, detail, chain_id as "chain_id!",
+                  body, row_key, root_id, chain_key_id
+           from raw_notifications where chain_id = any($1) order by received_at, id"#,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut told = Vec::new();
     for row in rows {
+        if !mine.concerns(row.chain_id, row.received_at) {
+            continue;
+        }
         let raw = RawBody {
             source: &row.source,
             id: row.id,
@@ -287,19 +331,19 @@ async fn notifications(tx: &mut Tx<'_>, db: &Db, ids: &[Uuid]) -> Result<Value, 
     Ok(Value::Array(told))
 }
 
-async fn answers(tx: &mut Tx<'_>, db: &Db, ids: &[Uuid]) -> Result<Value, StorageError> {
+async fn answers(tx: &mut Tx<'_>, db: &Db, mine: &Mine) -> Result<Value, StorageError> {
+    let ids = mine.ids();
     let rows = sqlx::query!(
-        r#"select id, chain_id from store_answers where chain_id in
-               (select c.id from purchase_chains c
-                left join purchase_chains whole on whole.id = c.merged_into
-                where coalesce(whole.owner_account_id, c.owner_account_id) = any($1))
-           order by id"#,
-        ids
+        r#"select id, chain_id, fetched_at from store_answers where chain_id = any($1) order by id"#,
+        &ids
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut told = Vec::with_capacity(rows.len());
+    let mut told = Vec::new();
     for row in rows {
+        if !mine.concerns(row.chain_id, row.fetched_at) {
+            continue;
+        }
         let Some(Kept::Readable(answers, fetched_at)) =
             store_answers::read_in(tx, db.keyring(), row.id).await?
         else {

@@ -47,7 +47,7 @@ pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<u64, StorageError
             false => row.event_id.clone(),
         })
         .collect();
-    let root = db.keyring().current();
+    let root = db.keyring().current_now(db).await?;
     let (mut bodies, mut row_keys) = (Vec::new(), Vec::new());
     for (row, id) in rows.iter().zip(&ids) {
         match &root {
@@ -69,6 +69,8 @@ pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<u64, StorageError
                select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[],
                        $5::timestamptz[], $6::bool[], $7::bytea[])
                    as t (id, source, event_id, body, received_at, swept, row_key)
+               -- A root key that is gone would open nothing.
+               where $8::uuid is null or exists (select from root_keys where id = $8)
            ), keys as (
                insert into ingress_keys as k
                    (source, event_id, deliveries, first_received_at, last_received_at)
@@ -79,14 +81,18 @@ pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<u64, StorageError
                set deliveries = k.deliveries + excluded.deliveries,
                    last_received_at = excluded.last_received_at
                returning source, event_id, (xmax = 0) as fresh
-           )
+           ), kept as (
            insert into raw_notifications
                (source, id, event_id, received_at, body, swept, row_key, root_id, status)
            select distinct on (i.source, i.event_id) i.source, i.id, i.event_id, i.received_at,
                   i.body, i.swept, i.row_key, $8::uuid,
                   case when i.row_key is null then 'received' else 'sealed' end
            from incoming i join keys k using (source, event_id) where k.fresh
-           order by i.source, i.event_id, i.id"#,
+           order by i.source, i.event_id, i.id
+           returning 1
+           )
+           select (select count(*) from kept) as "kept!",
+                  $8::uuid is null or exists (select from root_keys where id = $8) as "rooted!""#,
         &ids,
         &sources,
         &event_ids,
@@ -96,9 +102,14 @@ pub(crate) async fn insert(db: &Db, rows: &[NewRow]) -> Result<u64, StorageError
         &row_keys as _,
         root.map(|root| root.id)
     )
-    .execute(db.pool())
+    .fetch_one(db.pool())
     .await?;
-    Ok(inserted.rows_affected())
+    if !inserted.rooted {
+        return Err(StorageError::Unavailable(
+            "the root key that new bodies hang on is gone".into(),
+        ));
+    }
+    Ok(u64::try_from(inserted.kept).unwrap_or_default())
 }
 
 /// Takes rows that nobody has read yet, oldest first; they stay locked until the transaction ends.

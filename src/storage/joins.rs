@@ -105,9 +105,12 @@ pub(crate) async fn merge(
     // former head is fenced off.
     let seq = sqlx::query_scalar!(
         r#"update purchase_chains
-           set dirty_seq = dirty_seq + 1, claim_no = claim_no + 1, lease_until = '-infinity'
+           set dirty_seq = dirty_seq + 1, claim_no = claim_no + 1, lease_until = '-infinity',
+               names_erased = names_erased
+                   or (select names_erased from purchase_chains where id = $2)
            where id = $1 returning dirty_seq"#,
-        whole
+        whole,
+        part
     )
     .fetch_one(&mut **tx)
     .await?;

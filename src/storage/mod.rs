@@ -35,6 +35,7 @@ pub(crate) mod leases;
 pub(crate) mod ledger;
 pub(crate) mod links;
 pub(crate) mod listener;
+pub(crate) mod lost_keys;
 pub(crate) mod operator_actions;
 pub(crate) mod ownership;
 pub(crate) mod rekeying;

@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::keyring::Root;
 use super::sealed::{receive, row_key_place};
 use super::store_answers;
-use super::{Db, StorageError, chain_keys};
+use super::{Db, StorageError, Tx, chain_keys};
 use crate::domain::ids::ChainId;
 use crate::domain::time::Instant;
+use crate::failpoint;
 
 /// A root key as operators see it.
 #[derive(Clone, Debug)]
@@ -64,6 +65,45 @@ pub(crate) async fn plain(db: &Db) -> Result<Plain, StorageError> {
     Ok(plain)
 }
 
+/// The advisory lock of the one rotation that is under way.
+const ROTATING: i64 = 0x656e_7469_6b65_7932;
+
+/// A transaction that nobody else can have until it ends: it writes nothing, so that it holds back
+/// neither clean-up nor readers. `None`: somebody has it.
+pub(crate) async fn alone(db: &Db) -> Result<Option<Tx<'static>>, StorageError> {
+    let mut tx = db.begin().await?;
+    let alone = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock($1) as "alone!""#,
+        ROTATING
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    Ok(alone.then_some(tx))
+}
+
+/// Whether a rotation to the key outside of that name made this root key and was not finished.
+pub(crate) async fn is_unfinished(db: &Db, root: Uuid, kek: &str) -> Result<bool, StorageError> {
+    let unfinished = sqlx::query_scalar!(
+        r#"select exists (select from root_keys where id = $1 and rotation_to = $2) as "unfinished!""#,
+        root,
+        kek
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(unfinished)
+}
+
+/// Everything hangs on this root key.
+pub(crate) async fn finish(db: &Db, root: Uuid) -> Result<(), StorageError> {
+    sqlx::query!(
+        "update root_keys set rotation_to = null where id = $1 and rotation_to is not null",
+        root
+    )
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
 /// How many keys another root key wraps than this one.
 pub(crate) async fn left(db: &Db, root: Uuid) -> Result<i64, StorageError> {
     let left = sqlx::query_scalar!(
@@ -77,32 +117,59 @@ pub(crate) async fn left(db: &Db, root: Uuid) -> Result<i64, StorageError> {
     Ok(left)
 }
 
-/// Puts up to `limit` chains' keys under `root`; tells how many. What somebody else holds is left for
-/// the next round.
+/// Where a walk over raw rows stands: the last one's source and id.
+pub(crate) type RowMark = (String, Uuid);
+
+/// The walk begins.
+pub(crate) fn first_row() -> RowMark {
+    (String::new(), Uuid::nil())
+}
+
+/// What became of a batch of a walk from one end of a table to the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked<M> {
+    /// Rows that were changed.
+    pub(crate) moved: usize,
+    /// Keys that do not open under the root key that they name.
+    pub(crate) broken: usize,
+    /// Where to go on; `None`: the table has no more.
+    pub(crate) last: Option<M>,
+}
+
+/// Puts up to `limit` chains' keys under `root`, those after `after` by id. What somebody else holds
+/// is left for the next walk.
 pub(crate) async fn rewrap_chain_keys(
     db: &Db,
     root: &Root,
+    after: Uuid,
     limit: i64,
-) -> Result<usize, StorageError> {
+) -> Result<Walked<Uuid>, StorageError> {
     let mut tx = db.begin().await?;
     let rows = sqlx::query!(
         r#"select id, chain_id, root_id, wrapped as "wrapped!" from chain_keys
-           where wrapped is not null and root_id <> $1 order by id limit $2
+           where wrapped is not null and root_id <> $1 and id > $2 order by id limit $3
            for update skip locked"#,
         root.id,
+        after,
         limit
     )
     .fetch_all(&mut *tx)
     .await?;
-    let (mut ids, mut wrapped) = (Vec::new(), Vec::new());
+    let last = rows.last().map(|row| row.id);
+    let (mut ids, mut wrapped, mut broken) = (Vec::new(), Vec::new(), 0);
     for row in rows {
         let place = chain_keys::place(row.id, row.chain_id);
-        let old = db.keyring().root(&mut tx, row.root_id).await?;
-        wrapped.push(
-            root.key
-                .wrap(&place, &old.unwrap_key(&place, &row.wrapped)?)?,
-        );
-        ids.push(row.id);
+        let opened = match db.keyring().root(&mut tx, row.root_id).await? {
+            Some(old) => old.unwrap_key(&place, &row.wrapped).ok(),
+            None => None,
+        };
+        match opened {
+            Some(bytes) => {
+                wrapped.push(root.key.wrap(&place, &bytes)?);
+                ids.push(row.id);
+            }
+            None => broken += 1,
+        }
     }
     sqlx::query!(
         r#"update chain_keys k set wrapped = n.wrapped, root_id = $3
@@ -114,35 +181,50 @@ pub(crate) async fn rewrap_chain_keys(
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(ids.len())
+    Ok(Walked {
+        moved: ids.len(),
+        broken,
+        last,
+    })
 }
 
 /// The same for keys of raw rows that no chain is known for.
 pub(crate) async fn rewrap_row_keys(
     db: &Db,
     root: &Root,
+    after: &RowMark,
     limit: i64,
-) -> Result<usize, StorageError> {
+) -> Result<Walked<RowMark>, StorageError> {
     let mut tx = db.begin().await?;
     let rows = sqlx::query!(
         r#"select source, id, root_id as "root_id!", row_key as "row_key!" from raw_notifications
            where root_id is not null and root_id <> $1 and row_key is not null
-           order by id limit $2 for update skip locked"#,
+             and (source, id) > ($2, $3)
+           order by source, id limit $4 for update skip locked"#,
         root.id,
+        after.0,
+        after.1,
         limit
     )
     .fetch_all(&mut *tx)
     .await?;
+    let last = rows.last().map(|row| (row.source.clone(), row.id));
     let (mut sources, mut ids, mut wrapped) = (Vec::new(), Vec::new(), Vec::new());
+    let mut broken = 0;
     for row in rows {
         let place = row_key_place(&row.source, row.id);
-        let old = db.keyring().root(&mut tx, row.root_id).await?;
-        wrapped.push(
-            root.key
-                .wrap(&place, &old.unwrap_key(&place, &row.row_key)?)?,
-        );
-        sources.push(row.source);
-        ids.push(row.id);
+        let opened = match db.keyring().root(&mut tx, row.root_id).await? {
+            Some(old) => old.unwrap_key(&place, &row.row_key).ok(),
+            None => None,
+        };
+        match opened {
+            Some(bytes) => {
+                wrapped.push(root.key.wrap(&place, &bytes)?);
+                sources.push(row.source);
+                ids.push(row.id);
+            }
+            None => broken += 1,
+        }
     }
     sqlx::query!(
         r#"update raw_notifications r set row_key = n.row_key, root_id = $4
@@ -156,7 +238,11 @@ pub(crate) async fn rewrap_row_keys(
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(ids.len())
+    Ok(Walked {
+        moved: ids.len(),
+        broken,
+        last,
+    })
 }
 
 /// Forgets root keys that wrap nothing and that no process can have in use any more.
@@ -174,24 +260,25 @@ pub(crate) async fn forget_roots(db: &Db) -> Result<u64, StorageError> {
     Ok(gone)
 }
 
-/// Seals plain raw rows, oldest first, from the one `after` on; tells how many, and where to go on.
+/// Seals plain raw rows, those after `after` by source and id.
 pub(crate) async fn seal_rows(
     db: &Db,
     root: &Root,
-    after: Option<Uuid>,
+    after: &RowMark,
     limit: i64,
-) -> Result<(usize, Option<Uuid>), StorageError> {
+) -> Result<Walked<RowMark>, StorageError> {
     let mut tx = db.begin().await?;
     let rows = sqlx::query!(
         r#"select source, id, body, chain_id from raw_notifications
-           where row_key is null and body <> '' and ($1::uuid is null or id > $1)
-           order by id limit $2 for update skip locked"#,
-        after,
+           where row_key is null and body <> '' and (source, id) > ($1, $2)
+           order by source, id limit $3 for update skip locked"#,
+        after.0,
+        after.1,
         limit
     )
     .fetch_all(&mut *tx)
     .await?;
-    let last = rows.last().map(|row| row.id);
+    let last = rows.last().map(|row| (row.source.clone(), row.id));
     for row in &rows {
         let received = receive(root, &row.source, row.id, &row.body)?;
         let handed = match row.chain_id {
@@ -222,8 +309,13 @@ pub(crate) async fn seal_rows(
         .execute(&mut *tx)
         .await?;
     }
+    failpoint::at("before_seal_commit");
     tx.commit().await?;
-    Ok((rows.len(), last))
+    Ok(Walked {
+        moved: rows.len(),
+        broken: 0,
+        last,
+    })
 }
 
 /// The same for plain answers of stores.
@@ -231,7 +323,7 @@ pub(crate) async fn seal_answers(
     db: &Db,
     after: i64,
     limit: i64,
-) -> Result<(usize, Option<i64>), StorageError> {
+) -> Result<Walked<i64>, StorageError> {
     let mut tx = db.begin().await?;
     // An append-only table lets nobody else.
     sqlx::query_scalar!("select set_config('entitled.sealing', 'on', true)")
@@ -263,8 +355,13 @@ pub(crate) async fn seal_answers(
         .execute(&mut *tx)
         .await?;
     }
+    failpoint::at("before_seal_commit");
     tx.commit().await?;
-    Ok((rows.len(), last))
+    Ok(Walked {
+        moved: rows.len(),
+        broken: 0,
+        last,
+    })
 }
 
 async fn key_of(

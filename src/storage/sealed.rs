@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::chain_keys::Held;
 use super::keyring::{Keyring, Root};
 use super::{StorageError, chain_keys};
 use crate::domain::ids::ChainId;
@@ -14,7 +15,7 @@ pub(crate) enum Content {
     Readable(Vec<u8>),
     /// Its key is destroyed: its account was erased.
     Erased,
-    /// It does not open, although its key is there.
+    /// It does not open, although nobody has destroyed its key.
     Broken(SealError),
 }
 
@@ -86,13 +87,14 @@ pub(super) async fn open_raw(
     let place = row_key_place(raw.source, raw.id);
     let bytes = match (raw.chain_key_id, raw.root_id) {
         (Some(id), _) => match chain_keys::by_id(connection, keys, id).await? {
-            Some(key) => key.unwrap_key(&place, &wrapped),
-            None => return Ok((Content::Erased, None)),
+            Held::Key(key) => key.unwrap_key(&place, &wrapped),
+            Held::Destroyed => return Ok((Content::Erased, None)),
+            Held::Broken(error) => Err(error),
         },
-        (None, Some(id)) => keys
-            .root(connection, id)
-            .await?
-            .unwrap_key(&place, &wrapped),
+        (None, Some(id)) => match keys.root(connection, id).await? {
+            Some(root) => root.unwrap_key(&place, &wrapped),
+            None => Err(SealError::KeyGone),
+        },
         (None, None) => Err(SealError::Format),
     };
     let opened = bytes.and_then(|bytes| {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::chain_keys::Held;
 use super::keyring::Keyring;
 use super::sealed::Content;
 use super::{Db, StorageError, Tx, chain_keys};
@@ -100,8 +101,9 @@ pub(super) async fn read_in(
     }
     let key = match row.chain_key_id {
         Some(id) => match chain_keys::by_id(connection, keys, id).await? {
-            Some(key) => Some(key),
-            None => return Ok(Some(Kept::Erased)),
+            Held::Key(key) => Some(key),
+            Held::Destroyed => return Ok(Some(Kept::Erased)),
+            Held::Broken(_) => return Ok(Some(Kept::Broken)),
         },
         None => None,
     };

@@ -1,21 +1,100 @@
 //! Secrets and personal words that stores hand over, or that open doors: none of them reaches a log
 //! at its finest level, or a column that is not made for it.
 
+use entitled::cli::stack::EXAMPLE_CATALOG;
+use entitled::proto::{RegisterStoreTokenRequest, claim_delivery_request};
 use entitled::sandbox::{CancelReason, CancelSurvey, GooglePlayAction, Webhooks, forge};
 
+use crate::accounts::{Phone, linking::link, refresh, with};
+use crate::api_keys::{Keys, service};
 use crate::privacy;
 use crate::process::{NOBODY, Process, eventually};
-use crate::scene::{MONTHLY, google_buy, payload_of};
+use crate::scene::{MONTHLY, Person, google_buy, payload_of};
 use crate::support::World;
+
+/// Who she is to her sign-in; as a customer of the stores she has another name.
+const NAME: &str = "canary-subject-of-alice";
+const REASON: &str = "canary-reason-her-sister-asked";
+const CLAIM_KEY: &str = "canary-order-of-the-backend";
+const REGISTERED: &str = "ca9a5717-0000-4000-8000-00000000c0de";
+/// Goods that a backend hands out.
+const SWORD: &str = "[products.sword]
+kind = \"consumable\"
+delivered_by = \"backend\"
+app_store = { product_id = \"com.example.sword\" }
+google_play = { product_id = \"sword\" }";
 
 const SURVEY: &str = "canary-survey-I-moved-to-Lisbon";
 const PROFILE: &str = "canary-profile-of-a-child";
 const APP_USER: &str = "canary-user@lisbon.example";
 const BEARER: &str = "canary-bearer.that-is.nobodys";
 
+type Planted = Vec<(&'static str, String)>;
+
+/// Everything else that says who she is or opens a door: credentials first, then what is hers and
+/// kept as long as she lives.
+async fn plant(world: &World, alice: &Person) -> (Planted, Planted) {
+    let registered = RegisterStoreTokenRequest {
+        account: alice.account.clone(),
+        store_token: REGISTERED.into(),
+    };
+    let made = Keys::of(world).await.create(service("backend", &[])).await;
+    let key = made.expect("a key").secret;
+    let mut backend = with(world, &key).await;
+    let named = backend.register_store_token(registered).await;
+    named.expect("registered");
+    let phone = Phone::first_start(world).await;
+    let next = refresh(world, &phone.credentials.refresh_token).await;
+    let next = next.expect("credentials");
+    let linked = link(world, &world.token(NAME), &next.access_token).await;
+    linked.expect("linked");
+    let gift = [
+        "grant",
+        &alice.account,
+        "pro_access",
+        "--reason",
+        REASON,
+        "--actor",
+        "sue",
+    ];
+    world.command(&gift).await;
+    let bought = world
+        .buy_pieces_google("alice", "sword", 1, Some(&alice.store_token))
+        .await;
+    alice.bind_google(&bought).await.expect("bound");
+    world.settled().await;
+    let goods = world.deliveries(&key, &alice.account).await;
+    let delivery = claim_delivery_request::Delivery::DeliveryId(goods[0].id.clone());
+    let claimed = world.claim(&key, &alice.account, delivery, CLAIM_KEY).await;
+    claimed.expect("claimed");
+    let key_file = world.stack.address.config.with_file_name("encryption.key");
+    let outside = std::fs::read_to_string(key_file).expect("the key");
+    let outside = outside.lines().last().expect("a line").to_owned();
+    let secrets = vec![
+        ("a refresh token", phone.credentials.refresh_token.clone()),
+        ("the next one", next.refresh_token),
+        ("an API key", key),
+        ("the encryption key", outside),
+        ("a purchase token of goods", bought),
+    ];
+    let hers = vec![
+        ("her store token", alice.store_token.clone()),
+        ("a registered store token", REGISTERED.to_owned()),
+        ("a linked store token", phone.person.store_token.clone()),
+        ("her name", NAME.to_owned()),
+        ("an operator's words", REASON.to_owned()),
+        ("a backend's key of her goods", CLAIM_KEY.to_owned()),
+    ];
+    (secrets, hers)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn canaries_stay_out_of_logs_and_columns() {
-    let mut world = World::with(|options| options.roles = NOBODY).await;
+    let mut world = World::with(|options| {
+        options.roles = NOBODY;
+        options.catalog = format!("{EXAMPLE_CATALOG}\n{SWORD}\n");
+    })
+    .await;
     let process = Process::start(&world, "start", &[("RUST_LOG", "trace")]).await;
     process.serves(&mut world);
     world
@@ -30,7 +109,7 @@ async fn canaries_stay_out_of_logs_and_columns() {
         .stores()
         .set_superwall_user("alice", APP_USER)
         .expect("known");
-    let alice = world.person("alice").await;
+    let alice = world.person(NAME).await;
     let token = Some(alice.store_token.as_str());
     let apple = world.buy_apple("alice", MONTHLY, token).await;
     alice
@@ -46,15 +125,14 @@ async fn canaries_stay_out_of_logs_and_columns() {
         .expect("bound");
     // What is refused is not written down either.
     let mut nobody = world.client_with_token(BEARER).await;
-    nobody.get().await.expect_err("no credential");
+    let mut statuses = vec![nobody.get().await.expect_err("no credential")];
     let claims = payload_of(&apple.signed_transaction);
     let forged = forge::apple_variants(world.stores(), &claims).expect("forged");
-    alice
-        .bind_apple(&forged[0].jws)
-        .await
-        .expect_err("a stranger's");
+    let refused = alice.bind_apple(&forged[0].jws).await;
+    statuses.push(refused.expect_err("a stranger's"));
     let junk = format!("{}.AO-J1O{}", "canaryjunk", "x".repeat(110));
-    alice.bind_google(&junk).await.expect_err("junk");
+    let refused = alice.bind_google(&junk).await;
+    statuses.push(refused.expect_err("junk"));
     let cancel = GooglePlayAction::Cancel {
         purchase_token: google.purchase_token.clone(),
         survey: Some(CancelSurvey {
@@ -81,9 +159,19 @@ async fn canaries_stay_out_of_logs_and_columns() {
     let service_account: serde_json::Value =
         serde_json::from_str(&manifest.google_service_account_json).expect("JSON");
     let google_key = service_account["private_key"].as_str().expect("a key");
-    let bearer = world.token("alice");
+    let bearer = world.token(NAME);
+    let (planted, hers) = plant(&world, &alice).await;
+    let before = privacy::dump(&world).await;
+    for (what, canary) in &hers {
+        assert!(before.contains(canary.as_str()), "{what} is planted");
+    }
+    statuses.push(
+        privacy::erase(&world, BEARER, "", "")
+            .await
+            .expect_err("nobody"),
+    );
     let part = |jws: &str| jws.split('.').nth(1).expect("a payload").to_owned();
-    let secrets = [
+    let mut secrets = vec![
         ("a purchase token", google.purchase_token.clone()),
         ("a signed transaction", part(&apple.signed_transaction)),
         ("a caller's token", part(&bearer)),
@@ -98,6 +186,14 @@ async fn canaries_stay_out_of_logs_and_columns() {
         ("a forged transaction", part(&forged[0].jws)),
         ("a purchase token that is none", junk),
     ];
+    secrets.extend(planted);
+    for (what, secret) in secrets.iter().chain(&hers) {
+        let told = statuses.iter().find(|status| {
+            let details = String::from_utf8_lossy(status.details());
+            status.message().contains(secret.as_str()) || details.contains(secret.as_str())
+        });
+        assert!(told.is_none(), "{what} is told: {told:?}");
+    }
     let log = process.whole_log();
     assert!(log.len() > 10_000, "the log speaks at its finest level");
     for (what, secret) in &secrets {
@@ -142,19 +238,18 @@ async fn canaries_stay_out_of_logs_and_columns() {
             assert!(!text.contains(secret.as_str()), "{what} stands in {table}");
         }
     }
-    for column in [
-        "select coalesce(bool_or(position($1::bytea in body) > 0), false) from raw_notifications",
-        "select coalesce(bool_or(position($1::bytea in body) > 0), false)
-         from store_answers, unnest(bodies) as body",
-    ] {
-        for canary in [SURVEY, PROFILE, APP_USER] {
-            let found: bool = sqlx::query_scalar(column)
-                .bind(canary.as_bytes())
-                .fetch_one(&pool)
-                .await
-                .expect("readable");
-            assert!(!found, "{canary} is kept: {column}");
-        }
+    // What the stores sent is sealed there: as it reads again, it has none of their words either.
+    let file = world.stack.address.config.with_file_name("export.json");
+    let out = file.to_str().expect("a path");
+    world
+        .command(&["export", &alice.account, "--out", out])
+        .await;
+    let export = std::fs::read_to_string(&file).expect("written");
+    for document in ["\"source\": \"superwall\"", "\"canceledStateContext\""] {
+        assert!(export.contains(document), "{document} is there and reads");
+    }
+    for canary in [SURVEY, PROFILE, APP_USER] {
+        assert!(!export.contains(canary), "{canary} is kept");
     }
     let detail: String =
         sqlx::query_scalar("select coalesce(string_agg(detail, ' '), '') from subscription_events")
@@ -171,12 +266,10 @@ async fn canaries_stay_out_of_logs_and_columns() {
     privacy::erase(&world, &bearer, "", "")
         .await
         .expect("erased");
+    let names: Vec<&str> = hers.iter().map(|(_, name)| name.as_str()).collect();
+    privacy::nothing_is_left(&world, &alice.account, &names).await;
     let dump = privacy::dump(&world).await;
     let (log, metrics) = (process.whole_log(), process.metrics().await);
-    let hers = [
-        ("her store token", alice.store_token.clone()),
-        ("her name", "'alice'".to_owned()),
-    ];
     for (what, secret) in secrets.iter().chain(&hers) {
         assert!(!metrics.contains(secret.as_str()), "{what} is a label");
         let line = log.lines().find(|line| line.contains(secret.as_str()));

@@ -1,6 +1,8 @@
 //! What stores send is encrypted at rest: it reads back, it is bound to its row, its keys rotate
 //! beside a running server, and what was plain before is sealed on demand.
 
+mod trouble;
+
 use std::path::{Path, PathBuf};
 
 use entitled::app::{App, Roles};

@@ -27,6 +27,7 @@ mod doctor;
 mod doors;
 mod encryption;
 mod environments;
+mod erased;
 mod fail_closed;
 mod failing;
 mod forgeries;

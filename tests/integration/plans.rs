@@ -45,6 +45,11 @@ const FILLED: &str = "
     insert into duties (chain_id, transaction_id, kind, deadline)
         select id, 'open', 'finish', now() + (row_number() over ()) * interval '1 minute'
         from purchase_chains;
+    insert into ownership_changes (chain_id, from_account_id, to_account_id, reason, at)
+        select id, gen_random_uuid(), gen_random_uuid(), 'policy', now() from purchase_chains;
+    insert into store_subscription_state (chain_id, known, updated_at)
+        select id, jsonb_build_object('state', jsonb_build_object('account_token', gen_random_uuid())),
+               now() from purchase_chains;
     set session_replication_role = default;
     analyze";
 
@@ -54,7 +59,7 @@ const WALKED: &str = "now() - interval '400 days', 1000, false, now() - interval
 /// Part of a statement, its parameters, and the indexes that it must go by.
 const HOT: &[(&str, &str, &[&str])] = &[
     (
-        "delete from ingress_keys",
+        "delete from ingress_keys k using old",
         OLD,
         &["ingress_keys_age", "notifications_event_id_idx"],
     ),
@@ -107,6 +112,19 @@ const HOT: &[(&str, &str, &[&str])] = &[
             "chain_aliases_value",
             "transactions_store_id",
             "purchase_chains_pkey",
+        ],
+    ),
+    // What an erasure reaches.
+    (
+        "select distinct coalesce(c.merged_into, c.id)",
+        "array['00000000-0000-0000-0000-000000000000']::uuid[]",
+        &[
+            "purchase_chains_owner",
+            "ownership_claims_account",
+            "ownership_changes_from",
+            "ownership_changes_to",
+            "store_tokens_account",
+            "store_subscription_state_token",
         ],
     ),
 ];

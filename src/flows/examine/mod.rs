@@ -135,7 +135,7 @@ async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
 async fn encryption(core: &Core) -> Result<Finding, StorageError> {
     let step = Step::ENCRYPTION;
     let keyring = core.db.keyring();
-    if keyring.current().is_none() {
+    if keyring.current()?.is_none() {
         let next = "`entitled encryption new-key --out FILE`, and name it in [[encryption.keys]]";
         let found = "what stores send is kept as it came";
         return Ok(Finding::of(step, Health::Warn, found, next));

@@ -24,6 +24,11 @@ pub(super) async fn export(
             ExportError::Unknown => {
                 status::status(status::Reason::AccountNotFound, "no such account")
             }
+            ExportError::TooMany(retry) => status::retryable(
+                status::Reason::RateLimited,
+                "an account is exported at most twice within an hour",
+                retry,
+            ),
             ExportError::Storage(error) => status::from_storage(error),
         })?;
     let pieces: Vec<_> = document

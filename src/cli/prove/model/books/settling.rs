@@ -233,6 +233,7 @@ impl Books {
             not_testers: Vec::new(),
             moves: 0,
             owner_is_anonymous: false,
+            forgotten: false,
             answer,
         }
     }
