@@ -7,6 +7,8 @@
 
 mod catalog;
 pub mod client;
+#[cfg(test)]
+mod command_tests;
 mod commands;
 mod corpus;
 mod demo;

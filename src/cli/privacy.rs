@@ -4,35 +4,33 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use prost_types::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::ConfigArgs;
-use super::operator::core_of;
-use crate::domain::ids::AccountId;
-use crate::flows::Core;
-use crate::flows::erase_account::{Outcome, erase_account};
-use crate::flows::export_account::export_account;
-use crate::flows::read_entitlements::named_account;
-use crate::storage::erasure::{self, LedgerLine};
+use super::source::{Source, SourceArgs, told};
+use super::support::{PAGE, timestamp};
+use crate::proto::{
+    EraseAccountRequest, EraseAccountResponse, Erasure, ErasureOutcome, ExportAccountRequest,
+    ListErasuresRequest,
+};
 
 #[derive(Args)]
 pub(crate) struct EraseArgs {
     /// `issuer:subject` (dev:alice) or the account's id
     account: String,
-    /// Your own reference of the request, such as a ticket's number; kept, so it must not name the
-    /// person
+    /// Your own reference of the request: at most 64 letters, digits and - _ . / # :, such as a
+    /// ticket's number; kept, so it must not name the person
     #[arg(long)]
     reference: String,
-    /// Who does it; kept with the erasure
-    #[arg(long, env = "USER", default_value = "operator")]
-    actor: String,
     /// Do not ask again
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    config: ConfigArgs,
+    source: SourceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +44,7 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     out: Option<PathBuf>,
     #[command(flatten)]
-    config: ConfigArgs,
+    source: SourceArgs,
 }
 
 /// Which accounts were erased: the list that a restored backup is to forget again.
@@ -58,68 +56,97 @@ pub(crate) enum ErasuresCommand {
         #[arg(long)]
         since: Option<DateTime<Utc>>,
         #[command(flatten)]
-        config: ConfigArgs,
+        source: SourceArgs,
     },
     /// After a restore: erase every account of a list again
     ///
-    /// May be interrupted and run again; what is erased already is passed over.
+    /// May be interrupted and run again; what is erased already is passed over. On the database host
+    /// it works before the server starts.
     Repeat {
         /// What `erasures list` printed; `-` reads standard input
         file: PathBuf,
-        /// Who does it; kept with each erasure
-        #[arg(long, env = "USER", default_value = "operator")]
-        actor: String,
         #[command(flatten)]
-        config: ConfigArgs,
+        source: SourceArgs,
     },
 }
 
+/// A line of the list.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    /// Our id of the account.
+    account: Uuid,
+    erased_at: DateTime<Utc>,
+}
+
+impl Line {
+    fn of(erasure: &Erasure) -> anyhow::Result<Self> {
+        Ok(Self {
+            account: erasure.account_id.parse()?,
+            erased_at: moment(erasure.erased_at).context("an erasure at no time")?,
+        })
+    }
+}
+
+fn moment(at: Option<Timestamp>) -> Option<DateTime<Utc>> {
+    let at = at?;
+    DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)
+}
+
 pub(super) async fn erase(args: &EraseArgs) -> anyhow::Result<()> {
-    let core = core_of(&args.config.load()?).await?;
-    let account = account(&core, &args.account).await?;
+    let source = args.source.open().await?;
     if !args.yes {
         confirm(&args.account)?;
     }
-    let outcome = erase_account(&core, account, &args.actor, &args.reference).await?;
-    core.flush_hints().await;
-    let (word, at, purchases) = match outcome {
-        Outcome::Erased { at, purchases } => ("erased", Some(at), purchases),
-        Outcome::AlreadyErased { at } => ("already_erased", Some(at), 0),
-        Outcome::Unknown => ("unknown", None, 0),
-    };
+    let erased = erase_one(&source, &args.account, &args.reference).await?;
+    source.finish().await;
+    let (account, at) = (&erased.account_id, moment(erased.erased_at));
     if args.json {
+        let known = Some(account).filter(|account| !account.is_empty());
         let told = serde_json::json!({
-            "outcome": word, "account": account, "erased_at": at, "purchases": purchases,
+            "outcome": word(erased.outcome()), "account": known, "erased_at": at,
+            "purchases": erased.purchases,
         });
         println!("{told}");
-    } else {
-        match outcome {
-            Outcome::Erased { .. } => println!(
-                "{account} is erased: {purchases} purchases are nobody's, what stores sent about \
-                 them is unreadable, its devices are signed out"
-            ),
-            Outcome::AlreadyErased { at } => {
-                println!("{account} was erased on {}", at.format("%F %T UTC"));
-            }
-            Outcome::Unknown => bail!("no account {account} was ever here"),
-        }
+        return Ok(());
     }
-    core.db.close().await;
+    match erased.outcome() {
+        ErasureOutcome::Erased => println!(
+            "{account} is erased: {} purchases are nobody's, what stores sent about them is \
+             unreadable, its devices are signed out",
+            erased.purchases
+        ),
+        ErasureOutcome::AlreadyErased => {
+            let at = at.map(|at| at.format("%F %T UTC").to_string());
+            println!("{account} was erased on {}", at.unwrap_or_default());
+        }
+        ErasureOutcome::Unknown | ErasureOutcome::Unspecified => bail!(
+            "no account {:?} was ever here; name it issuer:subject (for example dev:alice) or by \
+             its id. An account that was erased has no name any more",
+            args.account
+        ),
+    }
     Ok(())
 }
 
-/// The account that a name or an id means; an erased one still has its id.
-async fn account(core: &Core, name: &str) -> anyhow::Result<AccountId> {
-    if let Ok(id) = uuid::Uuid::parse_str(name) {
-        return Ok(AccountId(id));
+fn word(outcome: ErasureOutcome) -> &'static str {
+    match outcome {
+        ErasureOutcome::Erased => "erased",
+        ErasureOutcome::AlreadyErased => "already_erased",
+        ErasureOutcome::Unknown | ErasureOutcome::Unspecified => "unknown",
     }
-    let found = named_account(core, name).await?.with_context(|| {
-        format!(
-            "no account {name:?}; name it issuer:subject (for example dev:alice) or by its id. An \
-             account that was erased has no name any more"
-        )
-    })?;
-    Ok(found.id)
+}
+
+async fn erase_one(
+    source: &Source,
+    account: &str,
+    reference: &str,
+) -> anyhow::Result<EraseAccountResponse> {
+    let request = EraseAccountRequest {
+        account: account.to_owned(),
+        reference: reference.to_owned(),
+    };
+    let erased = source.accounts().erase_account(request).await;
+    Ok(erased.map_err(told)?.into_inner())
 }
 
 fn confirm(name: &str) -> anyhow::Result<()> {
@@ -137,10 +164,17 @@ fn confirm(name: &str) -> anyhow::Result<()> {
 }
 
 pub(super) async fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    let core = core_of(&args.config.load()?).await?;
-    let account = account(&core, &args.account).await?;
-    let document = export_account(&core, account).await?;
-    core.db.close().await;
+    let source = args.source.open().await?;
+    let request = ExportAccountRequest {
+        account: args.account.clone(),
+    };
+    let answer = source.accounts().export_account(request).await;
+    let mut pieces = answer.map_err(told)?.into_inner();
+    let mut document = Vec::new();
+    while let Some(piece) = pieces.message().await.map_err(told)? {
+        document.extend(piece.piece);
+    }
+    source.finish().await;
     match &args.out {
         Some(file) => {
             let mut open = std::fs::OpenOptions::new();
@@ -168,49 +202,68 @@ pub(super) async fn export(args: &ExportArgs) -> anyhow::Result<()> {
 
 pub(super) async fn erasures(command: &ErasuresCommand) -> anyhow::Result<()> {
     match command {
-        ErasuresCommand::List { since, config } => {
-            let core = core_of(&config.load()?).await?;
-            for line in erasure::ledger(&core.db, *since).await? {
-                println!("{}", serde_json::to_string(&line)?);
-            }
-            core.db.close().await;
-            Ok(())
+        ErasuresCommand::List { since, source } => {
+            let source = source.open().await?;
+            list(*since, &source).await?;
+            source.finish().await;
         }
-        ErasuresCommand::Repeat {
-            file,
-            actor,
-            config,
-        } => repeat(file, actor, config).await,
+        ErasuresCommand::Repeat { file, source } => {
+            let lines = read(file)?;
+            let source = source.open().await?;
+            repeat(&lines, &source).await?;
+            source.finish().await;
+        }
+    }
+    Ok(())
+}
+
+async fn list(since: Option<DateTime<Utc>>, source: &Source) -> anyhow::Result<()> {
+    let mut request = ListErasuresRequest {
+        since: since.map(timestamp),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    loop {
+        let page = source.accounts().list_erasures(request.clone()).await;
+        let page = page.map_err(told)?.into_inner();
+        for erasure in &page.erasures {
+            println!("{}", serde_json::to_string(&Line::of(erasure)?)?);
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(());
+        }
+        request.page_token = page.next_page_token;
     }
 }
 
-async fn repeat(file: &PathBuf, actor: &str, config: &ConfigArgs) -> anyhow::Result<()> {
+fn read(file: &PathBuf) -> anyhow::Result<Vec<Line>> {
     let text = match file.to_str() {
         Some("-") => std::io::read_to_string(std::io::stdin())?,
         Some(_) | None => std::fs::read_to_string(file)
             .with_context(|| format!("{} cannot be read", file.display()))?,
     };
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let lines: Vec<LedgerLine> = lines
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .context("not a list that `entitled erasures list` printed")?;
-    let core = core_of(&config.load()?).await?;
+    lines
+        .map(|line| serde_json::from_str(line).map_err(|error| anyhow!(error)))
+        .collect::<anyhow::Result<_>>()
+        .context("not a list that `entitled erasures list` printed")
+}
+
+async fn repeat(lines: &[Line], source: &Source) -> anyhow::Result<()> {
     let (mut erased, mut before, mut unknown) = (0, 0, 0);
-    for (n, line) in (1..).zip(&lines) {
-        let account = AccountId(line.account);
-        match erase_account(&core, account, actor, "repeated-after-a-restore").await? {
-            Outcome::Erased { .. } => erased += 1,
-            Outcome::AlreadyErased { .. } => before += 1,
+    for (n, line) in (1..).zip(lines) {
+        let account = line.account.to_string();
+        let one = erase_one(source, &account, "repeated-after-a-restore").await?;
+        match one.outcome() {
+            ErasureOutcome::Erased => erased += 1,
+            ErasureOutcome::AlreadyErased => before += 1,
             // Made after the backup was taken: it is not there to be erased.
-            Outcome::Unknown => unknown += 1,
+            ErasureOutcome::Unknown | ErasureOutcome::Unspecified => unknown += 1,
         }
         if n % 100 == 0 {
             eprintln!("{n} of {}", lines.len());
         }
     }
-    core.flush_hints().await;
-    core.db.close().await;
     println!(
         "{erased} erased again, {before} were erased already, {unknown} are not in the backup"
     );

@@ -21,6 +21,7 @@ use super::ConfigArgs;
 use crate::app::{CatalogFile, build_core, host_api};
 use crate::flows::Core;
 use crate::grpc::Carrier;
+use crate::proto::account_service_client::AccountServiceClient;
 use crate::proto::entitlement_service_client::EntitlementServiceClient;
 use crate::proto::key_service_client::KeyServiceClient;
 use crate::proto::purchase_service_client::PurchaseServiceClient;
@@ -174,6 +175,11 @@ impl Source {
 
     pub(crate) fn entitlements(&self) -> EntitlementServiceClient<Carrier> {
         EntitlementServiceClient::new(self.carrier.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    pub(crate) fn accounts(&self) -> AccountServiceClient<Carrier> {
+        AccountServiceClient::new(self.carrier.clone())
             .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 

@@ -14,6 +14,7 @@ use crate::domain::session::Why;
 use crate::domain::time::Instant;
 use crate::failpoint;
 use crate::storage::erasure;
+pub(crate) use crate::storage::erasure::LedgerLine;
 use crate::storage::events::{self, Inputs, NewEvent};
 use crate::storage::{StorageError, Tx, accounts, chains, ledger, token_sessions};
 
@@ -33,20 +34,45 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// Erases an account. All of it is one transaction: whoever is interrupted asks again.
+/// Whose account it is that is to be erased.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    /// The caller's own. If it becomes part of another one meanwhile, their credential is used up.
+    Caller(AccountId),
+    /// One that a service or an operator names, and what it has become part of.
+    Named(AccountId),
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Done(Outcome, Vec<Changed>),
+    /// The account became part of that one.
+    PartOf(AccountId),
+}
+
+/// Erases an account; which it was, and what came of it. All of it is one transaction: whoever is
+/// interrupted asks again.
 ///
 /// `actor` and `reason` are kept: neither says anything about the account's person.
 pub(crate) async fn erase_account(
     core: &Core,
-    account: AccountId,
+    whose: Whose,
     actor: &str,
     reason: &str,
-) -> Result<Outcome, StorageError> {
+) -> Result<(AccountId, Outcome), StorageError> {
+    let (Whose::Caller(mut account) | Whose::Named(mut account)) = whose;
     let mut attempt = 0;
     loop {
         attempt += 1;
         match attempt_erase(core, account, actor, reason).await {
-            Ok((outcome, changed)) => {
+            Ok(Attempt::PartOf(living)) => match whose {
+                Whose::Named(_) => account = living,
+                Whose::Caller(_) => {
+                    let why = "the account was linked meanwhile";
+                    return Err(StorageError::Conflict(why.into()));
+                }
+            },
+            Ok(Attempt::Done(outcome, changed)) => {
                 failpoint::at("after_erase_commit");
                 derive::publish(core, changed);
                 core.hub.end(account.0, account);
@@ -55,7 +81,7 @@ pub(crate) async fn erase_account(
                     info!(%account, purchases, "an account was erased");
                     metrics::counter!("entitled_accounts_erased_total").increment(1);
                 }
-                return Ok(outcome);
+                return Ok((account, outcome));
             }
             Err(StorageError::Conflict(cause)) if attempt < ATTEMPTS_MAX => {
                 debug!(%account, attempt, cause, "an erasure runs again");
@@ -71,7 +97,7 @@ async fn attempt_erase(
     account: AccountId,
     actor: &str,
     reason: &str,
-) -> Result<(Outcome, Vec<Changed>), StorageError> {
+) -> Result<Attempt, StorageError> {
     let now = core.clock.now();
     let catalog = core.catalog.load_full();
     let mut tx = core.db.begin().await?;
@@ -81,11 +107,18 @@ async fn attempt_erase(
     let reached = erasure::reached(&mut tx, &persons).await?;
     let locked = chains::lock(&mut tx, &reached).await?;
     match erasure::lock(&mut tx, account).await? {
-        None => return Ok((Outcome::Unknown, Vec::new())),
+        None => return Ok(Attempt::Done(Outcome::Unknown, Vec::new())),
+        Some(erasure::Found {
+            merged_into: Some(living),
+            ..
+        }) => return Ok(Attempt::PartOf(AccountId(living))),
         Some(erasure::Found {
             erased_at: Some(at),
-        }) => return Ok((Outcome::AlreadyErased { at }, Vec::new())),
-        Some(erasure::Found { erased_at: None }) => {}
+            ..
+        }) => return Ok(Attempt::Done(Outcome::AlreadyErased { at }, Vec::new())),
+        Some(erasure::Found {
+            erased_at: None, ..
+        }) => {}
     }
     // Accounts that became part of it are the same person's.
     if erasure::with_merged(&mut tx, account).await? != persons
@@ -137,7 +170,18 @@ async fn attempt_erase(
     failpoint::at("before_erase_commit");
     tx.commit().await?;
     let purchases = owned.len();
-    Ok((Outcome::Erased { at: now, purchases }, changed))
+    let outcome = Outcome::Erased { at: now, purchases };
+    Ok(Attempt::Done(outcome, changed))
+}
+
+/// Which accounts were erased, oldest first: `limit` of them behind `after`.
+pub(crate) async fn erasures(
+    core: &Core,
+    since: Option<Instant>,
+    after: Option<(Instant, uuid::Uuid)>,
+    limit: i64,
+) -> Result<Vec<LedgerLine>, StorageError> {
+    erasure::ledger(&core.db, since, after, limit).await
 }
 
 /// From here on the chain's book is this one: what came before cannot be decided again.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Core;
 use crate::domain::ids::AccountId;
-use crate::storage::{StorageError, export};
+use crate::storage::{StorageError, accounts, export};
 
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,9 @@ pub(crate) async fn export_account(
     core: &Core,
     account: AccountId,
 ) -> Result<Vec<u8>, ExportError> {
+    // An account that became part of another is told with it; an erased one by what it has left.
+    let living = accounts::get(&core.db, account).await?;
+    let account = living.map_or(account, |living| living.id);
     let limits = &core.limits;
     limits.export.take(account).map_err(ExportError::TooMany)?;
     // It holds all of an account in memory.

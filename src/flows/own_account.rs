@@ -3,7 +3,7 @@
 use super::Core;
 use crate::domain::ids::AccountId;
 use crate::domain::session::Why;
-use crate::storage::accounts::{Account, Found};
+use crate::storage::accounts::{Account, Found, Named};
 use crate::storage::token_sessions::{self, Standing};
 use crate::storage::{StorageError, accounts};
 use uuid::Uuid;
@@ -46,9 +46,10 @@ pub(crate) async fn own_account(core: &Core, names: Names<'_>) -> Result<Account
             subject,
             anonymous,
         } => of_identity(core, issuer, subject, anonymous).await,
-        Names::Account(id) => match accounts::living(&core.db, id).await? {
-            Some(account) => Ok(account),
-            None => Err(OwnAccountError::Gone),
+        Names::Account(id) => match accounts::named(&core.db, id).await? {
+            Named::Living(account) => Ok(account),
+            Named::Merged => Err(OwnAccountError::Linked),
+            Named::Gone => Err(OwnAccountError::Gone),
         },
         Names::Session(id) => match token_sessions::standing(&core.db, id).await? {
             Standing::Good(account) => Ok(account),
@@ -56,6 +57,28 @@ pub(crate) async fn own_account(core: &Core, names: Names<'_>) -> Result<Account
             Standing::Revoked(Why::Reused) => Err(OwnAccountError::Revoked),
             Standing::Revoked(Why::Erased) | Standing::Gone => Err(OwnAccountError::Gone),
         },
+    }
+}
+
+/// The caller's account, if they have one, asked of the database: for what cannot be undone. Nobody
+/// is made by it, and a credential that is used up names nobody.
+pub(crate) async fn own_if_known(
+    core: &Core,
+    names: Names<'_>,
+) -> Result<Option<AccountId>, OwnAccountError> {
+    match names {
+        Names::Identity {
+            issuer,
+            subject,
+            anonymous,
+        } => match accounts::find_own(&core.db, issuer, subject, anonymous).await? {
+            Some(Found::Account(account)) => Ok(Some(account.id)),
+            Some(Found::Retired) => Err(OwnAccountError::Linked),
+            None => Ok(None),
+        },
+        Names::Account(_) | Names::Session(_) => own_account(core, names)
+            .await
+            .map(|account| Some(account.id)),
     }
 }
 

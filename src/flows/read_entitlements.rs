@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::domain::ids::AccountId;
-use crate::storage::accounts::Account;
-use crate::storage::{StorageError, accounts};
+use crate::storage::accounts::{self, Account};
 use crate::watch::{Freshness, ReadError, View};
 
 /// A view evaluated at `as_of`.
@@ -31,23 +30,40 @@ pub(crate) async fn read_entitlements(
     })
 }
 
-/// The account of an identity, if it was ever seen: nobody is made by being erased.
-pub(crate) async fn erasable(
-    core: &Core,
-    issuer: &str,
-    subject: &str,
-) -> Result<Option<AccountId>, StorageError> {
-    let found = accounts::find(&core.db, issuer, subject).await?;
-    Ok(found.map(|account| account.id))
+/// The account that an operator looks for: our id, or `issuer:subject`, by any name that it ever had.
+pub(crate) async fn named_account(core: &Core, name: &str) -> Result<Option<Account>, ReadError> {
+    match Name::of(name) {
+        Name::Id(id) => core.hub.account(id).await,
+        Name::Identity(issuer, subject) => Ok(accounts::find(&core.db, issuer, subject).await?),
+        Name::Nobody => Ok(None),
+    }
 }
 
-/// The account that a service or operator names: our id, or `issuer:subject`.
-pub(crate) async fn named_account(core: &Core, name: &str) -> Result<Option<Account>, ReadError> {
-    if let Ok(id) = uuid::Uuid::parse_str(name) {
-        return core.hub.account(AccountId(id)).await;
+/// The account that a service names, or that something irrevocable is done to: a name whose user has
+/// signed in elsewhere since is nobody's, and leads to no other person.
+pub(crate) async fn present_account(core: &Core, name: &str) -> Result<Option<Account>, ReadError> {
+    match Name::of(name) {
+        Name::Id(id) => core.hub.account(id).await,
+        Name::Identity(issuer, subject) => {
+            Ok(accounts::find_present(&core.db, issuer, subject).await?)
+        }
+        Name::Nobody => Ok(None),
     }
-    match name.split_once(':') {
-        Some((issuer, subject)) => Ok(accounts::find(&core.db, issuer, subject).await?),
-        None => Ok(None),
+}
+
+/// What somebody may be called.
+enum Name<'a> {
+    Id(AccountId),
+    Identity(&'a str, &'a str),
+    Nobody,
+}
+
+impl<'a> Name<'a> {
+    fn of(text: &'a str) -> Self {
+        match (uuid::Uuid::parse_str(text), text.split_once(':')) {
+            (Ok(id), _) => Self::Id(AccountId(id)),
+            (Err(_), Some((issuer, subject))) => Self::Identity(issuer, subject),
+            (Err(_), None) => Self::Nobody,
+        }
     }
 }

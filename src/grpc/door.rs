@@ -9,8 +9,10 @@ use super::guard::Admitted;
 use super::status::{self, Reason};
 use crate::domain::ids::AccountId;
 use crate::flows::own_account::{Names, account_of, own_account};
-use crate::flows::read_entitlements::named_account;
+use crate::flows::read_entitlements::{named_account, present_account};
+use crate::flows::register_store_token::own_store_token;
 use crate::flows::{Account, Core};
+use crate::watch::ReadError;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -55,12 +57,8 @@ impl Door {
                 "account",
                 "name the account: issuer:subject or id",
             )),
-            (CallerKind::Service | CallerKind::Operator(_), named) => {
-                let found = named_account(&self.core, named)
-                    .await
-                    .map_err(status::from_read)?;
-                Ok(found.map_or(Subject::Unknown, Subject::Known))
-            }
+            (CallerKind::Service, named) => known(present_account(&self.core, named).await),
+            (CallerKind::Operator(_), named) => known(named_account(&self.core, named).await),
         }
     }
 
@@ -116,6 +114,12 @@ impl Door {
         let account = own_account(&self.core, names(caller))
             .await
             .map_err(status::from_own_account)?;
+        if let Some(token) = &caller.store_token {
+            // Once for each of the user's tokens: from then on the caller is known.
+            own_store_token(&self.core, account.id, token)
+                .await
+                .map_err(status::from_storage)?;
+        }
         let _ = caller.account.set(account.id.0);
         Ok(account)
     }
@@ -140,6 +144,11 @@ impl Door {
             },
         }
     }
+}
+
+fn known(found: Result<Option<Account>, ReadError>) -> Result<Subject, Status> {
+    let found = found.map_err(status::from_read)?;
+    Ok(found.map_or(Subject::Unknown, Subject::Known))
 }
 
 /// What the caller's credential names.

@@ -142,32 +142,37 @@ pub(super) async fn caller(
 /// Whether a row serves a caller.
 fn admit(row: &Row, caller: &Caller) -> Result<(), Status> {
     serves(row, caller)?;
-    if row.app_keys == AppKeys::Refused && !caller.apps.is_all() {
-        return Err(status::status(
+    match row.app_keys {
+        AppKeys::Refused => for_all_apps(caller),
+        AppKeys::Whole | AppKeys::TheirPurchases => Ok(()),
+    }
+}
+
+/// Refuses a key that is for some of the apps.
+pub(super) fn for_all_apps(caller: &Caller) -> Result<(), Status> {
+    match caller.apps.is_all() {
+        true => Ok(()),
+        false => Err(status::status(
             Reason::AppNotAllowed,
             "this reaches beyond the apps that the key is for",
-        ));
+        )),
     }
-    Ok(())
 }
 
 fn serves(row: &Row, caller: &Caller) -> Result<(), Status> {
     match (row.serves, caller.kind) {
         (Serves::Everyone | Serves::Callers, _)
         | (Serves::Accounts(_), CallerKind::User | CallerKind::Service)
-        | (Serves::Services | Serves::ServicesAnd(_), CallerKind::Service) => Ok(()),
+        | (Serves::Services, CallerKind::Service) => Ok(()),
         (
-            Serves::Accounts(Operators::From(least))
-            | Serves::ServicesAnd(least)
-            | Serves::Operators(least),
+            Serves::Accounts(Operators::From(least)) | Serves::Operators(least),
             CallerKind::Operator(role),
         ) => at_least(least, role),
         (Serves::Accounts(Operators::Never), CallerKind::Operator(_)) => Err(status::status(
             Reason::AccountNotAllowed,
             "apps and services do this, for their own users; operators have SupportService",
         )),
-        (Serves::Services, CallerKind::User | CallerKind::Operator(_))
-        | (Serves::ServicesAnd(_), CallerKind::User) => Err(status::status(
+        (Serves::Services, CallerKind::User | CallerKind::Operator(_)) => Err(status::status(
             Reason::ServiceRequired,
             "only services may do this",
         )),

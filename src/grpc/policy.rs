@@ -32,8 +32,6 @@ pub enum Serves {
     Accounts(Operators),
     /// Backends alone.
     Services,
-    /// Backends, and operators of this role or a higher one.
-    ServicesAnd(Role),
     /// Operators of this role or a higher one.
     Operators(Role),
 }
@@ -107,8 +105,9 @@ pub const POLICY: &[Row] = &[
     row("AccountService/MintToken", Services, Account, Refused),
     row("AccountService/LinkIdentity", Accounts(Never), Account, Refused),
     row("AccountService/RegisterStoreToken", Services, Account, Refused),
-    row("AccountService/EraseAccount", Accounts(From(Support)), Account, Refused),
+    row("AccountService/EraseAccount", Accounts(From(Admin)), Account, Refused),
     row("AccountService/ExportAccount", Accounts(From(Support)), Account, Refused),
+    operators("AccountService/ListErasures", Viewer, Nobody),
     row("PurchaseService/ListTransactions", Accounts(From(Viewer)), AnyAccount, TheirPurchases),
     row("PurchaseService/SetConsumption", Accounts(From(Support)), Account, TheirPurchases),
     row("PurchaseService/ClaimDelivery", Services, Account, TheirPurchases),

@@ -31,6 +31,31 @@ pub(crate) async fn find(
     Ok(identity.map(|identity| identity.account))
 }
 
+/// The same for whoever acts: a name whose user has signed in elsewhere since names nobody.
+pub(crate) async fn find_present(
+    db: &Db,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<Account>, StorageError> {
+    let identity = identity(db, issuer, subject).await?;
+    let present = identity.filter(|identity| !identity.retired);
+    Ok(present.map(|identity| identity.account))
+}
+
+/// What a credential of an identity finds, as `find_or_create` decides it, without making anything.
+pub(crate) async fn find_own(
+    db: &Db,
+    issuer: &str,
+    subject: &str,
+    anonymous: bool,
+) -> Result<Option<Found>, StorageError> {
+    Ok(match identity(db, issuer, subject).await? {
+        Some(Identity { retired: true, .. }) if anonymous => Some(Found::Retired),
+        Some(Identity { retired: true, .. }) | None => None,
+        Some(identity) => Some(Found::Account(identity.account)),
+    })
+}
+
 /// An identity as it is kept.
 struct Identity {
     account: Account,
@@ -75,20 +100,30 @@ pub(crate) async fn get(db: &Db, id: AccountId) -> Result<Option<Account>, Stora
     }))
 }
 
-/// The same unless it has ended: what a credential of ours names.
-pub(crate) async fn living(db: &Db, id: AccountId) -> Result<Option<Account>, StorageError> {
-    let ended = sqlx::query_scalar!(
-        r#"select b.ended_at is not null as "ended!"
-           from accounts a join accounts b on b.id = coalesce(a.merged_into, a.id)
-           where a.id = $1"#,
+/// What has become of the account that a credential of ours names by its id.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    Living(Account),
+    /// It is a part of another one: its credentials are used up.
+    Merged,
+    /// It was erased, or never was.
+    Gone,
+}
+
+/// Whom a credential of ours names.
+pub(crate) async fn named(db: &Db, id: AccountId) -> Result<Named, StorageError> {
+    let row = sqlx::query!(
+        r#"select merged_into is not null as "merged!", ended_at is not null as "ended!"
+           from accounts where id = $1"#,
         id.0
     )
     .fetch_optional(db.pool())
     .await?;
-    match ended {
-        Some(false) => get(db, id).await,
-        Some(true) | None => Ok(None),
-    }
+    Ok(match row {
+        Some(row) if row.merged => Named::Merged,
+        Some(row) if !row.ended => get(db, id).await?.map_or(Named::Gone, Named::Living),
+        Some(_) | None => Named::Gone,
+    })
 }
 
 /// What an identity's first call, or any later one, finds.
@@ -112,8 +147,10 @@ pub(crate) async fn find_or_create(
         Some(Identity { retired: true, .. }) if anonymous => return Ok(Found::Retired),
         Some(Identity { retired: true, .. }) | None => {}
         Some(identity) => {
-            if identity.anonymous && !anonymous {
-                sign_in(db, issuer, subject).await?;
+            let signs_in = identity.anonymous && !anonymous;
+            if signs_in && !sign_in(db, (issuer, subject), identity.account.id).await? {
+                let why = "the identity was linked or erased meanwhile";
+                return Err(StorageError::Conflict(why.into()));
             }
             return Ok(Found::Account(identity.account));
         }
@@ -192,15 +229,27 @@ async fn insert(tx: &mut Tx<'_>, id: AccountId, now: Instant) -> Result<String, 
     Ok(token)
 }
 
-async fn sign_in(db: &Db, issuer: &str, subject: &str) -> Result<(), StorageError> {
-    sqlx::query!(
-        "update account_identities set anonymous = false where issuer = $1 and subject = $2",
+/// Whoever was nobody at their provider is somebody now. Under the account's lock: of this and a
+/// link, which takes accounts of nobody alone, one sees the other. `false`: the link was first.
+async fn sign_in(
+    db: &Db,
+    (issuer, subject): (&str, &str),
+    account: AccountId,
+) -> Result<bool, StorageError> {
+    let mut tx = db.begin().await?;
+    lock(&mut tx, &[account]).await?;
+    let done = sqlx::query!(
+        r#"update account_identities set anonymous = false
+           where issuer = $1 and subject = $2 and account_id = $3 and retired_at is null"#,
         issuer,
-        subject
+        subject,
+        account.0
     )
-    .execute(db.pool())
-    .await?;
-    Ok(())
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    tx.commit().await?;
+    Ok(done == 1)
 }
 
 /// Whether nobody has signed in to an account: all its identities are anonymous ones.
@@ -224,7 +273,8 @@ pub(crate) async fn by_store_token(
     token: &str,
 ) -> Result<Option<AccountId>, StorageError> {
     let account = sqlx::query_scalar!(
-        "select account_id from store_tokens where token = lower($1)",
+        r#"select s.account_id from store_tokens s join accounts a on a.id = s.account_id
+           where s.token = lower($1) and a.erased_at is null"#,
         token
     )
     .fetch_optional(&mut **tx)

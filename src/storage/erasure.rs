@@ -12,6 +12,8 @@ use crate::domain::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) erased_at: Option<Instant>,
+    /// The living account that it became part of.
+    pub(crate) merged_into: Option<Uuid>,
 }
 
 /// The account's row; `None`: there never was one. Locked until the transaction ends.
@@ -21,7 +23,7 @@ pub(crate) async fn lock(
 ) -> Result<Option<Found>, StorageError> {
     let found = sqlx::query_as!(
         Found,
-        "select erased_at from accounts where id = $1 for update",
+        "select erased_at, merged_into from accounts where id = $1 for update",
         account.0
     )
     .fetch_optional(&mut **tx)
@@ -377,24 +379,30 @@ pub(crate) async fn record(
 }
 
 /// One line of the ledger of erasures: what a restored backup is to forget again.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct LedgerLine {
     /// Our id of the account.
     pub(crate) account: Uuid,
     pub(crate) erased_at: Instant,
 }
 
-/// Erasures since a moment, oldest first.
+/// Erasures since a moment, oldest first: at most `limit`, behind the one that `after` names.
 pub(crate) async fn ledger(
     db: &Db,
     since: Option<Instant>,
+    after: Option<(Instant, Uuid)>,
+    limit: i64,
 ) -> Result<Vec<LedgerLine>, StorageError> {
     let lines = sqlx::query_as!(
         LedgerLine,
         r#"select id as account, erased_at as "erased_at!" from accounts
            where erased_at is not null and ($1::timestamptz is null or erased_at >= $1)
-           order by erased_at, id"#,
-        since
+             and ($2::timestamptz is null or (erased_at, id) > ($2, $3))
+           order by erased_at, id limit $4"#,
+        since,
+        after.map(|(at, _)| at),
+        after.map_or(Uuid::nil(), |(_, id)| id),
+        limit
     )
     .fetch_all(db.pool())
     .await?;

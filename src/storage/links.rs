@@ -125,18 +125,23 @@ pub(crate) async fn absorb(
     .await?;
     // What was told of a transaction last counts; both may have told something of all theirs.
     sqlx::query!(
-        r#"update consumption c set account_id = $2
-           where account_id = $1 and not exists
-               (select from consumption o
-                where o.account_id = $2 and o.transaction_id = c.transaction_id)"#,
+        r#"delete from consumption older using consumption newer
+           where older.account_id in ($1, $2) and newer.account_id in ($1, $2)
+             and older.account_id <> newer.account_id
+             and older.transaction_id = newer.transaction_id
+             and (older.updated_at, older.account_id = $2) < (newer.updated_at, newer.account_id = $2)"#,
         from,
         into
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("delete from consumption where account_id = $1", from)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "update consumption set account_id = $2 where account_id = $1",
+        from,
+        into
+    )
+    .execute(&mut **tx)
+    .await?;
     sqlx::query!(
         "delete from entitlement_snapshots where account_id = $1",
         from

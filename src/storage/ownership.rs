@@ -19,7 +19,7 @@ pub(crate) struct Change<'a> {
 }
 
 pub(crate) async fn record(tx: &mut Tx<'_>, change: Change<'_>) -> Result<(), StorageError> {
-    sqlx::query!(
+    let recorded = sqlx::query!(
         r#"insert into ownership_changes
                (chain_id, from_account_id, to_account_id, reason, actor, at, operation_id)
            values ($1, $2, $3, $4, $5, $6, $7)"#,
@@ -32,8 +32,16 @@ pub(crate) async fn record(tx: &mut Tx<'_>, change: Change<'_>) -> Result<(), St
         change.operation_id
     )
     .execute(&mut **tx)
-    .await?;
-    Ok(())
+    .await;
+    match recorded {
+        // Another purchase was transferred under that id in this moment; asked again, it is told.
+        Err(sqlx::Error::Database(error))
+            if error.constraint() == Some("ownership_changes_operation") =>
+        {
+            Err(StorageError::Conflict("the operation id was used".into()))
+        }
+        recorded => Ok(recorded.map(drop)?),
+    }
 }
 
 /// How often the policy has moved a chain since then.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::accounts::Account;
+use super::accounts::{Account, Named};
 use super::{Db, StorageError, Tx};
 use crate::domain::ids::AccountId;
 use crate::domain::session::{Kept, Why};
@@ -167,9 +168,10 @@ pub(crate) async fn standing(db: &Db, id: Uuid) -> Result<Standing, StorageError
         return Ok(Standing::Revoked(why));
     }
     Ok(
-        match super::accounts::living(db, row.account_id.into()).await? {
-            Some(account) => Standing::Good(account),
-            None => Standing::Gone,
+        match super::accounts::named(db, row.account_id.into()).await? {
+            Named::Living(account) => Standing::Good(account),
+            Named::Merged => Standing::Revoked(Why::Linked),
+            Named::Gone => Standing::Gone,
         },
     )
 }
@@ -182,15 +184,21 @@ pub(crate) async fn account_of(db: &Db, id: Uuid) -> Result<Option<AccountId>, S
     Ok(account.map(AccountId))
 }
 
-/// Accounts and sessions that ended within the last five minutes: longer than any transaction of
-/// ours takes to become visible.
-pub(crate) async fn ended_lately(db: &Db) -> Result<Vec<Ended>, StorageError> {
+/// The database's own clock.
+pub(crate) async fn clock(db: &Db) -> Result<DateTime<Utc>, StorageError> {
+    let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(db.pool())
+        .await?;
+    Ok(now)
+}
+
+/// Accounts and sessions that ended at or after a moment of the database's clock.
+pub(crate) async fn ended_since(db: &Db, since: DateTime<Utc>) -> Result<Vec<Ended>, StorageError> {
     let rows = sqlx::query!(
-        r#"select id as "id!", id as "account!" from accounts
-           where ended_at >= clock_timestamp() - interval '5 minutes'
+        r#"select id as "id!", id as "account!" from accounts where ended_at >= $1
            union all
-           select id, account_id from token_sessions
-           where revoked_at >= clock_timestamp() - interval '5 minutes'"#
+           select id, account_id from token_sessions where revoked_at >= $1"#,
+        since
     )
     .fetch_all(db.pool())
     .await?;

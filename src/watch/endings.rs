@@ -6,13 +6,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::hub::Hub;
-use crate::storage::token_sessions;
+use crate::storage::{StorageError, token_sessions};
 
 /// Replicas learn of what others have ended this often: well within the minute after which a stream
 /// of a revoked session has to be closed.
@@ -57,16 +58,31 @@ impl Endings {
     }
 }
 
+/// Longer than any transaction of ours takes to become visible.
+const VISIBLE_WITHIN: TimeDelta = TimeDelta::minutes(5);
+
+/// From when on a look asks: the last one that succeeded has told what was visible then. However
+/// long the database was away, nothing that ended meanwhile is missed.
+fn look_from(last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
+    last.unwrap_or(now).min(now) - VISIBLE_WITHIN
+}
+
+/// One look; when it was, by the database's clock.
+async fn look(hub: &Hub, last: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, StorageError> {
+    let now = token_sessions::clock(hub.db()).await?;
+    for ended in token_sessions::ended_since(hub.db(), look_from(last, now)).await? {
+        hub.end(ended.id, ended.account);
+    }
+    Ok(now)
+}
+
 /// Learns what has ended on other replicas, until told to stop.
 pub(crate) async fn follow(hub: Hub, stop: CancellationToken) {
     let mut looks = 0;
+    let mut last = None;
     loop {
-        match token_sessions::ended_lately(hub.db()).await {
-            Ok(ended) => {
-                for ended in ended {
-                    hub.end(ended.id, ended.account);
-                }
-            }
+        match look(&hub, last).await {
+            Ok(now) => last = Some(now),
             Err(error) => warn!(%error, "what has ended elsewhere is not known"),
         }
         if looks % TRIM_EVERY == 0
@@ -79,5 +95,21 @@ pub(crate) async fn follow(hub: Hub, stop: CancellationToken) {
         if pause.await.is_none() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_begins_where_the_last_one_ended_however_long_ago() {
+        let at = |minute: i64| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::minutes(minute);
+        assert_eq!(look_from(None, at(60)), at(55));
+        assert_eq!(look_from(Some(at(59)), at(60)), at(54));
+        // Nothing was heard for an hour.
+        assert_eq!(look_from(Some(at(0)), at(60)), at(-5));
+        // Another primary, whose clock is behind.
+        assert_eq!(look_from(Some(at(60)), at(50)), at(45));
     }
 }

@@ -222,7 +222,7 @@ async fn an_erased_account_leaves_money_that_names_nobody() {
     assert_eq!(world.count(readable).await, 0);
 
     // Asked again: nothing more. By an operator, with a reference that names nobody.
-    let operator = crate::tickets::token(&world, "sue", "entitled.operator");
+    let operator = crate::tickets::token(&world, "sue", "entitled.admin");
     let again = erase(&world, &operator, &alice.account, "GDPR-17")
         .await
         .expect("told");

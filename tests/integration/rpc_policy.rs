@@ -18,7 +18,7 @@ use crate::scene::{PACKAGE, bare_id, google_token};
 use crate::support::World;
 
 /// Every RPC, by service and name, with the message that it takes.
-fn rpcs() -> BTreeMap<String, DescriptorProto> {
+pub fn rpcs() -> BTreeMap<String, DescriptorProto> {
     let set = FileDescriptorSet::decode(proto::DESCRIPTORS).expect("descriptors");
     let ours = set
         .file
@@ -67,6 +67,17 @@ fn request(rpc: &str, message: &DescriptorProto, account: &str) -> Vec<u8> {
 
 /// The gRPC status with which a call ends, and the reason in its details.
 async fn call(world: &World, rpc: &str, token: Option<&str>, message: &[u8]) -> (u32, String) {
+    let (status, reason, _) = asked(world, rpc, token, message).await;
+    (status, reason)
+}
+
+/// The same with the first message of the answer.
+pub async fn asked(
+    world: &World,
+    rpc: &str,
+    token: Option<&str>,
+    message: &[u8],
+) -> (u32, String, Vec<u8>) {
     let url = format!("{}/entitled.v1.{rpc}", world.stack.address.server);
     let length = u32::try_from(message.len()).expect("short");
     let body = [&[0][..], &length.to_be_bytes(), message].concat();
@@ -86,11 +97,21 @@ async fn call(world: &World, rpc: &str, token: Option<&str>, message: &[u8]) -> 
     };
     if let Some(status) = header("grpc-status") {
         let details = header("grpc-status-details-bin").unwrap_or_default();
-        return (status.parse().expect("a number"), reason(&details));
+        let status = status.parse().expect("a number");
+        return (status, reason(&details), Vec::new());
     }
     // A stream that was opened has a message; whatever else is answered is not refused.
-    let _ = answer.chunk().await;
-    (0, String::new())
+    let mut told = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        told.extend(chunk);
+        if let Some([_, a, b, c, d]) = told.first_chunk::<5>() {
+            let end = 5 + usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).expect("short");
+            if told.len() >= end {
+                return (0, String::new(), told[5..end].to_vec());
+            }
+        }
+    }
+    (0, String::new(), told)
 }
 
 /// The reason of `google.rpc.Status` in base64.
@@ -137,14 +158,11 @@ fn expected(row: &Row, who: Who, names_somebody: bool) -> Result<(), &'static st
         (_, Who::ServiceOfApp) => unreachable!("told above"),
         (Serves::Accounts(_), Who::User | Who::Service) => Ok(()),
         (Serves::Accounts(Operators::Never), Who::Operator(_)) => Err("ACCOUNT_NOT_ALLOWED"),
-        (Serves::Services | Serves::ServicesAnd(_), Who::Service) => Ok(()),
+        (Serves::Services, Who::Service) => Ok(()),
         (Serves::Services, Who::User | Who::Operator(_)) => Err("SERVICE_REQUIRED"),
-        (Serves::ServicesAnd(_), Who::User) => Err("SERVICE_REQUIRED"),
         (Serves::Operators(_), Who::User | Who::Service) => Err("OPERATOR_REQUIRED"),
         (
-            Serves::Operators(least)
-            | Serves::ServicesAnd(least)
-            | Serves::Accounts(Operators::From(least)),
+            Serves::Operators(least) | Serves::Accounts(Operators::From(least)),
             Who::Operator(role),
         ) => {
             let enough = role >= least;
@@ -350,9 +368,7 @@ async fn no_text_is_a_mistake_of_ours() {
                 Serves::Everyone | Serves::Callers | Serves::Accounts(_) => {
                     (world.token(&format!("odd{number}")), "")
                 }
-                Serves::Services | Serves::ServicesAnd(_) => {
-                    (world.service_token(), alice.account.as_str())
-                }
+                Serves::Services => (world.service_token(), alice.account.as_str()),
                 Serves::Operators(_) => (operator.clone(), alice.account.as_str()),
             };
             for field in &rpcs[name].field {

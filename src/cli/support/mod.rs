@@ -19,9 +19,9 @@ pub(super) use self::story::{
 };
 
 /// Rows that one call asks for.
-const PAGE: i32 = 500;
+pub(super) const PAGE: i32 = 500;
 
-fn timestamp(at: DateTime<Utc>) -> Timestamp {
+pub(super) fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp {
         seconds: at.timestamp(),
         nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),

@@ -3,11 +3,12 @@
 use tonic::Status;
 
 use super::super::auth::{Caller, CallerKind};
-use super::super::door::Door;
+use super::super::door::{Door, names};
 use super::super::{convert, status, wire};
 use crate::domain::ids::AccountId;
-use crate::flows::erase_account::{Outcome, erase_account};
-use crate::flows::read_entitlements::{erasable, named_account};
+use crate::flows::erase_account::{Outcome, Whose, erase_account};
+use crate::flows::own_account::own_if_known;
+use crate::flows::read_entitlements::present_account;
 
 /// Long enough for any ticket, too short for a letter.
 const REFERENCE_CHARS_MAX: usize = 64;
@@ -26,17 +27,21 @@ pub(super) async fn erase(
                 "say under which reference it was asked for: a ticket's number; it is kept",
             ));
         }
-        CallerKind::Service => format!("service {}:{}", caller.issuer, caller.subject),
-        CallerKind::Operator(_) => format!("{}:{}", caller.issuer, caller.subject),
+        CallerKind::Service => format!("service {}", caller.actor()),
+        CallerKind::Operator(_) => caller.actor(),
     };
     check(reference)?;
     let Some(account) = whose(door, caller, &request.account).await? else {
-        return Ok(answer(Outcome::Unknown));
+        return Ok(answer(None, Outcome::Unknown));
     };
-    let outcome = erase_account(&door.core, account, &actor, reference)
+    let of = match caller.kind {
+        CallerKind::User => Whose::Caller(account),
+        CallerKind::Service | CallerKind::Operator(_) => Whose::Named(account),
+    };
+    let (account, outcome) = erase_account(&door.core, of, &actor, reference)
         .await
         .map_err(status::from_storage)?;
-    Ok(answer(outcome))
+    Ok(answer(Some(account), outcome))
 }
 
 /// A reference is kept for good: it has the shape of a number of a ticket, and no room for a person.
@@ -54,46 +59,49 @@ fn check(reference: &str) -> Result<(), Status> {
 
 /// The account that is meant, alive or erased; nobody is made by being erased.
 async fn whose(door: &Door, caller: &Caller, named: &str) -> Result<Option<AccountId>, Status> {
-    if caller.kind == CallerKind::User {
-        if !named.is_empty() {
-            return Err(status::status(
-                status::Reason::AccountNotAllowed,
-                "only services may name an account; leave it empty",
-            ));
-        }
-        if caller.own.is_some() {
-            return Ok(Some(door.own(caller).await?.id));
-        }
-        return erasable(&door.core, &caller.issuer, &caller.subject)
-            .await
-            .map_err(status::from_storage);
+    if caller.kind != CallerKind::User {
+        return whom(door, named).await;
     }
+    if !named.is_empty() {
+        return Err(status::status(
+            status::Reason::AccountNotAllowed,
+            "only services may name an account; leave it empty",
+        ));
+    }
+    own_if_known(&door.core, names(caller))
+        .await
+        .map_err(status::from_own_account)
+}
+
+/// The account that a service or an operator names: what it has become part of, if it has. One that
+/// was erased has its id alone.
+pub(super) async fn whom(door: &Door, named: &str) -> Result<Option<AccountId>, Status> {
     if named.is_empty() {
         return Err(status::bad_request(
             "account",
             "name the account: issuer:subject or id",
         ));
     }
-    if let Ok(id) = uuid::Uuid::parse_str(named) {
-        return Ok(Some(AccountId(id)));
-    }
-    let found = named_account(&door.core, named)
+    let found = present_account(&door.core, named)
         .await
         .map_err(status::from_read)?;
-    Ok(found.map(|account| account.id))
+    let found = found.map(|account| account.id);
+    Ok(found.or_else(|| uuid::Uuid::parse_str(named).ok().map(AccountId)))
 }
 
-fn answer(outcome: Outcome) -> wire::EraseAccountResponse {
+fn answer(account: Option<AccountId>, outcome: Outcome) -> wire::EraseAccountResponse {
     use wire::ErasureOutcome;
     let (outcome, at, purchases) = match outcome {
         Outcome::Erased { at, purchases } => (ErasureOutcome::Erased, Some(at), purchases),
         Outcome::AlreadyErased { at } => (ErasureOutcome::AlreadyErased, Some(at), 0),
         Outcome::Unknown => (ErasureOutcome::Unknown, None, 0),
     };
+    let account = account.filter(|_| outcome != ErasureOutcome::Unknown);
     wire::EraseAccountResponse {
         outcome: outcome.into(),
         erased_at: at.map(convert::timestamp),
         purchases: i32::try_from(purchases).unwrap_or(i32::MAX),
+        account_id: account.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 

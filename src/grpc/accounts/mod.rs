@@ -2,6 +2,7 @@
 
 mod admission;
 mod erase;
+mod erasures;
 mod export;
 mod link_identity;
 mod sessions;
@@ -69,9 +70,7 @@ impl AccountService for Accounts {
         &self,
         request: Request<wire::RefreshTokenRequest>,
     ) -> Result<Response<wire::RefreshTokenResponse>, Status> {
-        sessions::refresh(self, &request.into_inner())
-            .await
-            .map(Response::new)
+        sessions::refresh(self, &request).await.map(Response::new)
     }
 
     async fn mint_token(
@@ -121,6 +120,16 @@ impl AccountService for Accounts {
         let caller = self.door.caller(&request)?;
         let pieces = export::export(&self.door, &caller, &request.into_inner().account).await?;
         Ok(Response::new(Box::pin(pieces)))
+    }
+
+    async fn list_erasures(
+        &self,
+        request: Request<wire::ListErasuresRequest>,
+    ) -> Result<Response<wire::ListErasuresResponse>, Status> {
+        self.door.operator(&request)?;
+        erasures::list(&self.door, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 }
 

@@ -164,7 +164,6 @@ fn serves(serves: Serves) -> String {
             format!("devices, services, and operators from {role} on")
         }
         Serves::Services => "services".to_owned(),
-        Serves::ServicesAnd(role) => format!("services, and operators from {role} on"),
         Serves::Operators(role) => format!("operators from {role} on"),
     }
 }

@@ -1,13 +1,17 @@
 //! Becoming signed-in: what a phone had goes with its user, once, and to nobody else.
 
-use entitled::proto::{LinkIdentityRequest, LinkIdentityResponse, LinkOutcome, TimelineLayer};
+use entitled::proto::account_service_client::AccountServiceClient;
+use entitled::proto::{
+    BindPurchaseRequest, EraseAccountRequest, ErasureOutcome, GetEntitlementsRequest,
+    LinkIdentityRequest, LinkIdentityResponse, LinkOutcome, MintTokenRequest, TimelineLayer,
+};
 use entitled::sandbox::IdentityToken;
 use futures::future::join_all;
 use tonic::{Code, Status};
 
 use super::{Phone, refresh, refused, with};
-use crate::scene::{MONTHLY, Person, YEARLY, now};
-use crate::support::{Device, World, assert_refused, client_action, is_active};
+use crate::scene::{MONTHLY, Person, READER, YEARLY, google_token, now, proof};
+use crate::support::{Device, World, assert_refused, client_action, entitlement, is_active};
 use crate::tickets::Operator;
 
 /// `token` calls, `other` is shown.
@@ -327,5 +331,114 @@ async fn of_two_links_at_once_one_has_everything_whatever_else_happens() {
             .await,
         0
     );
+    world.stop().await;
+}
+
+/// What is used up is good for nothing, least of all for what cannot be undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_is_used_up_erases_nobody_and_leads_to_nobody() {
+    let world = World::start().await;
+    let phone = Phone::first_start(&world).await;
+    buys(&world, &phone.person, YEARLY).await;
+    let nobody = world.nobody("visitor").await;
+    buys(&world, &nobody, MONTHLY).await;
+    let service = world.service_token();
+    let minted = with(&world, &service)
+        .await
+        .mint_token(MintTokenRequest {
+            account: phone.person.account.clone(),
+            ttl: None,
+        })
+        .await;
+    let minted = minted.expect("a token").into_inner().access_token;
+    let alice = world.person("alice").await;
+    let (alices, visitor) = (world.token("alice"), world.anonymous_token("visitor"));
+    let phones = phone.credentials.access_token.clone();
+    let reader = world.replica(READER, |_| {}).await;
+    let other = reader.grpc_url().expect("gRPC");
+    for old in [&phones, &visitor] {
+        // A replica that has seen it, and learns of the link later.
+        let seen = entitled::cli::client::Client::connect(&other, old).await;
+        seen.expect("a client").get().await.expect("good so far");
+        link(&world, &alices, old).await.expect("linked");
+    }
+
+    let erase = async |server: &str, token: &str, account: &str| {
+        let channel = tonic::transport::Endpoint::from_shared(server.to_owned());
+        let channel = channel.expect("a URL").connect().await.expect("a server");
+        let bearer = entitled::cli::client::Bearer::of(token).expect("a token");
+        let mut client = AccountServiceClient::with_interceptor(channel, bearer);
+        let request = EraseAccountRequest {
+            account: account.into(),
+            reference: "GDPR-17".into(),
+        };
+        let answer = client.erase_account(request).await;
+        answer.map(tonic::Response::into_inner)
+    };
+    for server in [&world.stack.address.server, &other] {
+        for token in [&phones, &visitor, &minted] {
+            let refused = erase(server, token, "").await.expect_err("used up");
+            assert_refused(&refused, Code::Unauthenticated, "IDENTITY_LINKED");
+        }
+        // By its name a backend means nobody any more.
+        let unknown = erase(server, &service, "dev:visitor").await;
+        let unknown = unknown.expect("told").outcome();
+        assert_eq!(unknown, ErasureOutcome::Unknown);
+    }
+    let over = refused(&world, &minted).await;
+    assert_refused(&over, Code::Unauthenticated, "IDENTITY_LINKED");
+    assert!(is_active(&alice.now().await, "pro_access"));
+
+    // Reads of that name say nothing of alice; what a backend binds for it is somebody else's.
+    let mut backend = world.client_with_token(&service).await;
+    let request = GetEntitlementsRequest {
+        account: "dev:visitor".into(),
+        ..Default::default()
+    };
+    let read = backend.inner.get_entitlements(request).await;
+    let read = read.expect("told").into_inner().snapshot.expect("told");
+    assert!(!is_active(&read, "pro_access"));
+    let bought = world.buy_google("visitor", "export", None).await;
+    let request = BindPurchaseRequest {
+        account: "dev:visitor".into(),
+        proof: proof(google_token(&bought.purchase_token)),
+    };
+    let bound = backend.inner.bind_purchase(request).await;
+    let bound = bound.expect("bound").into_inner().snapshot.expect("told");
+    assert_ne!(bound.account.expect("an account").id, alice.account);
+    let alices = alice.now().await;
+    assert!(is_active(&alices, "pro_access"));
+    assert_eq!(entitlement(&alices, "export").sources.len(), 1, "her own");
+    reader.stop().await;
+    world.stop().await;
+}
+
+/// Whoever was nobody at their provider becomes somebody while they are linked: one of both comes
+/// first, and no account is two users' of one provider.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_and_a_link_at_once_never_make_one_account_of_two_users() {
+    let world = World::start().await;
+    for round in 0..24 {
+        let (name, alice) = (format!("visitor{round}"), format!("alice{round}"));
+        world.person(&alice).await;
+        let alices = world.token(&alice);
+        world.nobody(&name).await;
+        let (anonymous, signed_in) = (world.anonymous_token(&name), world.token(&name));
+        let signs_in = async {
+            let mut client = world.client_with_token(&signed_in).await;
+            // Either may be told to come again.
+            while let Err(status) = client.get().await {
+                assert_ne!(status.code(), Code::Internal, "{status:?}");
+            }
+        };
+        let (linked, ()) = futures::join!(link(&world, &alices, &anonymous), signs_in);
+        if let Err(refused) = linked {
+            assert_refused(&refused, Code::FailedPrecondition, "LINK_REFUSED");
+        }
+    }
+    let shared = "select count(*) from (
+        select account_id from account_identities where not anonymous and retired_at is null
+        group by account_id, issuer having count(*) > 1) as shared";
+    assert_eq!(world.count(shared).await, 0);
     world.stop().await;
 }

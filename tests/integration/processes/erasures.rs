@@ -23,7 +23,7 @@ async fn an_erasure_survives(place: &str, expected: ErasureOutcome) {
     buy(&world, Store::AppStore, "alice", Some(&names)).await;
     phone.until_active("pro_access").await;
     let account = phone.latest.account.clone().expect("an account").id;
-    let operator = |world: &World| token(world, "sue", "entitled.operator");
+    let operator = |world: &World| token(world, "sue", "entitled.admin");
     let died = erase(&world, &operator(&world), &account, "GDPR-17").await;
     died.expect_err("the server died");
     let _healthy = replaced(&mut world, &mut doomed).await;
