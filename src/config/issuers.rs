@@ -76,6 +76,12 @@ pub struct IssuerConfig {
     /// (`/realm_access/roles`); default none.
     #[serde(default)]
     pub role_claim: Option<String>,
+    /// The claim in which the provider says by which name the stores know the user from before this
+    /// server: what the app has passed as `appAccountToken` (a UUID) or obfuscated account id. Its
+    /// name, or a path that begins with a slash. Only a claim that users cannot set themselves;
+    /// default none.
+    #[serde(default)]
+    pub store_token_claim: Option<String>,
     /// HS256 secret, at least 32 bytes, for development only: whoever can check a token can also
     /// make one.
     #[serde(default)]
@@ -262,12 +268,14 @@ impl IssuerConfig {
                 problems.push(format!("{setting} and {other} must differ."));
             }
         }
-        if self
-            .role_claim
-            .as_deref()
-            .is_some_and(|claim| claim.trim_matches('/').is_empty())
-        {
-            problems.push("role_claim is empty; leave it out.".to_owned());
+        for (setting, claim) in [
+            ("role_claim", &self.role_claim),
+            ("store_token_claim", &self.store_token_claim),
+        ] {
+            let claim = claim.as_deref();
+            if claim.is_some_and(|claim| claim.trim_matches('/').is_empty()) {
+                problems.push(format!("{setting} is empty; leave it out."));
+            }
         }
         if self.name == KEY_ISSUER {
             problems.push("the name `key` is taken: what API keys do is told under it.".to_owned());

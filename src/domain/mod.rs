@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits, reads a clock, rolls dice, logs, or knows SQL or a wire format.
 
+pub(crate) mod account_token;
 pub(crate) mod api_key;
 pub(crate) mod catalog;
 pub(crate) mod chain;

@@ -1,5 +1,7 @@
 //! RegisterStoreToken: a name by which the stores know an account from before it came here.
 
+use tracing::warn;
+
 use super::Core;
 use crate::domain::event::SignalSource;
 use crate::domain::ids::AccountId;
@@ -13,6 +15,9 @@ const PER_ACCOUNT_MAX: i64 = 32;
 pub(crate) enum RegisterError {
     #[error("the token names another account")]
     Taken,
+    /// Nothing names an account that was erased.
+    #[error("no such account")]
+    Gone,
     #[error("the account has {PER_ACCOUNT_MAX} registered tokens")]
     TooMany,
     #[error(transparent)]
@@ -36,8 +41,13 @@ pub(crate) async fn register_store_token(
     let found = store_tokens::mark_named_dirty(&mut tx, token, SignalSource::Account).await?;
     let locked = accounts::lock(&mut tx, &[account]).await?;
     // It became part of another one in this moment; asked again, it is that one's.
-    if locked.is_empty() {
-        return Err(StorageError::Conflict("the account was merged meanwhile".into()).into());
+    match locked.first() {
+        None => {
+            let why = "the account was merged meanwhile";
+            return Err(StorageError::Conflict(why.into()).into());
+        }
+        Some(account) if account.is_erased() => return Err(RegisterError::Gone),
+        Some(_) => {}
     }
     if store_tokens::registered(&mut tx, account).await? >= PER_ACCOUNT_MAX {
         return Err(RegisterError::TooMany);
@@ -50,5 +60,24 @@ pub(crate) async fn register_store_token(
     if !found.is_empty() {
         core.work.notify_one();
     }
+    Ok(())
+}
+
+/// The same for what a user's own provider says of them, at the call with which they come: whatever
+/// the matter is with the token, the user is served.
+pub(crate) async fn own_store_token(
+    core: &Core,
+    account: AccountId,
+    token: &str,
+) -> Result<(), StorageError> {
+    let why = match register_store_token(core, account, token).await {
+        Ok(()) => return Ok(()),
+        Err(RegisterError::Storage(error)) => return Err(error),
+        Err(RegisterError::Taken) => "taken",
+        Err(RegisterError::TooMany) => "too_many",
+        Err(RegisterError::Gone) => "gone",
+    };
+    warn!(%account, why, "a store token of a user's provider is not theirs here");
+    metrics::counter!("entitled_store_tokens_refused_total", "reason" => why).increment(1);
     Ok(())
 }

@@ -3,14 +3,12 @@
 use tonic::Status;
 
 use super::wire_account;
+use crate::domain::account_token;
 use crate::flows::register_store_token::{RegisterError, register_store_token};
 use crate::grpc::auth::Caller;
 use crate::grpc::door::Door;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire;
-
-/// The most that Google Play takes; Apple takes a UUID.
-const BYTES_MAX: usize = 64;
 
 pub(super) async fn register(
     door: &Door,
@@ -18,7 +16,7 @@ pub(super) async fn register(
     request: &wire::RegisterStoreTokenRequest,
 ) -> Result<wire::RegisterStoreTokenResponse, Status> {
     let token = request.store_token.as_str();
-    if !(1..=BYTES_MAX).contains(&token.len()) || !token.bytes().all(|b| b.is_ascii_graphic()) {
+    if !account_token::is_sound(token) {
         return Err(status::bad_request(
             "store_token",
             "is 1 to 64 visible ASCII characters",
@@ -39,6 +37,7 @@ fn refused(cause: RegisterError) -> Status {
             Reason::StoreTokenTaken,
             "the token names another account already",
         ),
+        cause @ RegisterError::Gone => status::status(Reason::AccountNotFound, cause.to_string()),
         cause @ RegisterError::TooMany => status::bad_request("store_token", &cause.to_string()),
         RegisterError::Storage(cause) => status::from_storage(cause),
     }

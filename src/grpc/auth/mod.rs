@@ -53,6 +53,8 @@ pub(crate) struct Caller {
     pub(crate) anonymous: bool,
     /// The account that the token names by its id: one of our own tokens.
     pub(crate) own: Option<Own>,
+    /// What the provider says the stores call the user (`store_token_claim`).
+    pub(crate) store_token: Option<Arc<str>>,
     /// The apps whose purchases it may act on: fewer than all for some API keys.
     pub(crate) apps: AppScope,
     /// Cancelled if the credential ends before its time: an API key that was revoked.
@@ -77,6 +79,7 @@ impl Caller {
             anonymous: false,
             apps: AppScope::all(),
             own: None,
+            store_token: None,
             ended: None,
             account: OnceLock::new(),
         }
@@ -409,6 +412,7 @@ impl Authenticator {
             expires_at: key.expires_at.unwrap_or(now + NO_EXPIRY),
             anonymous: false,
             own: None,
+            store_token: None,
             apps: key.powers.apps.clone(),
             ended: Some(key.ended.clone()),
             account: OnceLock::new(),

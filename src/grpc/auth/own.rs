@@ -221,6 +221,7 @@ pub(super) fn caller(
         expires_at,
         anonymous: session.is_some(),
         own: Some(Own { account, session }),
+        store_token: None,
         apps: AppScope::all(),
         ended: None,
         account: OnceLock::new(),

@@ -7,6 +7,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
 use crate::config::issuers::{IssuerConfig, Preset, SigningAlgorithm, TokenUse};
+use crate::domain::account_token;
 use crate::domain::api_key::AppScope;
 use crate::domain::role::Role;
 use crate::http::HttpClient;
@@ -152,6 +153,7 @@ struct Rules {
     /// The highest first: who has several has the highest.
     roles: [(Role, Option<String>); 3],
     role_claim: Option<String>,
+    store_token_claim: Option<String>,
 }
 
 impl Rules {
@@ -177,6 +179,7 @@ impl Rules {
                 (Role::Viewer, config.viewer_scope),
             ],
             role_claim: config.role_claim,
+            store_token_claim: config.store_token_claim,
         }
     }
 
@@ -195,6 +198,7 @@ impl Rules {
             expires_at,
             anonymous: self.is_anonymous(token),
             own: None,
+            store_token: self.store_token(token),
             apps: AppScope::all(),
             ended: None,
             account: OnceLock::new(),
@@ -311,7 +315,7 @@ impl Rules {
             scopes[0],
             scopes[1],
             token.claims.get("roles"),
-            self.role_claim(token),
+            claim(token, self.role_claim.as_deref()),
         ];
         let granted = |wanted: &Option<String>, claims: &[Option<&Value>]| {
             wanted
@@ -326,15 +330,10 @@ impl Rules {
         }
     }
 
-    /// The configured further claim: by its name, or by a JSON pointer.
-    fn role_claim<'t>(&self, token: &'t Token<'_>) -> Option<&'t Value> {
-        let name = self.role_claim.as_deref()?;
-        let mut steps = name.strip_prefix('/').unwrap_or(name).split('/');
-        if !name.starts_with('/') {
-            return token.claims.get(name);
-        }
-        let first = token.claims.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.get(step))
+    /// What the provider says the stores call the user; what no store can have been told is none.
+    fn store_token(&self, token: &Token<'_>) -> Option<Arc<str>> {
+        let said = claim(token, self.store_token_claim.as_deref())?.as_str()?;
+        account_token::is_sound(said).then(|| said.into())
     }
 
     fn is_anonymous(&self, token: &Token<'_>) -> bool {
@@ -357,6 +356,17 @@ impl Rules {
             ) => false,
         }
     }
+}
+
+/// A configured claim: by its name, or by a JSON pointer.
+fn claim<'t>(token: &'t Token<'_>, name: Option<&str>) -> Option<&'t Value> {
+    let name = name?;
+    let Some(path) = name.strip_prefix('/') else {
+        return token.claims.get(name);
+    };
+    let mut steps = path.split('/');
+    let first = token.claims.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.get(step))
 }
 
 /// Whether a claim, a list or words between spaces, holds the wanted word.
