@@ -135,8 +135,14 @@ async fn create(args: &CreateArgs, source: &Source) -> anyhow::Result<()> {
     };
     match file {
         Some((path, mut file)) => {
-            writeln!(file, "{}", created.secret)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
+            writeln!(file, "{}", created.secret).with_context(|| {
+                format!(
+                    "{} cannot be written: the key {id} is live and nobody has it; end it with \
+                     `entitled key revoke {id}`",
+                    path.display(),
+                    id = key.id
+                )
+            })?;
             println!("{}", path.display());
         }
         None => println!("{}", created.secret),

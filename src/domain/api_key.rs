@@ -67,7 +67,10 @@ impl AppScope {
     }
 
     /// Those apps; none named: all.
-    pub(crate) fn of(apps: Vec<AppId>) -> Self {
+    pub(crate) fn of(mut apps: Vec<AppId>) -> Self {
+        // Two keys of the same apps may do the same, in whatever order those are named.
+        apps.sort();
+        apps.dedup();
         Self((!apps.is_empty()).then(|| apps.into()))
     }
 
@@ -267,5 +270,7 @@ mod tests {
         assert!(AppScope::of(vec![ios.clone()]).allows(&ios));
         assert!(!AppScope::of(vec![AppId("android".into())]).allows(&ios));
         assert_eq!(AppScope::all().ids(), None);
+        let of = |ids: &[&str]| AppScope::of(ids.iter().map(|id| AppId((*id).into())).collect());
+        assert_eq!(of(&["web", "ios", "web"]), of(&["ios", "web"]));
     }
 }

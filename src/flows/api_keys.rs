@@ -3,7 +3,7 @@
 //! Every replica that serves holds the live keys and reads them anew every other second: a revoked
 //! key is refused, and its streams end, within `POLL` and the time of one read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::Core;
 use crate::domain::api_key::{self, DRAWN, KeyRefused, Powers};
 pub(crate) use crate::storage::api_keys::ApiKey;
-use crate::storage::api_keys::{self, NewKey};
+use crate::storage::api_keys::{self, LiveKey, NewKey};
 use crate::storage::{Db, StorageError};
 
 /// How often the live keys are read.
@@ -29,6 +29,11 @@ const POLL: Duration = Duration::from_secs(2);
 /// A key that is not known here may have been made a moment ago; reads for that reason keep this
 /// distance, so that made-up keys cost the database nothing.
 const LOOK_GAP: Duration = Duration::from_millis(250);
+/// A database that has not answered by then is away: whoever waits for a read is told so, and the
+/// next one begins.
+const READ_MAX: Duration = Duration::from_secs(5);
+/// Writing down uses holds up no read for longer.
+const WRITE_MAX: Duration = Duration::from_millis(500);
 /// Without the database, keys that were live are believed for so long.
 const STALE_MAX: Duration = Duration::from_secs(60);
 
@@ -85,7 +90,7 @@ pub(crate) async fn create(core: &Core, wanted: &Wanted, by: &str) -> Result<Cre
         expires_at: wanted.expires_at,
         by,
     };
-    api_keys::add(&mut tx, &new).await?;
+    let key = api_keys::add(&mut tx, &new).await?;
     tx.commit().await.map_err(StorageError::from)?;
     info!(
         key = written.id,
@@ -93,10 +98,8 @@ pub(crate) async fn create(core: &Core, wanted: &Wanted, by: &str) -> Result<Cre
         by,
         "an API key was made"
     );
-    let key = api_keys::list(&core.db, Some(&written.id)).await?.pop();
-    let gone = || StorageError::Corrupt("a key that was written is not there".into());
     Ok(Created {
-        key: key.ok_or_else(gone)?,
+        key,
         text: written.text,
     })
 }
@@ -147,8 +150,11 @@ pub(crate) enum CheckError {
     Unavailable,
 }
 
+#[derive(Debug)]
 struct Held {
     keys: HashMap<String, Arc<HeldKey>>,
+    /// Those whose next use is worth writing down.
+    use_is_news: HashSet<String>,
     /// When the read that gave them began.
     read_at: MachineInstant,
 }
@@ -220,16 +226,24 @@ impl KeyRing {
     /// Reads the live keys; those that are no more end their streams.
     async fn read(&self) {
         let read_at = MachineInstant::now();
-        let live = match api_keys::live(&self.db).await {
-            Ok(live) => live,
-            Err(error) => {
+        let live = match tokio::time::timeout(READ_MAX, api_keys::live(&self.db)).await {
+            Ok(Ok(live)) => live,
+            Ok(Err(error)) => {
                 warn!(%error, "API keys could not be read");
                 return;
             }
+            Err(_) => {
+                warn!("API keys could not be read: the database does not answer");
+                return;
+            }
         };
+        self.hold(live, read_at);
+    }
+
+    fn hold(&self, live: Vec<LiveKey>, read_at: MachineInstant) {
         let before = self.held.load_full();
         let known = |id: &str| before.as_ref()?.keys.get(id);
-        let mut news = Vec::new();
+        let mut use_is_news = HashSet::new();
         let mut keys = HashMap::with_capacity(live.len());
         for row in live {
             let held = match known(&row.id) {
@@ -243,9 +257,8 @@ impl KeyRing {
                     used: AtomicBool::new(false),
                 }),
             };
-            let used = held.used.swap(false, Ordering::Relaxed);
-            if used && row.use_is_news {
-                news.push(row.id.clone());
+            if row.use_is_news {
+                use_is_news.insert(row.id.clone());
             }
             keys.insert(row.id, held);
         }
@@ -254,11 +267,34 @@ impl KeyRing {
                 held.ended.cancel();
             }
         }
-        self.held.store(Some(Arc::new(Held { keys, read_at })));
-        if !news.is_empty()
-            && let Err(error) = api_keys::used(&self.db, &news).await
-        {
-            warn!(%error, "the last use of API keys could not be written");
+        self.held.store(Some(Arc::new(Held {
+            keys,
+            use_is_news,
+            read_at,
+        })));
+    }
+
+    /// Writes down which keys were used, each once an hour: never while a call waits, and later if
+    /// the database cannot now.
+    async fn write_uses(&self) {
+        let Some(held) = self.held.load_full() else {
+            return;
+        };
+        let used = held.keys.iter();
+        let used = used.filter(|(_, key)| key.used.swap(false, Ordering::Relaxed));
+        let (news, keys): (Vec<String>, Vec<_>) = used
+            .filter(|(id, _)| held.use_is_news.contains(*id))
+            .map(|(id, key)| (id.clone(), key))
+            .unzip();
+        if news.is_empty() {
+            return;
+        }
+        let written = tokio::time::timeout(WRITE_MAX, api_keys::used(&self.db, &news)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            warn!("the last use of API keys could not be written; it is tried again");
+            for key in keys {
+                key.used.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -267,9 +303,15 @@ impl KeyRing {
         let read = async {
             loop {
                 self.read_since(MachineInstant::now()).await;
+                self.write_uses().await;
                 tokio::time::sleep(POLL).await;
             }
         };
         stop.run_until_cancelled(read).await;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "api_keys_tests.rs"]
+mod tests;

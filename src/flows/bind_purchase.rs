@@ -230,7 +230,7 @@ pub(super) async fn verify(
     account: &Account,
     binding: &Binding,
 ) -> Result<Verified, BindError> {
-    let proven = prove(core, account, &binding.proof).await?;
+    let proven = prove(core, account, binding).await?;
     if !binding.apps.allows(&proven.alias.app) {
         return Err(BindError::OtherApp);
     }
@@ -238,7 +238,8 @@ pub(super) async fn verify(
     Ok(Verified { proven, also_named })
 }
 
-async fn prove(core: &Core, account: &Account, proof: &Proof) -> Result<Proven, BindError> {
+async fn prove(core: &Core, account: &Account, binding: &Binding) -> Result<Proven, BindError> {
+    let proof = &binding.proof;
     let catalog = core.catalog.load_full();
     let now = core.clock.now();
     if proof.shows_possession() {
@@ -257,14 +258,15 @@ async fn prove(core: &Core, account: &Account, proof: &Proof) -> Result<Proven, 
     };
     let named = async {
         let proven: Proven = look_up.await?;
-        let theirs = names(core, &proven, account).await?;
+        let theirs =
+            binding.apps.allows(&proven.alias.app) && names(core, &proven, account).await?;
         Ok::<_, BindError>(Some(proven).filter(|_| theirs))
     };
     let named = tokio::time::timeout_at(answer_at, named).await;
     tokio::time::sleep_until(answer_at).await;
     match named {
         Ok(Ok(Some(proven))) => Ok(proven),
-        // Whether the id exists, or is another's, is not the caller's to know.
+        // Whether the id exists, or is another's or another app's, is not the caller's to know.
         Ok(Ok(None) | Err(_)) | Err(_) => Err(ProofError::Insufficient.into()),
     }
 }

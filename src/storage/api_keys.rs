@@ -84,12 +84,12 @@ pub(crate) async fn live_of_name(
 }
 
 /// Writes a key.
-pub(crate) async fn add(tx: &mut Tx<'_>, new: &NewKey<'_>) -> Result<(), StorageError> {
+pub(crate) async fn add(tx: &mut Tx<'_>, new: &NewKey<'_>) -> Result<ApiKey, StorageError> {
     let (kind, role) = new.powers.kind.words();
     let apps = new.powers.apps.ids().unwrap_or_default();
-    sqlx::query!(
+    let created_at = sqlx::query_scalar!(
         r#"insert into api_keys (id, name, kind, role, apps, digest, created_by, expires_at)
-           values ($1, $2, $3, $4, $5, $6, $7, $8)"#,
+           values ($1, $2, $3, $4, $5, $6, $7, $8) returning created_at"#,
         new.id,
         new.name,
         kind,
@@ -99,9 +99,20 @@ pub(crate) async fn add(tx: &mut Tx<'_>, new: &NewKey<'_>) -> Result<(), Storage
         new.by,
         new.expires_at
     )
-    .execute(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    Ok(())
+    Ok(ApiKey {
+        id: new.id.to_owned(),
+        name: new.name.to_owned(),
+        powers: new.powers.clone(),
+        created_at,
+        created_by: new.by.to_owned(),
+        expires_at: new.expires_at,
+        revoked_at: None,
+        revoked_by: None,
+        last_used_at: None,
+        live: true,
+    })
 }
 
 /// Every key there ever was, the newest first; one only, if it is named.

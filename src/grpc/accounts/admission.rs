@@ -22,6 +22,9 @@ use crate::grpc::status::{self, Reason};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: u64 = 200_000;
+/// For each account that an address may make in a minute, it may refresh so many: accounts stay, and
+/// whole networks share an address.
+const REFRESHES_PER_ACCOUNT: u32 = 20;
 /// The bucket that all replicas share.
 const BUCKET: &str = "anonymous_accounts";
 
@@ -30,16 +33,22 @@ pub(super) struct Admission {
     /// Accounts made from each address, within a window that starts with the first.
     made: Cache<AddressClass, Arc<AtomicU32>>,
     per_address_max: u32,
+    /// Refresh tokens shown from each address, good or not.
+    refreshed: Cache<AddressClass, Arc<AtomicU32>>,
 }
 
 impl Admission {
     pub(super) fn new(tokens: Option<&Tokens>, proxies: TrustedProxies) -> Self {
-        Self {
-            proxies,
-            made: Cache::builder()
+        let counts = || {
+            Cache::builder()
                 .max_capacity(ADDRESSES_MAX)
                 .time_to_live(WINDOW)
-                .build(),
+                .build()
+        };
+        Self {
+            proxies,
+            made: counts(),
+            refreshed: counts(),
             per_address_max: tokens.map_or(0, |tokens| tokens.per_address_per_minute),
         }
     }
@@ -60,6 +69,22 @@ impl Admission {
             Ok(true) => Ok(()),
             Ok(false) => Err(too_many()),
             Err(error) => Err(status::from_storage(error)),
+        }
+    }
+
+    /// Lets a caller try one refresh token: junk costs the database nothing for long.
+    pub(super) fn admit_refresh<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let address = self.proxies.caller_of(request);
+        let tried = self.refreshed.get_with(address, Default::default);
+        let max = self.per_address_max.saturating_mul(REFRESHES_PER_ACCOUNT);
+        if tried.fetch_add(1, Ordering::Relaxed) < max {
+            Ok(())
+        } else {
+            Err(status::retryable(
+                Reason::RateLimited,
+                "too many refresh tokens from one address; try again",
+                WINDOW,
+            ))
         }
     }
 
@@ -85,7 +110,8 @@ pub(super) fn off() -> Status {
 async fn is_service(door: &Door, metadata: &MetadataMap) -> Result<(), Status> {
     let caller = guard::caller(&door.authenticator, metadata.as_ref()).await?;
     match caller.kind {
-        CallerKind::Service => Ok(()),
+        // It makes credentials for every app.
+        CallerKind::Service => guard::for_all_apps(&caller),
         CallerKind::User | CallerKind::Operator(_) => Err(status::status(
             Reason::ServiceRequired,
             "only services may do this",

@@ -39,10 +39,11 @@ pub(super) async fn create(
 
 pub(super) async fn refresh(
     accounts: &Accounts,
-    request: &wire::RefreshTokenRequest,
+    request: &Request<wire::RefreshTokenRequest>,
 ) -> Result<wire::RefreshTokenResponse, Status> {
     let tokens = accounts.tokens()?;
-    let presented = request.refresh_token.as_str();
+    accounts.admission.admit_refresh(request)?;
+    let presented = request.get_ref().refresh_token.as_str();
     if presented.is_empty() {
         return Err(status::bad_request("refresh_token", "is required"));
     }
