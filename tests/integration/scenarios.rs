@@ -51,6 +51,7 @@ shipped! {
     shared_device_restore => "shared-device-restore",
     shared_phone => "shared-phone",
     sign_up_after_purchase => "sign-up-after-purchase",
+    sign_up_and_link => "sign-up-and-link",
     store_outage => "store-outage",
     storm => "storm",
     superwall_hints => "superwall-hints",

@@ -7,7 +7,7 @@ use super::super::delivery::Store;
 use super::error::{ScenarioError, Source};
 use super::expect::{Claim, Gap};
 use super::file::{Placed, Places, Scenario};
-use super::step::{Bind, Buy, Expect, Preflight, Step, Via};
+use super::step::{Bind, Buy, Expect, Link, Preflight, Step, Via};
 use super::store_actions::sold_as;
 
 /// The step that gaps call what is compared after the last one.
@@ -29,6 +29,7 @@ pub(super) fn problems(
     let mut check = Check {
         scenario,
         purchases: BTreeMap::new(),
+        linked: BTreeMap::new(),
     };
     for (placed, at) in scenario.steps.iter().zip(&places.steps) {
         let problem = check.step(&placed.step);
@@ -64,6 +65,8 @@ struct Check<'a> {
     scenario: &'a Scenario,
     /// Purchases that a step so far has named, with their store.
     purchases: BTreeMap<&'a str, Store>,
+    /// Accounts that a step so far has made a part of another one.
+    linked: BTreeMap<&'a str, &'a str>,
 }
 
 type Problem = Option<String>;
@@ -111,6 +114,7 @@ impl<'a> Check<'a> {
                 (!anonymous.contains(&step.account))
                     .then(|| format!("no anonymous account {:?}; {known}", step.account))
             }),
+            Step::Link(step) => self.link(step),
             Step::Pause(step) => self.at(Store::GooglePlay, &step.pause),
             Step::Unpause(step) => self.at(Store::GooglePlay, &step.unpause),
             Step::Settle(step) => self.at(Store::GooglePlay, &step.settle),
@@ -202,12 +206,32 @@ impl<'a> Check<'a> {
             .or_else(|| both.then(|| "one of says = … and refused = …".to_owned()))
     }
 
+    fn link(&mut self, step: &'a Link) -> Problem {
+        let anonymous = &self.scenario.anonymous;
+        let (from, to) = (&step.link, &step.to);
+        let problem = if !anonymous.contains(from) {
+            let known = one_of(anonymous.iter());
+            Some(format!("no anonymous account {from:?}; {known}"))
+        } else if anonymous.contains(to) {
+            Some(format!("{to:?} is anonymous: nobody signs in to it"))
+        } else {
+            self.account(Some(to))
+        };
+        if problem.is_none() && step.refused.is_none() {
+            self.linked.insert(from, to);
+        }
+        problem
+    }
+
     fn expect(&self, step: &Expect) -> Problem {
         let (entitlements, counted) = (self.scenario.entitlements(), self.scenario.counted());
         for (account, holdings) in &step.expect {
             let unknown = self.account(Some(account));
             if unknown.is_some() {
                 return unknown;
+            }
+            if let Some(to) = self.linked.get(account.as_str()) {
+                return Some(format!("{account:?} has become part of {to:?}"));
             }
             for (name, claim) in &holdings.0 {
                 let (known, what) = match claim {
@@ -282,7 +306,11 @@ fn gap_problem(scenario: &Scenario, gap: &Gap) -> Problem {
     let binds = step.is_some_and(|placed| {
         matches!(
             placed.step,
-            Step::Bind(_) | Step::Restore(_) | Step::Preflight(_) | Step::Paywall(_)
+            Step::Bind(_)
+                | Step::Restore(_)
+                | Step::Link(_)
+                | Step::Preflight(_)
+                | Step::Paywall(_)
         )
     });
     match (compares, &gap.account, &gap.entitlement) {

@@ -33,6 +33,6 @@ pub use player::{PlayError, Player};
 pub use preflight::{Foretold, compare_foretold, compare_paywall};
 pub use product::{Kind, Product};
 pub use proof::Proof;
-pub use step::{Bind, Expect, Outcome, Paywall, Preflight, Restore, Standing, Step, Via};
+pub use step::{Bind, Expect, Link, Outcome, Paywall, Preflight, Restore, Standing, Step, Via};
 pub use time::{InvalidMoment, Length, Moment};
 pub use truth::Truth;

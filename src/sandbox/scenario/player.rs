@@ -66,6 +66,8 @@ pub struct Player<'a> {
     store_tokens: BTreeMap<String, String>,
     /// Who is signed in on a customer's devices, where that has changed.
     signed_in: BTreeMap<String, String>,
+    /// Accounts that became part of another one, which is never among them.
+    linked: BTreeMap<String, String>,
 }
 
 impl<'a> Player<'a> {
@@ -82,6 +84,7 @@ impl<'a> Player<'a> {
             owners: BTreeMap::new(),
             store_tokens: BTreeMap::new(),
             signed_in: BTreeMap::new(),
+            linked: BTreeMap::new(),
         })
     }
 
@@ -97,6 +100,26 @@ impl<'a> Player<'a> {
             .insert((store, id.to_owned()), account.to_owned());
     }
 
+    /// Says that the server made an account a part of another: its purchases, its names at the stores
+    /// and its devices are that one's.
+    pub fn link(&mut self, account: &str, to: &str) {
+        for owner in self.owners.values_mut().filter(|owner| *owner == account) {
+            to.clone_into(owner);
+        }
+        let scenario = self.scenario;
+        for customer in scenario.customers.keys() {
+            if self.account_of(customer) == account {
+                self.signed_in.insert(customer.clone(), to.to_owned());
+            }
+        }
+        self.linked.insert(account.to_owned(), to.to_owned());
+    }
+
+    /// Whether an account became part of another one.
+    pub fn is_linked(&self, account: &str) -> bool {
+        self.linked.contains_key(account)
+    }
+
     pub(super) fn store_token(&self, account: &str) -> Result<&str, PlayError> {
         let token = self.store_tokens.get(account);
         token
@@ -107,9 +130,8 @@ impl<'a> Player<'a> {
     /// The account that the server has given this store token.
     pub(super) fn account_by_store_token(&self, token: &str) -> Option<&str> {
         let mut accounts = self.store_tokens.iter();
-        accounts
-            .find(|(_, known)| *known == token)
-            .map(|(account, _)| account.as_str())
+        let (account, _) = accounts.find(|(_, known)| *known == token)?;
+        Some(self.linked.get(account).unwrap_or(account).as_str())
     }
 
     pub(super) fn bought(&self, name: &str) -> Result<&Bought, PlayError> {
@@ -133,8 +155,8 @@ impl<'a> Player<'a> {
         changed.unwrap_or_else(|| self.scenario.account_of(customer))
     }
 
-    /// Plays a step; those of the app that the server answers (`bind`, `restore`, `preflight`,
-    /// `paywall`, `expect`) are the caller's.
+    /// Plays a step; those of the app that the server answers (`bind`, `restore`, `link`,
+    /// `preflight`, `paywall`, `expect`) are the caller's.
     ///
     /// # Errors
     /// The store refuses, or the step names what is not there.
@@ -191,6 +213,7 @@ impl<'a> Player<'a> {
             }
             Step::Bind(_)
             | Step::Restore(_)
+            | Step::Link(_)
             | Step::Preflight(_)
             | Step::Paywall(_)
             | Step::Expect(_) => Ok(()),
@@ -377,6 +400,7 @@ impl<'a> Player<'a> {
             | Step::Paywall(_)
             | Step::SignIn(_)
             | Step::Reinstall(_)
+            | Step::Link(_)
             | Step::Advance(_)
             | Step::At(_)
             | Step::SinsFromNowOn(_)

@@ -100,6 +100,57 @@ fn a_mistake_is_named_with_its_place_and_what_to_do() {
 }
 
 #[test]
+fn only_who_was_nobody_becomes_part_of_somebody() {
+    let with = |steps: &str| problems(&format!("anonymous = [\"nobody\"]\nsteps = [{steps}]"));
+    let cases = [
+        (
+            "{ link = \"ann\", to = \"eve\" }",
+            "no anonymous account \"ann\"; there is nobody",
+        ),
+        (
+            "{ link = \"nobody\", to = \"nobody\" }",
+            "\"nobody\" is anonymous",
+        ),
+        ("{ link = \"nobody\", to = \"zoe\" }", "no account \"zoe\""),
+        (
+            "{ link = \"nobody\", to = \"ann\" }, { expect = { nobody = [\"pro\"] } }",
+            "\"nobody\" has become part of \"ann\"",
+        ),
+    ];
+    for (steps, expected) in cases {
+        let found = with(steps);
+        assert!(found.contains(expected), "{steps}\n{found}");
+    }
+}
+
+/// What a linked account had, and what its name stands on at the stores, is the other one's.
+#[tokio::test]
+async fn a_link_takes_purchases_names_and_devices_along() {
+    let buy = |by: &str, name: &str| {
+        format!("{{ buy = \"monthly\", by = \"{by}\", on = \"google_play\", as = \"{name}\" }}")
+    };
+    let scenario = parse(&format!(
+        "customers.zed = {{ account = \"nobody\" }}\nanonymous = [\"nobody\"]\nsteps = [{}, {}, {}]",
+        buy("zed", "one"),
+        buy("ann", "two"),
+        "{ expect = { ann = [\"pro\"], nobody = [\"pro\"] } }",
+    ))
+    .unwrap();
+    let mut player = player(&scenario).await;
+    player.set_store_token("nobody", "9d6c8a86-3c3f-4c29-9d56-02c0f2c3a1bb");
+    for placed in &scenario.steps {
+        player.play(&placed.step).await.unwrap();
+    }
+    assert!(player.truth().unwrap().is_on("nobody", "pro"));
+    player.link("nobody", "ann");
+    let truth = player.truth().unwrap();
+    assert!(!truth.is_on("nobody", "pro"));
+    assert_eq!(truth.on["ann"]["pro"], 2);
+    assert_eq!(player.account_of("zed"), "ann");
+    assert!(player.is_linked("nobody") && !player.is_linked("ann"));
+}
+
+#[test]
 fn several_mistakes_are_told_at_once() {
     let found = problems("steps = [\n{ advance = \"x\" },\n{ at = \"y\" },\n]");
     assert!(

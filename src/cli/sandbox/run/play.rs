@@ -10,8 +10,8 @@ use crate::proto::PurchaseProof;
 use crate::proto::preflight_purchase_request::About;
 use crate::sandbox::Sandbox;
 use crate::sandbox::scenario::{
-    At, Bind, Comparison, Expect, Paywall, Placed, Player, Preflight, Restore, Scenario, Step,
-    Wanted, check_behind, compare, compare_answer, compare_foretold, compare_paywall,
+    At, Bind, Comparison, Expect, Link, Paywall, Placed, Player, Preflight, Restore, Scenario,
+    Step, Wanted, check_behind, compare, compare_answer, compare_foretold, compare_paywall,
 };
 
 /// Pause between two looks at a server that is not as expected yet.
@@ -119,6 +119,8 @@ impl Play<'_> {
             self.bind(player, placed, bind).await?
         } else if let Step::Restore(restore) = &placed.step {
             self.restore(player, placed, restore).await?
+        } else if let Step::Link(link) = &placed.step {
+            vec![self.link(player, placed, link).await?]
         } else if let Step::Preflight(preflight) = &placed.step {
             vec![self.preflight(player, placed, preflight).await?]
         } else if let Step::Paywall(paywall) = &placed.step {
@@ -184,6 +186,29 @@ impl Play<'_> {
         Ok(compared)
     }
 
+    async fn link(
+        &self,
+        player: &mut Player<'_>,
+        placed: &Placed,
+        step: &Link,
+    ) -> anyhow::Result<Comparison> {
+        let answer = self.server.link(&step.link, &step.to).await?;
+        let wanted = Wanted {
+            placed,
+            what: &step.link,
+            outcome: step.outcome,
+            refused: step.refused.as_deref(),
+        };
+        if step.refused.is_none() {
+            player.link(&step.link, &step.to);
+        }
+        let compared = compare_answer(self.scenario, &wanted, &step.to, &answer);
+        Ok(Comparison {
+            entitlement: format!("linking {}", step.link),
+            ..compared
+        })
+    }
+
     async fn preflight(
         &self,
         player: &Player<'_>,
@@ -245,6 +270,10 @@ impl Play<'_> {
         };
         let mut compared = Vec::new();
         for account in &self.scenario.accounts {
+            if player.is_linked(account) {
+                self.server.knows_no_more(account).await?;
+                continue;
+            }
             let reading = self.server.read(account).await?;
             compared.extend(compare(self.scenario, at, &truth, account, &reading.asked));
             for (position, told) in reading.devices.iter().enumerate() {

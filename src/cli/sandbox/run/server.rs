@@ -6,27 +6,32 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
 use tonic::Status as RpcStatus;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
 use super::device::Device;
-use crate::cli::client::Client;
+use crate::cli::client::{Bearer, Client};
 use crate::proto::account_service_client::AccountServiceClient;
 use crate::proto::consistency::Requirement;
 use crate::proto::preflight_purchase_request::About;
 use crate::proto::{
     self, AccessReason, AppStoreProof, BindEffect, BindOutcome, Consistency,
     CreateAnonymousRequest, EntitlementSnapshot, GetEntitlementsRequest, GetEntitlementsResponse,
-    GooglePlayProof, InactiveReason, PurchaseStanding, SuperwallProof, app_store_proof,
-    purchase_proof,
+    GooglePlayProof, InactiveReason, LinkIdentityRequest, LinkOutcome, PurchaseStanding,
+    SuperwallProof, app_store_proof, purchase_proof,
 };
 use crate::sandbox::scenario::{
     Access, Answer, Foretold, Moment, Proof, Scenario, Standing, Status, Told,
 };
 use crate::sandbox::{IdentityToken, Sandbox, Store};
 
+/// What a credential is refused with whose account became part of another one.
+const LINKED: &str = "IDENTITY_LINKED";
+
 /// A server, and its scenario's accounts on it.
 pub(super) struct Server {
+    channel: Channel,
+    tokens: BTreeMap<String, String>,
     clients: BTreeMap<String, Client>,
     devices: BTreeMap<String, Vec<Device>>,
 }
@@ -47,11 +52,13 @@ impl Server {
         scenario: &Scenario,
         suffix: &str,
     ) -> anyhow::Result<Self> {
+        let channel = Endpoint::from_shared(address.to_owned())?.connect().await?;
+        let mut tokens = BTreeMap::new();
         let (mut clients, mut devices) = (BTreeMap::new(), BTreeMap::new());
         for account in &scenario.accounts {
             let subject = format!("{account}{suffix}");
             let token = match scenario.anonymous.contains(account) {
-                true => anonymous(address).await?,
+                true => anonymous(&channel).await?,
                 false => sandbox.identity_token(&IdentityToken::of(&subject))?,
             };
             let client = Client::connect(address, &token).await?;
@@ -61,8 +68,14 @@ impl Server {
             }
             devices.insert(account.clone(), on);
             clients.insert(account.clone(), client);
+            tokens.insert(account.clone(), token);
         }
-        Ok(Self { clients, devices })
+        Ok(Self {
+            channel,
+            tokens,
+            clients,
+            devices,
+        })
     }
 
     /// What the server's clock shows, as its answers to an account say.
@@ -126,6 +139,43 @@ impl Server {
         Ok(answers.collect())
     }
 
+    /// Makes an account a part of another one, as the app of both does once somebody has signed in.
+    pub(super) async fn link(&self, account: &str, to: &str) -> anyhow::Result<Answer> {
+        let bearer = Bearer::of(self.token(to)?)?;
+        let mut client = AccountServiceClient::with_interceptor(self.channel.clone(), bearer);
+        let request = LinkIdentityRequest {
+            account: String::new(),
+            other_token: self.token(account)?.to_owned(),
+        };
+        match client.link_identity(request).await {
+            Ok(answer) => match answer.into_inner().outcome() {
+                LinkOutcome::Linked => Ok(Answer::Bound),
+                LinkOutcome::AlreadyLinked => Ok(Answer::AlreadyYours),
+                LinkOutcome::Unspecified => bail!("the server answered a link with nothing"),
+            },
+            Err(status) => Ok(Answer::Refused(reason(&status))),
+        }
+    }
+
+    /// Fails if the credential of an account that was linked is still good for anything.
+    pub(super) async fn knows_no_more(&self, account: &str) -> anyhow::Result<()> {
+        match self.client(account)?.get().await {
+            Err(status) if reason(&status) == LINKED => Ok(()),
+            Err(status) => bail!(
+                "{account:?} is refused with {}, not {LINKED}",
+                reason(&status)
+            ),
+            Ok(_) => bail!("{account:?} was linked, and its credential is still good"),
+        }
+    }
+
+    fn token(&self, account: &str) -> anyhow::Result<&str> {
+        let token = self.tokens.get(account);
+        token
+            .map(String::as_str)
+            .ok_or_else(|| anyhow!("no account {account:?} is signed in"))
+    }
+
     /// What the server says of a purchase, or a product, before anything is done.
     pub(super) async fn foretell(&self, account: &str, about: About) -> anyhow::Result<Foretold> {
         let told = match self.client(account)?.preflight(about).await {
@@ -177,9 +227,8 @@ impl Server {
 
 /// A token of a new account that nobody has signed in to, as an app without a login gets one at its
 /// first start.
-async fn anonymous(address: &str) -> anyhow::Result<String> {
-    let channel = Endpoint::from_shared(address.to_owned())?.connect().await?;
-    let made = AccountServiceClient::new(channel)
+async fn anonymous(channel: &Channel) -> anyhow::Result<String> {
+    let made = AccountServiceClient::new(channel.clone())
         .create_anonymous(CreateAnonymousRequest {})
         .await
         .map_err(|status| anyhow!("{}: {}", reason(&status), status.message()))

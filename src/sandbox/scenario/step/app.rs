@@ -145,6 +145,22 @@ pub struct Reinstall {
     pub account: String,
 }
 
+/// Whoever was nobody signs in, and the app tells the server with both credentials: two accounts
+/// become one, and the first is there no more.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The account, one of the scenario's `anonymous` ones.
+    pub link: String,
+    /// The account that stays; from now on it is signed in wherever the other one was.
+    pub to: String,
+    /// What the server is to answer: `bound`, or `already_yours` to a link that was made before.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// The reason with which the server is to refuse; then nothing is linked.
+    pub refused: Option<String>,
+}
+
 /// What every account must have now.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

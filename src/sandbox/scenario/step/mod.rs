@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
 pub use app::{
-    Bind, Expect, Outcome, Paywall, Preflight, Reinstall, Restore, SignIn, Standing, Via,
+    Bind, Expect, Link, Outcome, Paywall, Preflight, Reinstall, Restore, SignIn, Standing, Via,
 };
 pub use line::{Advance, At, Deliver, Drop, Failing, Hold, OutageFromNowOn, SinsFromNowOn, Which};
 pub use purchases::{
@@ -82,6 +82,7 @@ verbs! {
     "paywall" => Paywall,
     "sign_in" => SignIn,
     "reinstall" => Reinstall,
+    "link" => Link,
     "advance" => Advance,
     "at" => At,
     "sins" => SinsFromNowOn,
