@@ -8,7 +8,7 @@ use http::Uri;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::issuers::{Issuers, OWN_NAME, is_name};
+use super::issuers::{Issuers, KEY_ISSUER, OWN_NAME, is_name};
 
 /// `[tokens]`
 #[derive(Clone, Debug, Deserialize)]
@@ -121,10 +121,10 @@ impl TokensConfig {
             }
         }
         for name in &self.namespaces {
-            if !is_name(name) || name == OWN_NAME {
+            if !is_name(name) || [OWN_NAME, KEY_ISSUER].contains(&name.as_str()) {
                 problems.push(format!(
                     "namespaces: `{name}` cannot be one: 1 to 32 of a-z, 0-9, `_` and `-`, and \
-                     not `{OWN_NAME}`."
+                     not `{OWN_NAME}` or `{KEY_ISSUER}`."
                 ));
             }
         }
@@ -144,6 +144,9 @@ fn check_issuer(issuer: &str, production: bool) -> Option<&'static str> {
         None => Some("issuer must be the public address of the API: `https://…`."),
         Some((_, authority)) if authority.as_str().contains('@') => {
             Some("issuer must not hold a user name.")
+        }
+        Some(_) if parsed.as_ref().is_some_and(|uri| uri.path().len() > 1) => {
+            Some("issuer must not have a path: the keys are published at the top of the listener.")
         }
         Some(_) if issuer.ends_with('/') || issuer.contains(['?', '#']) => {
             Some("issuer must not have a query, a fragment or a slash at its end.")
@@ -190,6 +193,8 @@ mod tests {
             ("issuer = \"entitled\"\nkeys = \"k\"", "public address"),
             ("issuer = \"https://a/\"\nkeys = \"k\"", "slash"),
             ("issuer = \"https://u@a\"\nkeys = \"k\"", "user name"),
+            ("issuer = \"https://a/api\"\nkeys = \"k\"", "a path"),
+            (&format!("{GOOD}\nnamespaces = [\"key\"]"), "or `key`"),
             ("issuer = \"https://a\"", "openssl genpkey"),
             (
                 "issuer = \"https://a\"\nkeys = \"k\"\nkey_files = [\"f\"]",

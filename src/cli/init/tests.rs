@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::config::tokens::AnonymousAccounts;
 
 fn config_of(answers: &Answers) -> String {
     let (catalog, key) = ("/etc/entitled/catalog.toml", "/run/secrets/encryption.key");
@@ -64,6 +65,29 @@ fn what_is_known_is_written() {
         "base_plan_id = \"pro-monthly\"",
     ] {
         assert!(catalog.contains(expected), "{expected}: {catalog}");
+    }
+}
+
+/// What is offered as a comment starts, too, once its marks are gone.
+#[test]
+fn what_is_offered_starts_when_it_is_switched_on() {
+    for answers in [full(), Answers::default()] {
+        let (config, catalog) = written(&answers);
+        let (before, offered) = config.split_once("# [tokens]\n").unwrap();
+        let (offered, after) = offered.split_once("\n\n").unwrap();
+        let offered: Vec<&str> = offered
+            .lines()
+            .map(|line| line.strip_prefix("# ").unwrap())
+            .collect();
+        let on = format!("{before}[tokens]\n{}\n\n{after}", offered.join("\n"));
+        check(&on, &catalog).unwrap();
+        let parsed: Config = toml::from_str(&on).unwrap();
+        let tokens = parsed.tokens.unwrap();
+        assert_eq!(tokens.anonymous_accounts, AnonymousAccounts::Open);
+        assert_eq!(tokens.namespaces, ["backend"]);
+        assert!(!tokens.issuer.ends_with('/'), "{}", tokens.issuer);
+        let next = text::next(&answers, "entitled.toml", "catalog.toml");
+        assert!(next.contains("entitled key create ops --kind operator --role admin"));
     }
 }
 

@@ -112,6 +112,7 @@ mode = \"production\"
     );
     text.push_str(&listeners(answers));
     text.push_str(&issuers(answers.identity.as_ref()));
+    text.push_str(&tokens(answers));
     text.push_str(&stores(answers));
     text
 }
@@ -176,13 +177,38 @@ fn issuers(identity: Option<&Identity>) -> String {
         ),
     }
     text.push_str(
-        "# Accounts without a sign-in, and tokens for apps that know only your backend.\n\
-         # [tokens]\n\
-         # issuer = \"https://api.example.com\"      # the public address of the API\n\
-         # key_files = [\"/run/secrets/tokens.pem\"]\n\
-         # anonymous_accounts = \"open\"\n\n",
+        "# Backends and the people who answer tickets need nothing in this file: they have API keys,\n\
+         # `entitled key create` makes them.\n\n",
     );
     text
+}
+
+/// Comments that start as they are once the marks are taken away and the key is made.
+fn tokens(answers: &Answers) -> String {
+    let base = answers.public_url.as_deref();
+    let base = base.unwrap_or("https://entitled.example.com");
+    format!(
+        "# Accounts without a sign-in, and tokens for apps that know only your backend\n\
+         # (docs/identity.md, 2 and 3). The key, once:\n\
+         #   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out tokens.pem\n\
+         # [tokens]\n\
+         # issuer = {}   # the public address of the API\n\
+         # key_files = [\"/run/secrets/tokens.pem\"]\n\
+         # anonymous_accounts = \"open\"    # or \"services\": made by a backend that has checked the device\n\
+         # anonymous_per_address_per_minute = 30\n\
+         # anonymous_per_minute = 600        # over all replicas\n\
+         # namespaces = [\"backend\"]        # so that services may name users `backend:42`\n\n",
+        quoted(origin(base)),
+    )
+}
+
+/// A URL without its path.
+fn origin(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url[authority..]
+        .find('/')
+        .map_or(url.len(), |at| authority + at);
+    &url[..end]
 }
 
 /// Sections of stores are comments until their steps are done: half a section would not start.
@@ -219,6 +245,9 @@ pub(super) fn next(answers: &Answers, config: &str, catalog: &str) -> String {
         steps.push(format!("# put the database's URL into {config}"));
     }
     steps.push(format!("entitled migrate --config {config}"));
+    steps.push(format!(
+        "entitled key create ops --kind operator --role admin --out ops.key --config {config}"
+    ));
     if answers.bundle_id.is_some() || answers.package_name.is_none() {
         steps.push(format!(
             "entitled setup apple --config {config}       # what to click, copy and run"
