@@ -48,10 +48,15 @@ pub async fn create(world: &World) -> Result<CreateAnonymousResponse, Status> {
 }
 
 pub async fn refresh(world: &World, token: &str) -> Result<Credentials, Status> {
+    refresh_at(&world.stack.address.server, token).await
+}
+
+pub async fn refresh_at(server: &str, token: &str) -> Result<Credentials, Status> {
     let request = RefreshTokenRequest {
         refresh_token: token.into(),
     };
-    let answer = open(world).await.refresh_token(request).await?;
+    let mut client = AccountServiceClient::new(channel(server).await);
+    let answer = client.refresh_token(request).await?;
     Ok(answer.into_inner().credentials.expect("credentials"))
 }
 

@@ -7,6 +7,9 @@ use crate::grpc::door::{Door, Operator};
 use crate::grpc::status::Reason;
 use crate::grpc::{status, wire};
 
+/// As much as an action at a store may have.
+const OPERATION_ID_BYTES_MAX: usize = 64;
+
 pub(super) async fn transfer_purchase(
     door: &Door,
     operator: &Operator,
@@ -28,6 +31,13 @@ pub(super) async fn transfer_purchase(
         actor: &operator.actor,
         reason: super::reason(&request.reason)?,
     };
+    let id = request.operation_id.as_str();
+    if id.len() > OPERATION_ID_BYTES_MAX || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(status::bad_request(
+            "operation_id",
+            "at most 64 printable characters, without spaces",
+        ));
+    }
     transfer(&door.core, asked).await.map_err(refused)?;
     Ok(wire::TransferPurchaseResponse {})
 }

@@ -7,8 +7,8 @@ use entitled::proto::BindOutcome;
 use futures::future::join_all;
 use tonic::Code;
 
-use super::{Phone, client, create, refresh, refused};
-use crate::scene::{YEARLY, now};
+use super::{Phone, client, create, refresh, refresh_at, refused};
+use crate::scene::{READER, YEARLY, now};
 use crate::support::{Device, World, assert_refused, client_action, is_active};
 
 /// An hour passes for the sessions alone.
@@ -216,6 +216,15 @@ async fn accounts_without_a_sign_in_are_made_where_they_are_wanted_and_not_witho
     let refused_ = create(&world).await.expect_err("too many");
     assert_refused(&refused_, Code::ResourceExhausted, "RATE_LIMITED");
     assert_eq!(world.count("select count(*) from accounts").await, 3);
+    // Twenty refresh tokens for each of them, good or made up.
+    for _ in 0..60 {
+        let junk = refresh(&world, "junk").await.expect_err("no token");
+        assert_refused(&junk, Code::Unauthenticated, "REFRESH_TOKEN_INVALID");
+    }
+    for token in ["junk", kept.refresh_token.as_str()] {
+        let refused = refresh(&world, token).await.expect_err("too many");
+        assert_refused(&refused, Code::ResourceExhausted, "RATE_LIMITED");
+    }
 
     world
         .restart(|config| {
@@ -269,5 +278,32 @@ async fn accounts_without_a_sign_in_are_made_where_they_are_wanted_and_not_witho
     assert_refused(&off, Code::FailedPrecondition, "TOKENS_OFF");
     let unknown = refused(&world, &kept.access_token).await;
     assert_refused(&unknown, Code::Unauthenticated, "ISSUER_UNKNOWN");
+    world.stop().await;
+}
+
+/// A phone that repeats itself reaches one replica and another: all of them tell the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_at_two_replicas_gives_one_line_of_tokens() {
+    let world = World::start().await;
+    let other = world.replica(READER, |_| {}).await;
+    let servers = [
+        world.stack.address.server.clone(),
+        other.grpc_url().expect("gRPC"),
+    ];
+    let made = create(&world).await.expect("an account");
+    let mut token = made.credentials.expect("credentials").refresh_token;
+    for _ in 0..5 {
+        let asked = (0..8).map(|number| refresh_at(&servers[number % 2], &token));
+        let told: Vec<String> = join_all(asked)
+            .await
+            .into_iter()
+            .map(|told| told.expect("good").refresh_token)
+            .collect();
+        assert!(told.iter().all(|next| *next == told[0]), "one successor");
+        token.clone_from(&told[0]);
+    }
+    let sessions = "select count(*) from token_sessions where revoked_at is null";
+    assert_eq!(world.count(sessions).await, 1);
+    other.stop().await;
     world.stop().await;
 }

@@ -3,9 +3,10 @@
 use entitled::proto::{BindOutcome, ClientAction};
 use entitled::sandbox::{DeliveryState, Endpoint, Store};
 use futures::future::join_all;
+use tonic::Code;
 
 use super::{Effects, buy, came_to, doomed_at, once, replaced, store_token};
-use crate::support::World;
+use crate::support::{World, assert_refused};
 
 const PACKAGE: &str = "com.example.app";
 
@@ -167,6 +168,33 @@ async fn a_link_is_made_whole_or_not_at_all() {
             1,
             "{place}"
         );
+        world.stop().await;
+    }
+}
+
+/// The process dies around the commit of a refresh: the token that was sent is good once more, and
+/// leads to one line of tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_nobody_heard_of_is_asked_for_again() {
+    use crate::accounts::{Phone, refresh};
+    for place in ["before_refresh_commit", "after_refresh_commit"] {
+        let (mut world, mut doomed) = doomed_at(place).await;
+        let phone = Phone::first_start(&world).await;
+        let first = phone.credentials.refresh_token.as_str();
+        let died = refresh(&world, first).await;
+        died.expect_err("the server died");
+        let _healthy = replaced(&mut world, &mut doomed).await;
+        let next = refresh(&world, first).await.expect("good once more");
+        let again = refresh(&world, first).await.expect("the same");
+        assert_eq!(next.refresh_token, again.refresh_token, "{place}");
+        let last = refresh(&world, &next.refresh_token)
+            .await
+            .expect("it goes on");
+        // Whoever still has the first one is not who went on.
+        for used_up in [first, &last.refresh_token] {
+            let refused = refresh(&world, used_up).await.expect_err("used up");
+            assert_refused(&refused, Code::Unauthenticated, "REFRESH_TOKEN_INVALID");
+        }
         world.stop().await;
     }
 }
