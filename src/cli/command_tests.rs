@@ -47,6 +47,7 @@ const OF_THE_HOST: &[(&str, &str)] = &[
     ("inspect apple-jws", "reads a document and nothing else"),
     ("inspect rtdn", "reads a document and nothing else"),
     ("inspect corpus", "reads documents and nothing else"),
+    ("inspect timing", "measures this machine"),
     ("openapi", "prints what this version serves"),
     ("demo", "runs a stack of its own"),
     ("dev", "runs a stack of its own"),
