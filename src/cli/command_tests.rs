@@ -38,6 +38,10 @@ const OF_THE_HOST: &[(&str, &str)] = &[
         "encryption rotate",
         "needs the keys, which no server hands out",
     ),
+    (
+        "encryption abandon",
+        "needs the keys, which no server hands out",
+    ),
     ("catalog check", "reads a file and nothing else"),
     ("catalog diff", "reads the database as yet"),
     ("catalog apply", "writes the database as yet"),

@@ -113,12 +113,12 @@ fn blank(value: &mut Value, own: &HashSet<String>) {
         Value::Array(values) => values.iter_mut().for_each(|one| blank(one, own)),
         Value::Object(members) => {
             for (name, member) in members {
-                let names = NAMES_OF_TOKENS.contains(&name.as_str());
-                match member {
-                    Value::String(token) if names && !own.contains(&token.to_lowercase()) => {
-                        *member = Value::Null;
-                    }
-                    other => blank(other, own),
+                let token = member.as_str().map(str::to_lowercase);
+                let is_anothers = token.is_some_and(|token| !own.contains(&token));
+                if is_anothers && NAMES_OF_TOKENS.contains(&name.as_str()) {
+                    *member = Value::Null;
+                } else {
+                    blank(member, own);
                 }
             }
         }

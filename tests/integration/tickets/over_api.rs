@@ -259,9 +259,10 @@ async fn accounts_are_exported_and_erased_over_the_api_as_on_the_host() {
     }
     let file = world.stack.address.config.with_file_name("alice.json");
     let out = file.to_str().expect("a path");
-    let to_file = ["export", "dev:alice", "--out", out];
+    let to_file = ["export", "dev:bob", "--out", out];
     assert_eq!(world.over_api(&support, &to_file).await.as_deref(), Ok(""));
     let written = std::fs::read_to_string(&file).expect("written");
+    let here = world.command(&["export", "dev:bob"]).await;
     assert_eq!(written, here.trim_end());
     let again = world.over_api(&support, &to_file).await;
     assert!(again.expect_err("it is there").contains("never replaced"));
