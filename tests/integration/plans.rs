@@ -116,7 +116,7 @@ const HOT: &[(&str, &str, &[&str])] = &[
     ),
     // What an erasure reaches.
     (
-        "select distinct coalesce(c.merged_into, c.id)",
+        "union select chain_id from ownership_changes where to_account_id = any($1)",
         "array['00000000-0000-0000-0000-000000000000']::uuid[]",
         &[
             "purchase_chains_owner",
