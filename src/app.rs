@@ -3,6 +3,7 @@
 pub(crate) mod settings;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use tracing::{error, info, warn};
 use self::settings::settings;
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{Config, GrpcConfig, Mode};
+use crate::domain::catalog::Catalog;
 use crate::flows::api_keys::KeyRing;
+use crate::flows::apply_catalog::CatalogError;
 use crate::flows::count_effect::Ground;
 use crate::flows::{Core, apply_catalog};
 use crate::grpc::auth::Authenticator;
@@ -110,7 +113,9 @@ impl App {
         }
         let (relayed, relay_stop) = (Arc::clone(&core), stop.clone());
         tasks.spawn(async move { relayed.relay(relay_stop).await });
-        tasks.spawn(jobs::follow_catalog(Arc::clone(&core), stop.clone()));
+        let file = config.catalog.as_deref();
+        let file = file.map(|file| catalog_text(file).map_err(|error| format!("{error:#}")));
+        tasks.spawn(jobs::follow_catalog(Arc::clone(&core), file, stop.clone()));
         tasks.spawn(jobs::follow_keys(Arc::clone(&core), stop.clone()));
         tasks.spawn(telemetry::keep_up(stop.clone()));
         let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
@@ -214,10 +219,12 @@ async fn idle(core: &Core, patience: Duration) -> bool {
 /// What the configured catalog file means to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CatalogFile {
-    /// A server that starts applies it.
+    /// A server applies it: before it starts if nothing is active yet, else while it serves.
     Apply,
     /// A command works by what is active.
     Ignore,
+    /// The same for a command that may apply the first: nothing need be active.
+    MayBeFirst,
 }
 
 /// The database and business time, as the configuration names them; nothing else is needed to look
@@ -270,23 +277,18 @@ pub(crate) async fn build_core(
 ) -> anyhow::Result<Arc<Core>> {
     let (db, clock) = open(config, clock).await?;
     let settings = settings(config);
-    let file = config
-        .catalog
-        .as_ref()
-        .filter(|_| catalog == CatalogFile::Apply);
-    let (catalog, refused) = match file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("the catalog {} cannot be read", path.display()))?;
+    let catalog = match (apply_catalog::load(&db).await, catalog, &config.catalog) {
+        // There is nothing to serve by.
+        (Err(CatalogError::None), CatalogFile::Apply, Some(path)) => {
             let ground = Ground {
                 db: &db,
                 leniency: settings.policy.leniency,
                 now: clock.now(),
             };
-            let started = apply_catalog::start_with(&ground, &text).await?;
-            (started.catalog, started.refused)
+            apply_catalog::start_with(&ground, &catalog_text(path)?).await?
         }
-        None => (apply_catalog::load(&db).await?, None),
+        (Err(CatalogError::None), CatalogFile::MayBeFirst, _) => Catalog::none(),
+        (active, _, _) => active?,
     };
     let catalog = apply_catalog::handle(catalog);
     let stores = build_stores(config)?;
@@ -299,10 +301,12 @@ pub(crate) async fn build_core(
         HubOptions::default(),
     );
     let core = Core::new(db, stores, clock, hub, catalog, settings, queue);
-    if let Some(refused) = refused {
-        let _ = core.refused_catalog.set(refused);
-    }
     Ok(Arc::new(core))
+}
+
+fn catalog_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("the catalog {} cannot be read", path.display()))
 }
 
 fn build_stores(config: &Config) -> anyhow::Result<Stores> {

@@ -1,35 +1,30 @@
-//! `catalog`: check a file, see what it would do, make it the active version, take it back.
+//! `catalog`: check a file, see what it would do, make it the active version, take it back. In the
+//! database of a configuration or over the API of a server, by the same calls.
 
+mod followed;
+mod saved;
+mod told;
 mod words;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use self::words::print_plan;
-use super::ConfigArgs;
-use crate::app::{open, settings::settings};
-use crate::clock::Clock;
-use crate::config::Config;
+use self::followed::{Progress, follow, versions};
+pub(super) use self::saved::{apply_saved, examine_file};
+use self::told::{Planned, missing, story_json};
+use super::source::{Source, SourceArgs, told as refusal};
 use crate::domain::catalog::Catalog;
 use crate::domain::catalog::diff::diff;
 use crate::domain::ids::CatalogVersion;
-use crate::domain::subscription::state::Leniency;
-use crate::flows::Core;
-use crate::flows::apply_catalog::{
-    self, CatalogError, Counting, Order, Plan, Story, Wanted, doubts_of, history, parse,
-};
-use crate::flows::count_effect::Ground;
-use crate::flows::examine::{Finding, Health};
-use crate::storage::Db;
-
-/// Between two looks at how far a version has come.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+use crate::flows::apply_catalog::{CatalogError, doubts_of, parse};
+use crate::proto;
+use crate::proto::wanted_catalog::Wanted;
+use proto::apply_catalog_response::Event as Applying;
+use proto::plan_catalog_response::Event as Planning;
 
 #[derive(Subcommand)]
 pub(crate) enum CatalogCommand {
@@ -47,7 +42,7 @@ pub(crate) enum CatalogCommand {
     ///
     /// Refused if paying accounts would lose something, until you say how many may: --confirm-loss.
     /// Every account is then derived by the new version, a batch at a time, by any worker; an
-    /// interruption loses nothing.
+    /// interruption loses nothing. Over the API, --dry-run needs the role viewer, the rest admin.
     Apply(ApplyArgs),
     /// Make what an earlier version said the active version again, under a new number
     ///
@@ -61,7 +56,7 @@ pub(crate) enum CatalogCommand {
         #[arg(id = "number", value_name = "VERSION")]
         version: Option<i64>,
         #[command(flatten)]
-        config: ConfigArgs,
+        source: SourceArgs,
     },
 }
 
@@ -77,7 +72,7 @@ pub(crate) struct DiffArgs {
     #[arg(long)]
     to: Option<i64>,
     #[command(flatten)]
-    config: ConfigArgs,
+    source: SourceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -111,14 +106,11 @@ struct HowArgs {
     /// Why; kept with the version
     #[arg(long)]
     reason: Option<String>,
-    /// Who does it; kept with the version
-    #[arg(long, env = "USER", default_value = "operator")]
-    actor: String,
     /// Follow until every account has come to the new version
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     #[command(flatten)]
-    config: ConfigArgs,
+    source: SourceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -127,13 +119,13 @@ struct HowArgs {
 #[derive(Args)]
 pub(crate) struct HistoryArgs {
     /// At most so many, the newest
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1_000))]
-    limit: i64,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
     /// Follow until every account has come to the active version
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
-    config: ConfigArgs,
+    source: SourceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -145,17 +137,14 @@ pub(super) async fn run(command: CatalogCommand) -> anyhow::Result<ExitCode> {
         CatalogCommand::Diff(args) => compare(&args).await?,
         CatalogCommand::Apply(args) => {
             let text = read(&args.file)?;
-            change(Wanted::Text(&text), "apply", &args.how).await?;
+            change(Wanted::Text(text), &args.how).await?;
         }
-        CatalogCommand::Rollback(args) => {
-            let version = CatalogVersion(args.version);
-            change(Wanted::Version(version), "rollback", &args.how).await?;
-        }
+        CatalogCommand::Rollback(args) => change(Wanted::Version(args.version), &args.how).await?,
         CatalogCommand::History(args) => list(&args).await?,
-        CatalogCommand::Show { version, config } => {
-            let place = Place::of(&config).await?;
-            let found = apply_catalog::body(&place.db, version.map(CatalogVersion)).await?;
-            print!("{}", found.body);
+        CatalogCommand::Show { version, source } => {
+            let source = source.open_for_catalogs().await?;
+            print!("{}", text(&source, version).await?.1);
+            source.finish().await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -163,37 +152,6 @@ pub(super) async fn run(command: CatalogCommand) -> anyhow::Result<ExitCode> {
 
 fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
-}
-
-/// The database that commands work on, and its time.
-struct Place {
-    db: Db,
-    clock: Clock,
-    leniency: Leniency,
-}
-
-impl Place {
-    async fn of(config: &ConfigArgs) -> anyhow::Result<Self> {
-        Self::at(&config.load()?, None).await
-    }
-
-    async fn at(config: &Config, clock: Option<Clock>) -> anyhow::Result<Self> {
-        let (db, clock) = open(config, clock).await?;
-        let leniency = settings(config).policy.leniency;
-        Ok(Self {
-            db,
-            clock,
-            leniency,
-        })
-    }
-
-    fn ground(&self) -> Ground<'_> {
-        Ground {
-            db: &self.db,
-            leniency: self.leniency,
-            now: self.clock.now(),
-        }
-    }
 }
 
 fn check(file: &Path, strict: bool) -> anyhow::Result<ExitCode> {
@@ -225,12 +183,13 @@ fn check(file: &Path, strict: bool) -> anyhow::Result<ExitCode> {
 }
 
 async fn compare(args: &DiffArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args.config).await?;
-    let old = catalog_of(&place, args.from).await?;
+    let source = args.source.open_for_catalogs().await?;
+    let old = catalog_of(&source, args.from).await?;
     let new = match &args.file {
         Some(file) => parse(&read(file)?, CatalogVersion(0))?,
-        None => catalog_of(&place, args.to).await?,
+        None => catalog_of(&source, args.to).await?,
     };
+    source.finish().await;
     let changes = diff(old.file(), new.file());
     if args.json {
         let json = json!({ "from": old.version(), "changes": changes });
@@ -244,129 +203,137 @@ async fn compare(args: &DiffArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn catalog_of(place: &Place, version: Option<i64>) -> anyhow::Result<Catalog> {
-    let found = apply_catalog::body(&place.db, version.map(CatalogVersion)).await?;
-    Ok(parse(&found.body, found.version)?)
+async fn catalog_of(source: &Source, version: Option<i64>) -> anyhow::Result<Catalog> {
+    let (version, text) = text(source, version).await?;
+    parse(&text, version).with_context(|| format!("version {}", version.0))
 }
 
-async fn change(wanted: Wanted<'_>, origin: &'static str, how: &HowArgs) -> anyhow::Result<()> {
-    let place = Place::of(&how.config).await?;
-    let ground = place.ground();
+/// A version's number and text; the active one's, unless told which.
+async fn text(source: &Source, version: Option<i64>) -> anyhow::Result<(CatalogVersion, String)> {
+    if version == Some(0) {
+        // The API calls the active one so.
+        bail!(CatalogError::Unknown(0));
+    }
+    let request = proto::GetCatalogRequest {
+        version: version.unwrap_or_default(),
+    };
+    let found = source.catalogs().get_catalog(request).await;
+    let found = found.map_err(refusal)?.into_inner();
+    let story = found.version.ok_or_else(missing)?;
+    Ok((CatalogVersion(story.version), found.text))
+}
+
+async fn change(wanted: Wanted, how: &HowArgs) -> anyhow::Result<()> {
+    let source = how.source.open_for_catalogs().await?;
+    let changed = match how.dry_run {
+        true => plan(&source, wanted, how).await,
+        false => apply(&source, wanted, how).await,
+    };
+    // A version that was applied is told also if following it failed.
+    source.finish().await;
+    changed
+}
+
+async fn plan(source: &Source, wanted: Wanted, how: &HowArgs) -> anyhow::Result<()> {
+    let summary = words::first(&wanted);
+    let request = proto::PlanCatalogRequest {
+        catalog: Some(proto::WantedCatalog {
+            wanted: Some(wanted),
+        }),
+    };
+    let mut answers = source
+        .catalogs()
+        .plan_catalog(request)
+        .await
+        .map_err(refusal)?
+        .into_inner();
     let mut counting = Progress::new("counted", how.json);
-    let plan = apply_catalog::plan(&ground, wanted, Counting::Always, |done, of| {
-        counting.tell(done, of);
-    })
-    .await?;
-    counting.end();
-    if how.json {
-        println!("{}", serde_json::to_string(&plan_json(&plan))?);
-    } else {
-        print_plan(&plan, ground.now);
-    }
-    if plan.is_active() {
-        return Ok(());
-    }
-    if how.dry_run {
-        if !how.json {
-            println!("\nNothing was changed.{}", words::next_step(&plan));
+    while let Some(answer) = answers.message().await.map_err(refusal)? {
+        match answer.event {
+            Some(Planning::Progress(far)) => counting.tell(far.counted, far.accounts),
+            Some(Planning::Plan(plan)) => {
+                counting.end();
+                let plan = Planned::of(plan)?;
+                print_plan(&plan, &summary, how.json);
+                if !how.json && !plan.already_active {
+                    println!("\nNothing was changed.{}", words::next_step(&plan));
+                }
+                return Ok(());
+            }
+            None => {}
         }
-        return Ok(());
     }
-    let order = Order {
-        origin,
-        actor: Some(&how.actor),
-        reason: how.reason.as_deref(),
-        copy_of: match wanted {
-            Wanted::Version(version) => Some(version),
-            Wanted::Text(_) => None,
-        },
-        confirm_loss: how.confirm_loss,
-    };
-    let version = apply_catalog::apply(&ground, &plan, &order).await?;
-    if how.json {
-        println!("{}", json!({ "applied": version }));
-    } else {
-        println!(
-            "\nversion {} is active. Workers derive every account by it; `entitled catalog history` \
-             tells how far they are.",
-            version.0
-        );
-    }
-    if how.wait {
-        follow(&place, how.json).await?;
-    }
-    Ok(())
+    Err(anyhow!(
+        "the server went away before the plan was made; nothing was changed"
+    ))
 }
 
-/// What a developer has saved becomes active, whoever loses by it; `None`: it was active.
-pub(super) async fn apply_saved(
-    config: &Config,
-    clock: Clock,
-    text: &str,
-) -> anyhow::Result<Option<CatalogVersion>> {
-    let place = Place::at(config, Some(clock)).await?;
-    let ground = place.ground();
-    let plan =
-        apply_catalog::plan(&ground, Wanted::Text(text), Counting::Always, |_, _| {}).await?;
-    if plan.is_active() {
-        return Ok(None);
+async fn apply(source: &Source, wanted: Wanted, how: &HowArgs) -> anyhow::Result<()> {
+    let summary = words::first(&wanted);
+    let confirm_loss = how.confirm_loss.unwrap_or_default();
+    let request = proto::ApplyCatalogRequest {
+        catalog: Some(proto::WantedCatalog {
+            wanted: Some(wanted),
+        }),
+        confirm_loss: i64::try_from(confirm_loss).unwrap_or(i64::MAX),
+        reason: how.reason.clone().unwrap_or_default(),
+        base_version: 0,
+    };
+    let mut answers = source
+        .catalogs()
+        .apply_catalog(request)
+        .await
+        .map_err(refusal)?
+        .into_inner();
+    let mut counting = Progress::new("counted", how.json);
+    let mut idle = false;
+    while let Some(answer) = answers.message().await.map_err(refusal)? {
+        match answer.event {
+            Some(Applying::Progress(far)) => counting.tell(far.counted, far.accounts),
+            Some(Applying::Plan(plan)) => {
+                counting.end();
+                let plan = Planned::of(plan)?;
+                idle = plan.already_active;
+                print_plan(&plan, &summary, how.json);
+            }
+            Some(Applying::AppliedVersion(_)) if idle => return Ok(()),
+            Some(Applying::AppliedVersion(version)) => {
+                if how.json {
+                    println!("{}", json!({ "applied": version }));
+                } else {
+                    println!(
+                        "\nversion {version} is active. Workers derive every account by it; \
+                         `entitled catalog history` tells how far they are."
+                    );
+                }
+                return match how.wait {
+                    true => follow(source, how.json).await,
+                    false => Ok(()),
+                };
+            }
+            None => {}
+        }
     }
-    print_plan(&plan, ground.now);
-    let order = Order {
-        origin: "dev",
-        actor: Some("dev"),
-        reason: None,
-        copy_of: None,
-        confirm_loss: Some(u64::MAX),
-    };
-    let version = apply_catalog::apply(&ground, &plan, &order).await?;
-    place.db.close().await;
-    Ok(Some(version))
+    Err(anyhow!(
+        "the server went away before it said whether the version became active; `entitled catalog \
+         history` tells, and applying the same again changes nothing"
+    ))
 }
 
-/// Whether the catalog file of the configuration is what is active, for `doctor`.
-pub(super) async fn examine_file(config: &Config, core: &Core) -> Option<Finding> {
-    let file = config.catalog.as_ref()?;
-    let finding = |health, found: String, next| Finding::new("catalog file", health, found, next);
-    let active = core.catalog.load().version();
-    let text = match read(file) {
-        Ok(text) => text,
-        Err(error) => {
-            let next = "check `catalog` in the configuration";
-            return Some(finding(Health::Fail, format!("{error:#}"), next));
-        }
-    };
-    Some(match apply_catalog::known_as(&core.db, &text).await {
-        Ok(Some(version)) if version == active => {
-            finding(Health::Ok, format!("is version {}, active", active.0), "")
-        }
-        Ok(Some(version)) => finding(
-            Health::Warn,
-            format!("is version {}; version {} is active", version.0, active.0),
-            "nothing, if that is meant; else `entitled catalog rollback` or a newer file",
-        ),
-        Ok(None) => finding(
-            Health::Warn,
-            format!("is not applied; version {} is active", active.0),
-            "look at `entitled catalog apply FILE --dry-run`, then apply it",
-        ),
-        Err(error) => finding(Health::Fail, error.to_string(), "check the database"),
-    })
-}
-
-fn plan_json(plan: &Plan) -> serde_json::Value {
-    json!({
-        "base": plan.base, "changes": plan.changes, "effect": plan.effect,
-        "already_active": plan.is_active(),
-    })
+fn print_plan(plan: &Planned, summary: &str, json: bool) {
+    match json {
+        true => println!("{}", plan.json()),
+        false => words::print_plan(plan, summary),
+    }
 }
 
 async fn list(args: &HistoryArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args.config).await?;
+    let source = args.source.open_for_catalogs().await?;
     if args.wait {
-        follow(&place, args.json).await?;
+        follow(&source, args.json).await?;
     }
-    let stories = history(&place.db, None, args.limit).await?;
+    let stories = versions(&source, args.limit.into()).await?;
+    source.finish().await;
     if stories.is_empty() {
         bail!(CatalogError::None);
     }
@@ -377,78 +344,4 @@ async fn list(args: &HistoryArgs) -> anyhow::Result<()> {
     }
     println!("{}", words::table(&stories));
     Ok(())
-}
-
-fn story_json(story: &Story) -> serde_json::Value {
-    let told = &story.told;
-    json!({
-        "version": told.version, "applied_at": told.applied_at, "origin": told.origin,
-        "applied_by": told.actor, "reason": told.reason, "copy_of": told.copy_of,
-        "effect": told.effect, "confirmed_loss": told.confirmed_loss, "accounts": told.accounts,
-        "behind": story.behind, "looked_again": told.looked_again,
-        "finished_at": told.finished_at,
-    })
-}
-
-/// Tells how far the active version has come until it has reached every account.
-async fn follow(place: &Place, quiet: bool) -> anyhow::Result<()> {
-    let mut progress = Progress::new("derived", quiet);
-    loop {
-        let active = history(&place.db, None, 1).await?.pop();
-        let Some(story) = active else {
-            bail!(CatalogError::None);
-        };
-        let behind = u64::try_from(story.behind.unwrap_or(0)).unwrap_or(0);
-        let all = u64::try_from(story.told.accounts.unwrap_or(0)).unwrap_or(0);
-        let all = all.max(behind);
-        progress.tell(all - behind, all);
-        if story.told.finished_at.is_some() && behind == 0 {
-            progress.end();
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// How far something is, on standard error: one line that changes, or a line for every tenth.
-struct Progress {
-    what: &'static str,
-    quiet: bool,
-    terminal: bool,
-    tenth: Option<u64>,
-}
-
-impl Progress {
-    fn new(what: &'static str, quiet: bool) -> Self {
-        Self {
-            what,
-            quiet,
-            terminal: std::io::stderr().is_terminal(),
-            tenth: None,
-        }
-    }
-
-    fn tell(&mut self, done: u64, of: u64) {
-        if self.quiet {
-            return;
-        }
-        let line = format!("{} {done} of {of} accounts", self.what);
-        if self.terminal {
-            eprint!("\r{line}  ");
-            let _ = std::io::stderr().flush();
-            self.tenth = Some(0);
-            return;
-        }
-        let tenth = (done * 10).checked_div(of).unwrap_or(10);
-        if self.tenth != Some(tenth) {
-            self.tenth = Some(tenth);
-            eprintln!("{line}");
-        }
-    }
-
-    fn end(&self) {
-        if self.terminal && self.tenth.is_some() {
-            eprintln!();
-        }
-    }
 }

@@ -130,12 +130,14 @@ async fn keep_applied(file: Option<&Path>, stack: &Stack) {
         return std::future::pending().await;
     };
     println!("{} is applied when it is saved.", file.display());
-    let mut seen = None;
+    let (mut seen, mut before) = (None, None);
     loop {
-        // An editor may be about to put another file in its place.
-        if let Ok(text) = std::fs::read_to_string(file)
-            && seen.as_ref() != Some(&text)
-        {
+        // An editor may be about to put another file in its place, or have written half of it: what
+        // counts is what two looks find.
+        let found = std::fs::read_to_string(file).ok();
+        let settled = found.is_some() && found == before;
+        before.clone_from(&found);
+        if let Some(text) = found.filter(|text| settled && seen.as_ref() != Some(text)) {
             match catalog::apply_saved(&config, stack.clock.clone().into(), &text).await {
                 Ok(Some(version)) => println!(
                     "catalog version {} is active. The simulated stores sell what they sold when \

@@ -22,6 +22,7 @@ use crate::app::{CatalogFile, build_core, host_api};
 use crate::flows::Core;
 use crate::grpc::Carrier;
 use crate::proto::account_service_client::AccountServiceClient;
+use crate::proto::catalog_service_client::CatalogServiceClient;
 use crate::proto::entitlement_service_client::EntitlementServiceClient;
 use crate::proto::key_service_client::KeyServiceClient;
 use crate::proto::purchase_service_client::PurchaseServiceClient;
@@ -54,17 +55,26 @@ pub(crate) struct SourceArgs {
 impl SourceArgs {
     /// Opens the database, or the way to the server.
     pub(crate) async fn open(&self) -> anyhow::Result<Source> {
+        self.open_with(CatalogFile::Ignore).await
+    }
+
+    /// The same where no catalog need be active yet.
+    pub(crate) async fn open_for_catalogs(&self) -> anyhow::Result<Source> {
+        self.open_with(CatalogFile::MayBeFirst).await
+    }
+
+    async fn open_with(&self, catalog: CatalogFile) -> anyhow::Result<Source> {
         match self.server.as_deref().filter(|server| !server.is_empty()) {
             Some(server) => self.remote(server),
-            None => self.host().await,
+            None => self.host(catalog).await,
         }
     }
 
-    async fn host(&self) -> anyhow::Result<Source> {
+    async fn host(&self, catalog: CatalogFile) -> anyhow::Result<Source> {
         let config = self.config.load().context(
             "this command works in a database (--config FILE) or over the API (--server URL)",
         )?;
-        let core = build_core(&config, None, CatalogFile::Ignore).await?;
+        let core = build_core(&config, None, catalog).await?;
         Ok(Source {
             carrier: host_api(&config, Arc::clone(&core), &self.actor)?,
             core: Some(core),
@@ -185,6 +195,11 @@ impl Source {
 
     pub(crate) fn keys(&self) -> KeyServiceClient<Carrier> {
         KeyServiceClient::new(self.carrier.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    pub(crate) fn catalogs(&self) -> CatalogServiceClient<Carrier> {
+        CatalogServiceClient::new(self.carrier.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     /// Tells the replicas what was changed, where no server does it.

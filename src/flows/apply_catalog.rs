@@ -2,6 +2,7 @@
 //! counted before it happens; what payers would lose needs somebody's word.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
@@ -11,13 +12,15 @@ use super::count_effect::{Ground, count_effect};
 use crate::domain::catalog::diff::{Change, diff, may_take};
 use crate::domain::catalog::doubt::doubts;
 use crate::domain::catalog::effect::Effect;
-use crate::domain::catalog::{Catalog, CatalogFile};
+use crate::domain::catalog::{ApplyNote, Catalog, CatalogFile};
 use crate::domain::ids::CatalogVersion;
 use crate::storage::catalogs::{Applied, NewVersion, Told};
 use crate::storage::{Db, StorageError, catalogs};
 
 /// How often a start that loses to another apply looks again.
 const STARTS_MAX: u32 = 5;
+/// After a failure of the database the file of a start is looked at again.
+const START_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a catalog is not active.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +33,14 @@ pub(crate) enum CatalogError {
     None,
     #[error("there is no version {0}; `entitled catalog history` lists them")]
     Unknown(i64),
-    /// Payers would lose, and nobody has agreed to so many.
-    #[error("{}", unconfirmed(*.payers, *.confirmed))]
-    Loses { payers: u64, confirmed: u64 },
+    /// Payers would lose, or might, and nobody has agreed to so many.
+    #[error("{}", unconfirmed(*.payers, *.unreadable, *.confirmed))]
+    Loses {
+        payers: u64,
+        /// Accounts that could not be looked at.
+        unreadable: u64,
+        confirmed: u64,
+    },
     /// Somebody else was faster.
     #[error(
         "version {newest} became active meanwhile and nothing was changed; \
@@ -43,14 +51,19 @@ pub(crate) enum CatalogError {
     Storage(#[from] StorageError),
 }
 
-fn unconfirmed(payers: u64, confirmed: u64) -> String {
+fn unconfirmed(payers: u64, unreadable: u64, confirmed: u64) -> String {
     let agreed = match confirmed {
         0 => String::new(),
         some => format!(" and only {some} were agreed to"),
     };
+    let doubt = match unreadable {
+        0 => String::new(),
+        some => format!(", {some} more could not be read and may"),
+    };
     format!(
-        "{payers} paying accounts would lose something{agreed}; nothing was changed. If that is \
-         meant, repeat with --confirm-loss {payers}"
+        "{payers} paying accounts would lose something{doubt}{agreed}; nothing was changed. If \
+         that is meant, repeat with --confirm-loss {}",
+        payers + unreadable
     )
 }
 
@@ -97,17 +110,12 @@ impl Plan {
         self.base.is_some_and(|base| base == self.catalog.version())
     }
 
-    fn payers_losing(&self) -> u64 {
-        self.effect
-            .as_ref()
-            .map_or(0, |effect| effect.payers_losing)
-    }
-
-    /// The consent that the file itself carries, if it was given over the active version.
-    fn consent(&self) -> u64 {
+    /// What the file itself says of this change: only what was reviewed over the active version,
+    /// and nothing that an earlier version said of itself.
+    fn note(&self, order: &Order<'_>) -> Option<&ApplyNote> {
         let note = self.catalog.file().apply.as_ref();
-        let note = note.filter(|note| self.base == Some(CatalogVersion(note.replaces)));
-        note.map_or(0, |note| note.confirm_loss)
+        note.filter(|note| self.base == Some(CatalogVersion(note.replaces)))
+            .filter(|_| order.copy_of.is_none())
     }
 }
 
@@ -187,12 +195,20 @@ pub(crate) async fn apply(
     if plan.is_active() {
         return Ok(plan.catalog.version());
     }
-    let payers = plan.payers_losing();
-    let confirmed = order.confirm_loss.unwrap_or(0).max(plan.consent());
-    if payers > confirmed {
-        return Err(CatalogError::Loses { payers, confirmed });
+    let (losing, unreadable) = plan
+        .effect
+        .as_ref()
+        .map_or((0, 0), |effect| (effect.to_confirm(), effect.unreadable));
+    let note = plan.note(order);
+    let consent = note.map_or(0, |note| note.confirm_loss);
+    let confirmed = order.confirm_loss.unwrap_or(0).max(consent);
+    if losing > confirmed {
+        return Err(CatalogError::Loses {
+            payers: losing - unreadable,
+            unreadable,
+            confirmed,
+        });
     }
-    let note = plan.catalog.file().apply.as_ref();
     let new = NewVersion {
         body: &plan.body,
         origin: order.origin,
@@ -202,7 +218,7 @@ pub(crate) async fn apply(
             .or_else(|| note.and_then(|note| note.reason.as_deref())),
         copy_of: order.copy_of,
         effect: plan.effect.as_ref(),
-        confirmed_loss: (payers > 0).then_some(confirmed),
+        confirmed_loss: (losing > 0).then_some(confirmed),
         at: ground.now,
     };
     match catalogs::add(ground.db, plan.base, &new).await? {
@@ -213,58 +229,60 @@ pub(crate) async fn apply(
     }
 }
 
-/// What came of the file that a server was started with.
-#[derive(Debug)]
-pub(crate) struct Started {
-    /// The active catalog, the file's or not.
-    pub(crate) catalog: Catalog,
-    /// The file's text, if it may not become active.
-    pub(crate) refused: Option<String>,
+/// Applies the file that a server was started with, while it serves by what is active. What keeps it
+/// from becoming active keeps no server from its work: the active version stays, and the refusal is
+/// an alarm (`entitled_catalog_file_refused`). `text`: or why the file cannot be read.
+pub(crate) async fn apply_start_file(core: &Core, text: Result<String, String>) {
+    let refuse = |cause: &str| {
+        metrics::gauge!("entitled_catalog_file_refused").set(1.0);
+        error!(
+            active = core.catalog.load().version().0,
+            cause,
+            "the catalog file is not applied; the active version stays. Look at `entitled catalog \
+             diff FILE`; consent belongs into the file: [apply] replaces and confirm_loss"
+        );
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(cause) => return refuse(&cause),
+    };
+    loop {
+        let ground = Ground {
+            db: &core.db,
+            leniency: core.policy.leniency,
+            now: core.clock.now(),
+        };
+        match start_with(&ground, &text).await {
+            Ok(_) => {
+                metrics::gauge!("entitled_catalog_file_refused").set(0.0);
+                if let Err(error) = follow(core).await {
+                    warn!(%error, "the catalog is taken up later");
+                }
+                return;
+            }
+            Err(CatalogError::Storage(error)) => {
+                warn!(%error, "the catalog file is looked at later");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            Err(refused) => {
+                refuse(&refused.to_string());
+                let _ = core.refused_catalog.set(text);
+                return;
+            }
+        }
+    }
 }
 
 /// Applies the file that a server starts with, unless it has been a version: a replica that restarts
-/// with the file of last week does not take this week's catalog back.
-///
-/// A file that cannot be read, or by which payers would lose without the consent that it must carry,
-/// does not keep a server from its work while there is an active version: that one stays, and the
-/// refusal is an alarm (`entitled_catalog_file_refused`).
-pub(crate) async fn start_with(ground: &Ground<'_>, text: &str) -> Result<Started, CatalogError> {
+/// with the file of last week does not take this week's catalog back. Refused if it cannot be read,
+/// or if payers would lose by it without the consent that it must carry.
+pub(crate) async fn start_with(ground: &Ground<'_>, text: &str) -> Result<Catalog, CatalogError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
         match try_start_with(ground, text).await {
-            Ok(catalog) => {
-                metrics::gauge!("entitled_catalog_file_refused").set(0.0);
-                return Ok(Started {
-                    catalog,
-                    refused: None,
-                });
-            }
             Err(CatalogError::Superseded { .. }) if attempt < STARTS_MAX => {}
-            Err(
-                refused @ (CatalogError::Syntax(_)
-                | CatalogError::Unsound(_)
-                | CatalogError::Loses { .. }
-                | CatalogError::Superseded { .. }),
-            ) => {
-                let catalog = match load(ground.db).await {
-                    Err(CatalogError::None) => return Err(refused),
-                    active => active?,
-                };
-                metrics::gauge!("entitled_catalog_file_refused").set(1.0);
-                error!(
-                    active = catalog.version().0, %refused,
-                    "the catalog file is not applied; the active version stays. Look at \
-                     `entitled catalog diff FILE`; consent belongs into the file: [apply] \
-                     replaces and confirm_loss"
-                );
-                return Ok(Started {
-                    catalog,
-                    refused: Some(text.to_owned()),
-                });
-            }
-            Err(error @ (CatalogError::None | CatalogError::Unknown(_))) => return Err(error),
-            Err(CatalogError::Storage(error)) => return Err(error.into()),
+            done => return done,
         }
     }
 }

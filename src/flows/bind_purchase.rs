@@ -7,7 +7,7 @@ use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
-use super::{Core, derive, settled_events};
+use super::{Core, derive, settled_events, spread_catalog};
 use crate::domain::api_key::AppScope;
 use crate::domain::chain::{Alias, AliasKind, base_order_id, is_order_id};
 use crate::domain::event::SignalSource;
@@ -316,6 +316,7 @@ async fn decided_already(
         return Ok(None);
     }
     if owner == account.id {
+        spread_catalog::reach(core, account.id).await?;
         let outcome = classify(core, account, &known, Outcome::AlreadyYours).await?;
         return Ok(Some(outcome));
     }

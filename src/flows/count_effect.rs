@@ -5,7 +5,7 @@ use tracing::error;
 
 use super::derive::snapshot_of;
 use crate::domain::catalog::Catalog;
-use crate::domain::catalog::effect::Effect;
+use crate::domain::catalog::effect::{Effect, is_out_of_reach};
 use crate::domain::goods;
 use crate::domain::ids::AccountId;
 use crate::domain::subscription::state::Leniency;
@@ -80,7 +80,10 @@ async fn count_batch(
             snapshot_of(catalog, &mut books, tester, ground.leniency, ground.now)
         };
         let was = by(old, &served_before);
-        effect.count(&was, &by(new, &served_after));
+        let is = by(new, &served_after);
+        let mut held = books.holdings.iter();
+        let out_of_reach = held.any(|held| is_out_of_reach(old, new, held));
+        effect.count(&was, &is, out_of_reach);
     }
     Ok(())
 }

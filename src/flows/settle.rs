@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use super::Core;
+use super::apply_catalog;
 use super::derive::{self, Changed};
 use super::goods;
 use super::join::join;
@@ -106,6 +107,8 @@ async fn attempt_settle(
     core: &Core,
     work: &Work,
 ) -> Result<(Settlement, Vec<Changed>), StorageError> {
+    // By the newest: behind a catalog's walk over purchases nobody looks again.
+    apply_catalog::follow(core).await?;
     let catalog = core.catalog.load_full();
     let now = core.clock.now();
     let mut tx = core.db.begin().await?;

@@ -1,11 +1,12 @@
 //! Has every account derived by the newest catalog: in paced batches, by any worker, from where the
 //! rows themselves say. Whoever dies in between leaves nothing half done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::count_effect::testers;
 use super::derive::{self, Changed, snapshot_of};
@@ -15,14 +16,11 @@ use crate::domain::catalog::relearn::{concerns, teaches};
 use crate::domain::event::{ApplyReason, Decision, SignalSource};
 use crate::domain::goods;
 use crate::domain::ids::{AccountId, CatalogVersion};
-use crate::domain::time::Instant;
 use crate::failpoint;
-use crate::storage::accounts::Account;
-use crate::storage::books::{self, Books, Current};
+use crate::storage::books::{self, Behind, Range, Renewal};
 use crate::storage::catalogs::{self, Seen};
-use crate::storage::events::{self, NewEvent};
-use crate::storage::snapshots::{self, Stored};
-use crate::storage::{StorageError, Tx, budget, chains, history};
+use crate::storage::snapshots::Stored;
+use crate::storage::{StorageError, Tx, budget, chains};
 
 /// Batches that make up a second's worth: short transactions, and an even stream of pushes.
 const BATCHES_PER_SECOND: f64 = 20.0;
@@ -31,6 +29,8 @@ const BATCH_MAX: f64 = 50.0;
 const PAGE: i64 = 500;
 /// Another worker has the walk, or accounts that are left are under lock.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// Purchases that were marked wait for their store: no more are marked meanwhile.
+const FLOOD_PAUSE: Duration = Duration::from_secs(1);
 /// Accounts that cannot be read are tried again, not hammered.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
@@ -79,20 +79,26 @@ pub(crate) async fn step(core: &Core, spread: &mut Spread) -> Result<Stepped, St
     if !budget::take_accounts(&core.db, size, per_second).await? {
         return Ok(Stepped::Waits(Duration::from_secs_f64(size / per_second)));
     }
-    let ids = books::behind(&core.db, version, spread.after, size as i64).await?;
-    if let Some(last) = ids.last() {
-        spread.after = Some(*last);
-        spread.failed += derive_all(core, &catalog, &ids).await?;
+    let range = Range {
+        after: spread.after,
+        until: None,
+        limit: size as i64,
+    };
+    let reached = derive_all(core, &catalog, range).await?;
+    if let Some(last) = reached.last {
+        spread.after = Some(last);
+        spread.failed += reached.failed;
         return Ok(Stepped::Worked);
     }
-    // From the first one again: some may have been under lock.
-    if spread.after.take().is_some() && spread.failed == 0 {
+    // From the first one again: some may have been under lock. Those that failed are tried later.
+    if spread.failed == 0 && spread.after.take().is_some() {
         return Ok(Stepped::Worked);
     }
     if let Some(stepped) = look_again(core, &catalog, spread).await? {
         return Ok(stepped);
     }
     if catalogs::behind(&core.db, version).await? > 0 {
+        spread.after = None;
         let failed = std::mem::take(&mut spread.failed);
         return Ok(Stepped::Waits(match failed {
             0 => BUSY_PAUSE,
@@ -105,107 +111,133 @@ pub(crate) async fn step(core: &Core, spread: &mut Spread) -> Result<Stepped, St
     Ok(Stepped::Rests)
 }
 
-/// Derives accounts; one that cannot be derived is logged and holds up nobody. Tells how many.
-async fn derive_all(
-    core: &Core,
-    catalog: &Catalog,
-    ids: &[AccountId],
-) -> Result<u64, StorageError> {
-    match derive_batch(core, catalog, ids).await {
-        Err(StorageError::Corrupt(_) | StorageError::Other(_)) => {}
-        done => return done.map(|()| 0),
-    }
-    let mut failed = 0;
-    for id in ids {
-        match derive_batch(core, catalog, &[*id]).await {
-            Ok(()) => {}
-            Err(error @ (StorageError::Corrupt(_) | StorageError::Other(_))) => {
-                error!(account = %id, %error, "an account cannot come to the newest catalog");
-                failed += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(failed)
+/// How far a batch came.
+#[derive(Debug, Default)]
+struct Reached {
+    last: Option<AccountId>,
+    /// Accounts that could not be derived.
+    failed: u64,
 }
 
-/// Those of the accounts that nobody has under lock, in one transaction.
-async fn derive_batch(
-    core: &Core,
-    catalog: &Catalog,
-    ids: &[AccountId],
-) -> Result<(), StorageError> {
-    let mut tx = core.db.begin().await?;
-    let accounts = books::lock_free(&mut tx, ids).await?;
-    let ids: Vec<AccountId> = accounts.iter().map(|account| account.id).collect();
-    // Under lock: whoever was faster has moved its account on.
-    let mut current = books::current(&mut tx, &ids).await?;
-    current.retain(|current| current.catalog < catalog.version());
-    let served = testers(&mut tx, &ids, catalog).await?;
-    let mut read = books::of_accounts(&mut tx, &ids, &goods::used_up(catalog)).await?;
-    let accounts: HashMap<AccountId, Account> = accounts
-        .into_iter()
-        .map(|account| (account.id, account))
-        .collect();
-    let (mut same, mut changed) = (Vec::new(), Vec::new());
-    for current in current {
-        let id = current.account;
-        let (Some(account), Some(mut books)) = (accounts.get(&id), read.remove(&id)) else {
-            continue;
-        };
-        // Nothing is derived for nobody.
-        if account.is_erased() {
-            books = Books::default();
-        }
-        let tester = served.contains(&id);
-        match renew(core, &mut tx, current, &mut books, (catalog, tester)).await? {
-            Renewed::Same(next) => same.push((id, next)),
-            Renewed::Changed(stored) => changed.push(Changed {
-                account: account.clone(),
-                stored,
-            }),
-        }
+/// Derives accounts; one that cannot be derived is logged and holds up nobody.
+async fn derive_all(core: &Core, catalog: &Catalog, range: Range) -> Result<Reached, StorageError> {
+    let batch = derive_batch(core, catalog, range).await?;
+    let last = batch.taken.last().copied();
+    if batch.unreadable.is_none() {
+        return Ok(Reached { last, failed: 0 });
     }
-    books::touch(&mut tx, &same, catalog.version()).await?;
-    failpoint::at("catalog_batch");
-    tx.commit().await.map_err(StorageError::from)?;
-    derive::publish(core, changed);
+    let mut failed = 0;
+    let mut after = range.after;
+    for id in batch.taken {
+        let alone = Range {
+            after,
+            until: Some(id),
+            limit: 1,
+        };
+        if let Some(cause) = derive_batch(core, catalog, alone).await?.unreadable {
+            error!(account = %id, %cause, "an account cannot come to the newest catalog");
+            failed += 1;
+        }
+        after = Some(id);
+    }
+    Ok(Reached { last, failed })
+}
+
+/// An account is derived by the newest catalog now, instead of when its turn comes; if it is under
+/// lock, whoever has it does so.
+pub(super) async fn reach(core: &Core, account: AccountId) -> Result<(), StorageError> {
+    let catalog = core.catalog.load_full();
+    if !books::is_behind(&core.db, account, catalog.version()).await? {
+        return Ok(());
+    }
+    let before = account.0.as_u128().checked_sub(1).map(Uuid::from_u128);
+    let alone = Range {
+        after: before.map(AccountId),
+        until: Some(account),
+        limit: 1,
+    };
+    if let Some(cause) = derive_batch(core, &catalog, alone).await?.unreadable {
+        warn!(%account, %cause, "an account cannot come to the newest catalog");
+    }
     Ok(())
 }
 
-enum Renewed {
-    Same(Option<Instant>),
-    Changed(Stored),
+/// Accounts that were taken together.
+struct Batch {
+    taken: Vec<AccountId>,
+    /// What kept all of them from being derived.
+    unreadable: Option<StorageError>,
 }
 
-async fn renew(
+/// Those that nobody has under lock, in one transaction.
+async fn derive_batch(core: &Core, catalog: &Catalog, range: Range) -> Result<Batch, StorageError> {
+    let mut tx = core.db.begin().await?;
+    let behind = books::take_behind(&mut tx, catalog.version(), range).await?;
+    let taken = behind.iter().map(|behind| behind.account.id).collect();
+    let changed = match derive_taken(core, &mut tx, catalog, behind).await {
+        Ok(changed) => changed,
+        Err(cause @ (StorageError::Corrupt(_) | StorageError::Other(_))) => {
+            tx.rollback().await.map_err(StorageError::from)?;
+            let unreadable = Some(cause);
+            return Ok(Batch { taken, unreadable });
+        }
+        Err(error) => return Err(error),
+    };
+    failpoint::at("catalog_batch");
+    tx.commit().await.map_err(StorageError::from)?;
+    derive::publish(core, changed);
+    Ok(Batch {
+        taken,
+        unreadable: None,
+    })
+}
+
+async fn derive_taken(
     core: &Core,
     tx: &mut Tx<'_>,
-    current: Current,
-    books: &mut Books,
-    (catalog, tester): (&Catalog, bool),
-) -> Result<Renewed, StorageError> {
+    catalog: &Catalog,
+    behind: Vec<Behind>,
+) -> Result<Vec<Changed>, StorageError> {
+    let ids: Vec<AccountId> = behind.iter().map(|behind| behind.account.id).collect();
+    let served = testers(tx, &ids, catalog).await?;
+    let mut read = books::of_accounts(tx, &ids, &goods::used_up(catalog)).await?;
     let now = core.clock.now();
-    let snapshot = snapshot_of(catalog, books, tester, core.policy.leniency, now);
-    if snapshot == current.snapshot {
-        return Ok(Renewed::Same(snapshot.next_transition_at));
+    let (mut same, mut changed) = (Vec::new(), Vec::new());
+    for Behind {
+        account,
+        revision,
+        snapshot: was,
+    } in behind
+    {
+        // Nothing is derived for nobody: nobody reads it.
+        if account.is_erased() {
+            same.push((account.id, None));
+            continue;
+        }
+        let mut books = read.remove(&account.id).unwrap_or_default();
+        let tester = served.contains(&account.id);
+        let snapshot = snapshot_of(catalog, &mut books, tester, core.policy.leniency, now);
+        if was.as_ref() == Some(&snapshot) {
+            same.push((account.id, snapshot.next_transition_at));
+            continue;
+        }
+        let stored = Stored {
+            account: account.id,
+            revision: revision.next(),
+            snapshot,
+        };
+        changed.push(Changed { account, stored });
     }
-    let stored = Stored {
-        account: current.account,
-        revision: current.revision.next(),
-        snapshot,
+    books::touch(tx, &same, catalog.version()).await?;
+    let why = Renewal {
+        source: SignalSource::Catalog,
+        decision: Decision::Apply(ApplyReason::CatalogChanged),
+        catalog: catalog.version(),
+        at: now,
     };
-    snapshots::write(tx, &stored, catalog.version()).await?;
-    history::keep(tx, &stored, catalog.version(), now).await?;
-    let decision = Decision::Apply(ApplyReason::CatalogChanged);
-    let event = NewEvent {
-        account: Some(stored.account),
-        revision: Some(stored.revision),
-        catalog: Some(catalog.version()),
-        ..NewEvent::new(SignalSource::Catalog, decision, now)
-    };
-    events::append(tx, event).await?;
-    Ok(Renewed::Changed(stored))
+    let renewed: Vec<&Stored> = changed.iter().map(|changed| &changed.stored).collect();
+    books::renew(tx, &renewed, why).await?;
+    Ok(changed)
 }
 
 /// One page of purchases that the catalog knows something new about: they are marked dirty. `None`:
@@ -219,9 +251,12 @@ async fn look_again(
     let Some(before) = catalogs::last_finished(&core.db, version).await? else {
         return Ok(None);
     };
-    match known(core, spread, before).await? {
-        Some(old) if teaches(&old, catalog) => {}
-        Some(_) | None => return Ok(None),
+    if !any_teaches(core, spread, catalog, before).await? {
+        return Ok(None);
+    }
+    if catalogs::waiting_to_be_read(&core.db, PAGE).await? >= PAGE {
+        // What the stores tell now goes first.
+        return Ok(Some(Stepped::Waits(FLOOD_PAUSE)));
     }
     let mut tx = core.db.begin().await?;
     let Some(page) = catalogs::walk(&mut tx, version, PAGE).await? else {
@@ -244,6 +279,24 @@ async fn look_again(
         core.work.notify_one();
     }
     Ok(Some(Stepped::Worked))
+}
+
+/// Whether a purchase may have been decided by a catalog that knew less: by the last one that
+/// everything came to, or by one after it that was replaced before that.
+async fn any_teaches(
+    core: &Core,
+    spread: &mut Spread,
+    catalog: &Catalog,
+    from: CatalogVersion,
+) -> Result<bool, StorageError> {
+    for version in from.0..catalog.version().0 {
+        if let Some(old) = known(core, spread, CatalogVersion(version)).await?
+            && teaches(&old, catalog)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// By the catalog that last decided it, the purchase was something else.

@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -15,6 +16,7 @@ use super::{convert, wire};
 use crate::domain::catalog::diff::{Change, ChangeKind};
 use crate::domain::catalog::effect::{Effect, Moves};
 use crate::domain::ids::CatalogVersion;
+use crate::domain::time::Instant;
 use crate::flows::Core;
 use crate::flows::apply_catalog::{
     self, CatalogError, Counting, Order, Plan, Story, Wanted, doubts_of, history,
@@ -27,9 +29,31 @@ use wire::wanted_catalog::Wanted as Asked;
 /// Messages that wait for a slow caller; the counting waits with them.
 const QUEUE: usize = 4;
 
+/// Each counts every account: one at a time on a replica, and nobody queues behind it.
+const COUNTINGS_AT_ONCE: usize = 1;
+const COUNTING_RETRY: Duration = Duration::from_secs(10);
+
 /// The service with what its handlers need.
 pub(super) struct Catalogs {
-    pub(super) door: Door,
+    door: Door,
+    counting: Arc<Semaphore>,
+}
+
+impl Catalogs {
+    pub(super) fn new(door: Door) -> Self {
+        Self {
+            door,
+            counting: Arc::new(Semaphore::new(COUNTINGS_AT_ONCE)),
+        }
+    }
+
+    /// The right to count.
+    fn counting(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.counting).try_acquire_owned().map_err(|_| {
+            let words = "another change of the catalog is being counted; try again when it is done";
+            status::retryable(Reason::CatalogBusy, words, COUNTING_RETRY)
+        })
+    }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -84,9 +108,11 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
     ) -> Result<Response<Self::PlanCatalogStream>, Status> {
         self.door.operator(&request)?;
         let asked = asked(request.into_inner().catalog)?;
+        let counting = self.counting()?;
         let core = Arc::clone(&self.door.core);
         let (answers, stream) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
+            let _counting = counting;
             let progress = |event| wire::PlanCatalogResponse {
                 event: Some(Planning::Progress(event)),
             };
@@ -97,8 +123,8 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
                 // Nobody listens any more: nothing is counted for nobody.
                 () = answers.closed() => return,
             };
-            let answer = planned.map(|plan| wire::PlanCatalogResponse {
-                event: Some(Planning::Plan(plan_of(&plan))),
+            let answer = planned.map(|(plan, at)| wire::PlanCatalogResponse {
+                event: Some(Planning::Plan(plan_of(&plan, at))),
             });
             let _ = answers.send(answer).await;
         });
@@ -112,13 +138,18 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
         let operator = self.door.operator(&request)?;
         let request = request.into_inner();
         let asked = asked(request.catalog.clone())?;
-        let reason = super::support::reason(&request.reason)?.to_owned();
+        let reason = match request.reason.as_str() {
+            "" => None,
+            given => Some(super::support::reason(given)?.to_owned()),
+        };
         let confirm_loss = u64::try_from(request.confirm_loss)
             .map_err(|_| status::bad_request("confirm_loss", "0 or more"))?;
+        let counting = self.counting()?;
         let core = Arc::clone(&self.door.core);
         let actor = operator.actor.clone();
         let (answers, stream) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
+            let _counting = counting;
             let message = |event| wire::ApplyCatalogResponse { event: Some(event) };
             let planned = tokio::select! {
                 planned = plan(&core, &asked, |event| {
@@ -127,10 +158,10 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
                 () = answers.closed() => return,
             };
             let applied = match planned {
-                Ok(plan) => {
-                    let told = Applying::Plan(plan_of(&plan));
+                Ok((plan, at)) => {
+                    let told = Applying::Plan(plan_of(&plan, at));
                     let _ = answers.send(Ok(message(told))).await;
-                    let by = (actor.as_str(), reason.as_str(), confirm_loss);
+                    let by = (actor.as_str(), reason.as_deref(), confirm_loss);
                     apply(&core, &asked, &plan, by, request.base_version).await
                 }
                 Err(status) => Err(status),
@@ -168,23 +199,25 @@ async fn plan(
     core: &Core,
     asked: &Asked,
     tell: impl Fn(wire::CountingProgress),
-) -> Result<Plan, Status> {
+) -> Result<(Plan, Instant), Status> {
     let told = |counted, accounts| {
         tell(wire::CountingProgress {
             counted: count(counted),
             accounts: count(accounts),
         });
     };
-    apply_catalog::plan(&ground(core), wanted(asked), Counting::Always, told)
+    let ground = ground(core);
+    let plan = apply_catalog::plan(&ground, wanted(asked), Counting::Always, told)
         .await
-        .map_err(refused)
+        .map_err(refused)?;
+    Ok((plan, ground.now))
 }
 
 async fn apply(
     core: &Core,
     asked: &Asked,
     plan: &Plan,
-    (actor, reason, confirm_loss): (&str, &str, u64),
+    (actor, reason, confirm_loss): (&str, Option<&str>, u64),
     base: i64,
 ) -> Result<CatalogVersion, Status> {
     let active = plan.base.map_or(0, |version| version.0);
@@ -198,7 +231,7 @@ async fn apply(
     let order = Order {
         origin,
         actor: Some(actor),
-        reason: Some(reason),
+        reason,
         copy_of,
         confirm_loss: Some(confirm_loss),
     };
@@ -223,13 +256,14 @@ fn refused(cause: CatalogError) -> Status {
     status::status(reason, cause.to_string())
 }
 
-fn plan_of(plan: &Plan) -> wire::CatalogPlan {
+fn plan_of(plan: &Plan, at: Instant) -> wire::CatalogPlan {
     wire::CatalogPlan {
         base_version: plan.base.map_or(0, |version| version.0),
         already_active: plan.is_active(),
         changes: plan.changes.iter().map(change).collect(),
         effect: plan.effect.as_ref().map(effect),
         doubts: doubts_of(&plan.body, &plan.catalog),
+        count_time: plan.effect.as_ref().map(|_| convert::timestamp(at)),
     }
 }
 
@@ -259,6 +293,7 @@ fn effect(effect: &Effect) -> wire::CatalogEffect {
         unreadable: count(effect.unreadable),
         changed: count(effect.changed),
         payers_losing: count(effect.payers_losing),
+        out_of_reach: count(effect.out_of_reach),
         entitlements: effect.entitlements.iter().map(moves).collect(),
         credits: effect.credits.iter().map(moves).collect(),
     }

@@ -230,7 +230,7 @@ fn services(door: &Door, accounts: Accounts, limits: &Limits, stop: &Cancellatio
     let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let catalogs = CatalogServiceServer::new(Catalogs { door: door.clone() })
+    let catalogs = CatalogServiceServer::new(Catalogs::new(door.clone()))
         .max_decoding_message_size(CATALOG_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let support = SupportServiceServer::new(Support { door: door.clone() })

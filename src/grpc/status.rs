@@ -35,6 +35,7 @@ pub(crate) enum Reason {
     AppNotAllowed,
     AppUnknown,
     AsOfUnavailable,
+    CatalogBusy,
     CatalogInvalid,
     CatalogLossUnconfirmed,
     CatalogSuperseded,
@@ -77,7 +78,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 47] = [
+    pub(crate) const ALL: [Self; 48] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
@@ -87,6 +88,7 @@ impl Reason {
         Self::AppNotAllowed,
         Self::AppUnknown,
         Self::AsOfUnavailable,
+        Self::CatalogBusy,
         Self::CatalogInvalid,
         Self::CatalogLossUnconfirmed,
         Self::CatalogSuperseded,
@@ -144,6 +146,7 @@ impl Reason {
             Self::ApiKeyNotFound => "API_KEY_NOT_FOUND",
             Self::AppNotAllowed => "APP_NOT_ALLOWED",
             Self::AppUnknown => "APP_UNKNOWN",
+            Self::CatalogBusy => "CATALOG_BUSY",
             Self::CatalogInvalid => "CATALOG_INVALID",
             Self::CatalogLossUnconfirmed => "CATALOG_LOSS_UNCONFIRMED",
             Self::CatalogSuperseded => "CATALOG_SUPERSEDED",
@@ -226,7 +229,7 @@ impl Reason {
             | Self::ProofInvalid
             | Self::ReceiptUnsupported
             | Self::RequestInvalid => Code::InvalidArgument,
-            Self::RateLimited | Self::TooManyStreams => Code::ResourceExhausted,
+            Self::CatalogBusy | Self::RateLimited | Self::TooManyStreams => Code::ResourceExhausted,
         }
     }
 }

@@ -110,8 +110,18 @@ async fn reconcile(core: &Arc<Core>, stop: &CancellationToken) {
     running.join_all().await;
 }
 
-/// Takes up new catalogs: every role needs the newest.
-pub(crate) async fn follow_catalog(core: Arc<Core>, stop: CancellationToken) {
+/// Applies the file that the process was started with, and takes up new catalogs: every role needs
+/// the newest.
+pub(crate) async fn follow_catalog(
+    core: Arc<Core>,
+    file: Option<Result<String, String>>,
+    stop: CancellationToken,
+) {
+    let start = async {
+        if let Some(text) = file {
+            apply_catalog::apply_start_file(&core, text).await;
+        }
+    };
     let follow = async {
         loop {
             if let Err(error) = apply_catalog::follow(&core).await {
@@ -120,7 +130,8 @@ pub(crate) async fn follow_catalog(core: Arc<Core>, stop: CancellationToken) {
             tokio::time::sleep(CATALOG_POLL).await;
         }
     };
-    stop.run_until_cancelled(follow).await;
+    let both = async { tokio::join!(start, follow) };
+    stop.run_until_cancelled(both).await;
 }
 
 /// Takes up new root keys: what another process has sealed is read, and what is new is sealed under

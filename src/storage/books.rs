@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
 use sqlx::types::Json;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::accounts::Account;
 use super::ledger::Former;
+use super::snapshots::Stored;
 use super::{Db, StorageError, Tx};
 use crate::domain::entitlement::{Grant, Snapshot};
+use crate::domain::event::{Decision, SignalSource};
 use crate::domain::holding::{Chain, Holding};
 use crate::domain::ids::{AccountId, CatalogVersion, Revision};
 use crate::domain::provider::{Environment, Provider};
@@ -57,41 +61,6 @@ pub(crate) async fn count(db: &Db) -> Result<u64, StorageError> {
         .fetch_one(db.pool())
         .await?;
     Ok(u64::try_from(count).unwrap_or(0))
-}
-
-/// Accounts that an older catalog than `version` has derived, by id, behind `after`.
-pub(crate) async fn behind(
-    db: &Db,
-    version: CatalogVersion,
-    after: Option<AccountId>,
-    limit: i64,
-) -> Result<Vec<AccountId>, StorageError> {
-    let ids = sqlx::query_scalar!(
-        r#"select account_id from entitlement_snapshots
-           where catalog_version < $1 and account_id > $2 order by account_id limit $3"#,
-        version.0,
-        after.map_or(Uuid::nil(), |id| id.0),
-        limit
-    )
-    .fetch_all(db.pool())
-    .await?;
-    Ok(ids.into_iter().map(AccountId).collect())
-}
-
-/// Locks those of the accounts that nobody else has under lock: a settle is not waited for.
-pub(crate) async fn lock_free(
-    tx: &mut Tx<'_>,
-    ids: &[AccountId],
-) -> Result<Vec<Account>, StorageError> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let free = sqlx::query_scalar!(
-        "select id from accounts where id = any($1) order by id for update skip locked",
-        &ids
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    let free: Vec<AccountId> = free.into_iter().map(AccountId).collect();
-    super::accounts::lock(tx, &free).await
 }
 
 /// What these accounts hold, were given and were credited with; without purchases of nothing but
@@ -209,35 +178,76 @@ pub(crate) async fn named(
     Ok(named.into_iter().map(AccountId).collect())
 }
 
-/// A snapshot under its account's lock.
-#[derive(Clone, Debug)]
-pub(crate) struct Current {
-    pub(crate) account: AccountId,
-    pub(crate) revision: Revision,
-    pub(crate) snapshot: Snapshot,
-    pub(crate) catalog: CatalogVersion,
+/// Accounts that are taken together, by id: behind `after`, up to `until`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) after: Option<AccountId>,
+    pub(crate) until: Option<AccountId>,
+    pub(crate) limit: i64,
 }
 
-/// The snapshots of accounts that are under lock.
-pub(crate) async fn current(
+/// An account that an older catalog has derived, under lock with its snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Behind {
+    pub(crate) account: Account,
+    pub(crate) revision: Revision,
+    /// `None`: this version cannot read it. Whatever it said, it is derived anew.
+    pub(crate) snapshot: Option<Snapshot>,
+}
+
+/// Locks accounts that an older catalog than `version` has derived and that nobody else has under
+/// lock: no settle is waited for, and two workers never take the same.
+pub(crate) async fn take_behind(
     tx: &mut Tx<'_>,
-    ids: &[AccountId],
-) -> Result<Vec<Current>, StorageError> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    version: CatalogVersion,
+    range: Range,
+) -> Result<Vec<Behind>, StorageError> {
     let rows = sqlx::query!(
-        r#"select account_id, revision, catalog_version, body as "body: Json<Snapshot>"
-           from entitlement_snapshots where account_id = any($1)"#,
-        &ids
+        r#"select a.id, s.revision, s.body as "body: Json<Box<RawValue>>",
+                  case when a.erased_at is not null then '' else
+                      coalesce((select token from store_tokens where account_id = a.id
+                                order by kind <> 'issued', created_at, token limit 1), '') end
+                  as "token!"
+           from entitlement_snapshots s join accounts a on a.id = s.account_id
+           where s.catalog_version < $1 and s.account_id > $2 and s.account_id <= $3
+             and a.merged_into is null
+           order by s.account_id limit $4
+           for update of a, s skip locked"#,
+        version.0,
+        range.after.map_or(Uuid::nil(), |id| id.0),
+        range.until.map_or(Uuid::max(), |id| id.0),
+        range.limit
     )
     .fetch_all(&mut **tx)
     .await?;
-    let current = rows.into_iter().map(|row| Current {
-        account: row.account_id.into(),
+    let behind = rows.into_iter().map(|row| Behind {
+        account: Account {
+            id: row.id.into(),
+            store_token: row.token,
+        },
         revision: Revision(row.revision),
-        snapshot: row.body.0,
-        catalog: CatalogVersion(row.catalog_version),
+        snapshot: serde_json::from_str(row.body.get())
+            .inspect_err(|error| warn!(account = %row.id, %error, "an unreadable snapshot"))
+            .ok(),
     });
-    Ok(current.collect())
+    Ok(behind.collect())
+}
+
+/// Whether an older catalog than `version` has derived the account.
+pub(crate) async fn is_behind(
+    db: &Db,
+    account: AccountId,
+    version: CatalogVersion,
+) -> Result<bool, StorageError> {
+    let behind = sqlx::query_scalar!(
+        r#"select exists (select 1 from entitlement_snapshots
+                          where account_id = $1 and catalog_version < $2) as "behind!""#,
+        account.0,
+        version.0
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(behind)
 }
 
 /// The same snapshots, derived by a newer catalog: no new revisions. Each with its next transition.
@@ -246,6 +256,9 @@ pub(crate) async fn touch(
     same: &[(AccountId, Option<Instant>)],
     catalog: CatalogVersion,
 ) -> Result<(), StorageError> {
+    if same.is_empty() {
+        return Ok(());
+    }
     let ids: Vec<Uuid> = same.iter().map(|(id, _)| id.0).collect();
     let next: Vec<Option<Instant>> = same.iter().map(|(_, next)| *next).collect();
     sqlx::query!(
@@ -260,4 +273,78 @@ pub(crate) async fn touch(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Why snapshots are renewed, told in the event of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewal {
+    pub(crate) source: SignalSource,
+    pub(crate) decision: Decision,
+    pub(crate) catalog: CatalogVersion,
+    /// Business time.
+    pub(crate) at: Instant,
+}
+
+/// Writes the next revisions of accounts that are under lock, all in one statement: the snapshot,
+/// its place in the history, and the event that tells it. Each follows the revision that is there,
+/// or nothing is written at all.
+pub(crate) async fn renew(
+    tx: &mut Tx<'_>,
+    renewed: &[&Stored],
+    why: Renewal,
+) -> Result<(), StorageError> {
+    if renewed.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = renewed.iter().map(|stored| stored.account.0).collect();
+    let revisions: Vec<i64> = renewed.iter().map(|stored| stored.revision.0).collect();
+    let bodies: Vec<Json<&Snapshot>> = renewed
+        .iter()
+        .map(|stored| Json(&stored.snapshot))
+        .collect();
+    let next: Vec<Option<Instant>> = renewed
+        .iter()
+        .map(|stored| stored.snapshot.next_transition_at)
+        .collect();
+    let (decision, reason) = why.decision.words();
+    let told = sqlx::query!(
+        r#"with renewed as (
+               select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::timestamptz[])
+                   as renewed (account_id, revision, body, next)
+           ), written as (
+               update entitlement_snapshots s
+               set revision = r.revision, body = r.body, next_transition_at = r.next,
+                   catalog_version = $5::bigint, changed_xid = pg_current_xact_id()::text::bigint
+               from renewed r
+               where s.account_id = r.account_id and s.revision = r.revision - 1
+               returning s.account_id, s.revision, s.body
+           ), kept as (
+               insert into snapshot_history (account_id, revision, at, catalog_version, body)
+               select account_id, revision, $6::timestamptz, $5::bigint, body from written
+               on conflict do nothing
+           )
+           insert into subscription_events
+               (account_id, at, source, decision, reason, revision, catalog_version)
+           select account_id, $6::timestamptz, $7::text, $8::text, $9::text, revision, $5::bigint
+           from written"#,
+        &ids,
+        &revisions,
+        &bodies as _,
+        &next as _,
+        why.catalog.0,
+        why.at,
+        why.source.as_str(),
+        decision,
+        reason
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    match usize::try_from(told) == Ok(renewed.len()) {
+        true => Ok(()),
+        false => Err(StorageError::Conflict(format!(
+            "{told} of {} snapshots were where they had been read",
+            renewed.len()
+        ))),
+    }
 }

@@ -32,21 +32,13 @@ pub(crate) async fn take_of(
 }
 
 /// Takes the right to derive so many accounts by a new catalog; over all replicas no more than
-/// `per_second`, nothing saved up for more than a second.
+/// `per_second`, and at most one batch is saved up: no second reaches many more than its share.
 pub(crate) async fn take_accounts(
     db: &Db,
     accounts: f64,
     per_second: f64,
 ) -> Result<bool, StorageError> {
-    take_from(
-        db,
-        CATALOG,
-        accounts,
-        per_second,
-        per_second.max(accounts),
-        0.0,
-    )
-    .await
+    take_from(db, CATALOG, accounts, per_second, accounts * 2.0, 0.0).await
 }
 
 async fn take_from(

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Db, StorageError, Tx};
 use crate::domain::catalog::effect::Effect;
 use crate::domain::chain::StoreProduct;
+use crate::domain::event::SignalSource;
 use crate::domain::ids::{CatalogVersion, ChainId};
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::time::Instant;
@@ -273,6 +274,21 @@ pub(crate) async fn walk(
         })
     });
     Ok(Some(seen.collect::<Result<_, StorageError>>()?))
+}
+
+/// Purchases that the walk has marked and nobody has read yet; counted up to `limit`.
+pub(crate) async fn waiting_to_be_read(db: &Db, limit: i64) -> Result<i64, StorageError> {
+    let waiting = sqlx::query_scalar!(
+        r#"select count(*) as "waiting!" from (
+               select from purchase_chains
+               where dirty_seq > synced_seq and merged_into is null and dirty_source = $1
+               limit $2) as marked"#,
+        SignalSource::Catalog.as_str(),
+        limit
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(waiting)
 }
 
 /// Says how far the walk has come, and that `marked` of what it saw is looked at again.

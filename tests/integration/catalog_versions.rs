@@ -1,11 +1,15 @@
 //! A catalog is changed without fear: what it does is counted first, payers lose nothing by mistake,
 //! every account comes to it once, and there is a way back.
 
-mod service;
+mod over_api;
+pub(crate) mod service;
+mod spreading;
 
+use std::path::Path;
+
+use entitled::cli::client::Client;
 use entitled::sandbox::Endpoint;
 use serde_json::Value;
-use sqlx::Row as _;
 
 use crate::process::{NOBODY, Process, eventually};
 use crate::scene::{EXPORT, MONTHLY, PACKAGE, YEARLY};
@@ -195,28 +199,34 @@ async fn a_start_takes_nothing_from_payers_without_the_files_word() {
         .await
         .expect("bound");
     // A process of its own: its alarms are nobody else's.
-    let alarms = async |world: &World, file: &std::path::Path| {
+    let until_alarmed = async |world: &World, file: &Path, alarms: u64| {
         let file = file.to_str().expect("a path");
-        let worker = Process::start(world, "worker", &[("ENTITLED__CATALOG", file)]).await;
-        worker.counter("entitled_catalog_file_refused").await
+        let serving = Process::start(world, "serve", &[("ENTITLED__CATALOG", file)]).await;
+        let gauge = "entitled_catalog_file_refused ";
+        eventually("the file is looked at", async || {
+            let metrics = serving.metrics().await;
+            let told = metrics.lines().find_map(|line| line.strip_prefix(gauge));
+            told.is_some_and(|told| told == alarms.to_string())
+        })
+        .await;
+        // Whatever is wrong with the file, it serves by what was active.
+        let mut client = Client::connect(serving.grpc(), &world.token("alice")).await;
+        let client = client.as_mut().expect("a client");
+        let now = client.get().await.expect("served").snapshot.expect("told");
+        is_active(&now, "export")
     };
 
     let less = world.catalog_file("less.toml", &without_export());
-    world
-        .restart(|config| config.catalog = Some(less.clone()))
-        .await;
-    assert_eq!(
-        world.versions().await.len(),
-        1,
-        "the server works on with what it had"
-    );
-    assert!(is_active(
-        &world.person("alice").await.now().await,
-        "export"
-    ));
-    assert_eq!(alarms(&world, &less).await, 1);
     let broken = world.catalog_file("broken.toml", "[[apps]]\nid = 1\n");
-    assert_eq!(alarms(&world, &broken).await, 1);
+    let missing = broken.with_file_name("missing.toml");
+    for refused in [&less, &broken, &missing] {
+        assert!(
+            until_alarmed(&world, refused, 1).await,
+            "it works on with what it had: {}",
+            refused.display()
+        );
+    }
+    assert_eq!(world.versions().await.len(), 1);
 
     // Consent that was given over another version is none.
     let note = |replaces: i64| {
@@ -224,26 +234,21 @@ async fn a_start_takes_nothing_from_payers_without_the_files_word() {
         format!("{text}\n[apply]\nreplaces = {replaces}\nconfirm_loss = 1\nreason = \"agreed\"\n")
     };
     let stale = world.catalog_file("stale.toml", &note(7));
-    assert_eq!(alarms(&world, &stale).await, 1);
+    assert!(until_alarmed(&world, &stale, 1).await);
     assert_eq!(world.versions().await.len(), 1);
     let agreed = world.catalog_file("agreed.toml", &note(1));
-    world
-        .restart(|config| config.catalog = Some(agreed.clone()))
-        .await;
+    world.restart_with_catalog(&agreed).await;
     world.device("alice").await.until_inactive("export").await;
     let versions = world.versions().await;
     assert_eq!(
         (&versions[0]["origin"], &versions[0]["reason"]),
         (&"start".into(), &"agreed".into())
     );
-    assert_eq!(alarms(&world, &agreed).await, 0);
+    assert!(!until_alarmed(&world, &agreed, 0).await);
 
     // A replica that still has last week's file takes nothing back.
     let old = world.catalog_file("old.toml", EXAMPLE);
-    let late = world
-        .replica(NOBODY, |config| config.catalog = Some(old))
-        .await;
-    late.stop().await;
+    assert!(!until_alarmed(&world, &old, 0).await);
     assert_eq!(world.versions().await.len(), 2);
     world.stop().await;
 }
@@ -318,70 +323,35 @@ async fn purchases_of_what_the_catalog_learns_are_looked_at_again() {
     world.stop().await;
 }
 
-/// Accounts that once had something, as many as a worker needs a while for.
-const CROWD: &str = "
-    with made as (
-        insert into accounts (id, created_at)
-        select gen_random_uuid(), now() from generate_series(1, 400) returning id
-    ), named as (
-        insert into store_tokens (token, account_id, created_at)
-        select gen_random_uuid()::text, id, now() from made
-    )
-    insert into entitlement_snapshots (account_id, revision, body, catalog_version)
-    select id, 0, '{\"entitlements\": [], \"subscriptions\": [], \"next_transition_at\": null}', 1
-    from made";
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_dies_in_between_leaves_the_rest_to_any_other() {
-    let world = World::with(|options| options.roles = NOBODY).await;
-    let pool = world.tables().await;
-    sqlx::query(CROWD).execute(&pool).await.expect("a crowd");
-    let more = world.write("more.toml", &format!("{EXAMPLE}\n[entitlements.more]"));
-    world.catalog(&["apply", &more]).await.expect("applied");
-    assert_eq!(world.versions().await[0]["behind"], 400);
-
-    // Dies with a batch under way: none of it is there.
-    let rate = ("ENTITLED__WORKER__CATALOG_ACCOUNTS_PER_SECOND", "200");
-    let doomed = [rate, ("ENTITLED_CRASH_AT", "catalog_batch")];
-    let mut doomed = Process::start(&world, "worker", &doomed).await;
-    doomed.ended().await;
-    assert_eq!(world.versions().await[0]["behind"], 400);
-    // Killed while it works.
-    let behind = async || {
-        let behind = "select count(*) from entitlement_snapshots where catalog_version < 2";
-        world.count(behind).await
-    };
-    let mut killed = Process::start(&world, "worker", &[rate]).await;
-    eventually("some are done", async || behind().await < 400).await;
-    killed.signal("KILL");
-    killed.ended().await;
-    let left = behind().await;
-    assert!(left > 0, "it was not faster than its rate");
-    let listed = world.catalog(&["history"]).await.expect("listed");
-    assert!(listed.contains(&format!("{left} of 400 to go")), "{listed}");
-
-    let rate = [rate];
-    let (one, two) = tokio::join!(
-        Process::start(&world, "worker", &rate),
-        Process::start(&world, "worker", &rate),
+async fn an_app_that_goes_takes_its_payers_out_of_reach() {
+    let world = World::start().await;
+    let alice = world.person("alice").await;
+    let yearly = world.buy_apple("alice", YEARLY, None).await;
+    alice
+        .bind_apple(&yearly.signed_transaction)
+        .await
+        .expect("bound");
+    let bob = world.person("bob").await;
+    let monthly = world.buy_google("bob", "premium-monthly", None).await;
+    bob.bind_google(&monthly.purchase_token)
+        .await
+        .expect("bound");
+    let renamed = EXAMPLE.replace(
+        "bundle_id = \"com.example.app\"",
+        "bundle_id = \"com.example.next\"",
     );
-    world.catalog(&["history", "--wait"]).await.expect("all");
-    drop((one, two));
-    let row = sqlx::query(
-        "select min(revision), max(revision), count(*),
-                (select count(*) from subscription_events where reason = 'catalog_changed')
-         from entitlement_snapshots where catalog_version = 2",
-    );
-    let row = row.fetch_one(&pool).await.expect("counted");
-    let counted: [i64; 2] = [row.get(2), row.get(3)];
-    assert_eq!(
-        (row.get::<i64, _>(0), row.get::<i64, _>(1)),
-        (1, 1),
-        "each once"
-    );
-    assert_eq!(counted, [400, 400]);
-    assert!(world.versions().await[0]["finished_at"].is_string());
-    pool.close().await;
+    let renamed = world.write("renamed.toml", &renamed);
+    let refused = world.catalog(&["apply", &renamed]).await;
+    let refused = refused.expect_err("a payer");
+    for expected in [
+        "apps.example-ios.bundle_id",
+        "nobody gains or loses anything",
+        "1 of these have bought in an app that is gone or has another name",
+        "repeat with --confirm-loss 1",
+    ] {
+        assert!(refused.contains(expected), "{expected}: {refused}");
+    }
     world.stop().await;
 }
 

@@ -28,7 +28,7 @@ fn smaller_catalog() -> String {
 async fn i9_unknown_products_grant_nothing_are_kept_and_heal_when_the_catalog_learns_them() {
     let mut world = World::start().await;
     let smaller = world.catalog_file("smaller.toml", &smaller_catalog());
-    world.restart(|config| config.catalog = Some(smaller)).await;
+    world.restart_with_catalog(&smaller).await;
     let [apple, google, once] = ["apple", "google", "once"].map(str::to_owned);
     let (apple, google, once) = (
         world.person(&apple).await,
@@ -89,7 +89,7 @@ async fn i9_unknown_products_grant_nothing_are_kept_and_heal_when_the_catalog_le
     );
 
     let full = world.catalog_file("full.toml", &format!("{EXAMPLE}\n# All of it.\n"));
-    world.restart(|config| config.catalog = Some(full)).await;
+    world.restart_with_catalog(&full).await;
     for (person, entitled) in [
         (&apple, "pro_access"),
         (&google, "pro_access"),

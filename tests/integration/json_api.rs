@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use entitled::cli::stack::EXAMPLE_CATALOG;
 use entitled::proto;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -10,7 +11,9 @@ use prost_types::method_options::IdempotencyLevel;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::scene::YEARLY;
+use crate::catalog_versions::service::OFFERINGS;
+use crate::process::eventually;
+use crate::scene::{READER, YEARLY};
 use crate::support::World;
 
 // Made once: a client reads the machine's certificates.
@@ -18,6 +21,7 @@ static HTTP: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
 
 const GET_ENTITLEMENTS: &str = "/v1/entitlement:getEntitlements";
 const BIND_PURCHASE: &str = "/v1/entitlement:bindPurchase";
+const LIST_PRODUCTS: &str = "/v1/entitlement:listProducts";
 const WATCH: &str = "/v1/entitlement:watchEntitlements";
 
 /// RPCs that serve whoever has no credential yet.
@@ -220,6 +224,79 @@ async fn what_http_gets_wrong_is_a_problem_with_a_reason() {
         let named = problem["fieldViolations"][0]["field"].as_str();
         assert_eq!(named.unwrap_or_default(), field, "{problem}");
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sold_is_kept_and_asked_for_by_its_name() {
+    let text = format!("{EXAMPLE_CATALOG}{OFFERINGS}");
+    let world = World::with(|options| options.catalog = text.clone()).await;
+    let list = async |server: &str, path: &str, subject: &str, known: Option<&str>| {
+        let call = HTTP.get(format!("{server}{path}"));
+        let mut call = call.bearer_auth(world.token(subject));
+        if let Some(known) = known {
+            call = call.header("if-none-match", known);
+        }
+        let answer = call.send().await.expect("an answer");
+        let headers = answer.headers();
+        assert_eq!(headers["cache-control"], "private, no-cache");
+        let name = headers["etag"].to_str().expect("text").to_owned();
+        (answer.status(), name, answer.bytes().await.expect("a body"))
+    };
+    let here = world.stack.address.server.as_str();
+    let (status, name, body) = list(here, LIST_PRODUCTS, "alice", None).await;
+    assert_eq!(status, StatusCode::OK);
+    let told: Value = serde_json::from_slice(&body).expect("JSON");
+    let revision = told["revision"].as_str().expect("a revision");
+    assert_eq!(name, format!("W/\"{revision}\""));
+
+    // It is what is sold: the same for everybody, on every replica.
+    let other = world.replica(READER, |_| {}).await;
+    let there = other.grpc_url().expect("an API");
+    for (server, subject) in [(here, "alice"), (here, "bob"), (&there, "alice")] {
+        let kept = list(server, LIST_PRODUCTS, subject, Some(&name)).await;
+        assert_eq!((kept.0, &kept.1), (StatusCode::NOT_MODIFIED, &name));
+        assert!(kept.2.is_empty(), "{:?}", kept.2);
+    }
+    other.stop().await;
+    let google = format!("{LIST_PRODUCTS}?store=STORE_GOOGLE_PLAY");
+    let (status, google, _) = list(here, &google, "alice", Some(&name)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_ne!(google, name);
+
+    // A name is no credential; only a GET's answer has one; no account's answer has one.
+    let stranger = request(&world, Method::GET, LIST_PRODUCTS).header("if-none-match", &name);
+    let (refused, _) = problem(stranger).await;
+    assert_eq!(refused.status(), 401);
+    assert!(!refused.headers().contains_key("etag"));
+    let posted = post(&world, LIST_PRODUCTS, "alice", &json!({}));
+    answer(posted.header("if-none-match", "*")).await;
+    let own = get(&world, GET_ENTITLEMENTS, "alice");
+    answer(own.header("if-none-match", "*")).await;
+
+    // A version that sells the same keeps the name, another one does not.
+    let apply = async |text: &str| {
+        let file = world.catalog_file("next.toml", text);
+        let file = file.to_str().expect("a path");
+        world.command(&["catalog", "apply", file]).await;
+    };
+    apply(&format!("{text}\n[entitlements.unsold]")).await;
+    eventually("the version is taken up", async || {
+        let (_, named, body) = list(here, LIST_PRODUCTS, "alice", None).await;
+        assert_eq!(named, name);
+        let told: Value = serde_json::from_slice(&body).expect("JSON");
+        told["catalogVersion"] == "2"
+    })
+    .await;
+    let (status, _, _) = list(here, LIST_PRODUCTS, "alice", Some(&name)).await;
+    assert_eq!(status, StatusCode::NOT_MODIFIED);
+    apply(&text.replace("Go Pro", "Go far")).await;
+    eventually("the change is told", async || {
+        let (status, next, _) = list(here, LIST_PRODUCTS, "alice", Some(&name)).await;
+        assert_eq!(status == StatusCode::OK, next != name);
+        status == StatusCode::OK
+    })
+    .await;
     world.stop().await;
 }
 

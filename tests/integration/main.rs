@@ -24,6 +24,7 @@ mod consumables;
 mod contract;
 mod convergence;
 mod credit_joins;
+mod dev_stack;
 mod doctor;
 mod doors;
 mod encryption;

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::process::{Keeper, eventually};
+use crate::process::{Terminal, eventually, free_ports};
 use crate::support::database;
 
 /// A block of the document: commands or what they print.
@@ -72,38 +70,6 @@ fn contains(printed: &str, expected: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A command that keeps running.
-struct Terminal {
-    child: Child,
-    keeper: Keeper,
-    printed: Arc<Mutex<String>>,
-}
-
-impl Terminal {
-    fn printed(&self) -> String {
-        self.printed.lock().expect("not poisoned").clone()
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.start_kill();
-        self.keeper.release();
-    }
-}
-
-fn collect(from: impl AsyncRead + Unpin + Send + 'static, into: &Arc<Mutex<String>>) {
-    let into = Arc::clone(into);
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(from).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let mut printed = into.lock().expect("not poisoned");
-            printed.push_str(&line);
-            printed.push('\n');
-        }
-    });
-}
-
 /// The newcomer's machine: a directory, a database, free ports instead of the document's.
 struct Walk {
     dir: PathBuf,
@@ -120,7 +86,7 @@ impl Walk {
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a directory");
         // Three in a row for the server, one for the stores; held until all are found.
-        let (server, _held) = three_in_a_row();
+        let (server, _held) = free_ports(3);
         let stores = TcpListener::bind("127.0.0.1:0").expect("a port");
         let stores = stores.local_addr().expect("an address").port();
         let ports = [
@@ -181,19 +147,8 @@ impl Walk {
     /// Starts a command in a terminal of its own, and goes on once it has said something.
     async fn open(&mut self, block: &Block, terminal: u32) {
         let commands = format!("exec {}", self.here(&block.text));
-        let mut child = self.shell(&commands).spawn().expect("bash runs");
-        let printed = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().expect("piped"), &printed);
-        collect(child.stderr.take().expect("piped"), &printed);
-        let keeper = Keeper::of(child.id().expect("it runs"));
-        self.terminals.insert(
-            terminal,
-            Terminal {
-                child,
-                keeper,
-                printed,
-            },
-        );
+        let opened = Terminal::open(self.shell(&commands));
+        self.terminals.insert(terminal, opened);
         let said = async || !self.terminals[&terminal].printed().is_empty();
         eventually("the terminal says something", said).await;
     }
@@ -216,10 +171,9 @@ impl Walk {
         }
         if block.ends {
             let terminal = self.terminals.get_mut(&terminal).expect("open");
-            let status = tokio::time::timeout(Duration::from_secs(30), terminal.child.wait());
-            let status = status.await.expect("it ends").expect("a child");
+            let status = tokio::time::timeout(Duration::from_secs(30), terminal.ended());
+            let status = status.await.expect("it ends");
             assert!(status.success(), "line {}: {status}", block.line);
-            terminal.keeper.release();
         }
     }
 
@@ -231,18 +185,6 @@ impl Walk {
             .map(|(number, terminal)| format!("--- terminal {number}\n{}", terminal.printed()));
         shown.collect()
     }
-}
-
-fn three_in_a_row() -> (u16, Vec<TcpListener>) {
-    let bind = |port| TcpListener::bind(("127.0.0.1", port));
-    for _ in 0..100 {
-        let first = bind(0).expect("a port");
-        let port = first.local_addr().expect("an address").port();
-        if let (true, Ok(second), Ok(third)) = (port < 65_000, bind(port + 1), bind(port + 2)) {
-            return (port, vec![first, second, third]);
-        }
-    }
-    panic!("no three free ports in a row");
 }
 
 #[tokio::test(flavor = "multi_thread")]

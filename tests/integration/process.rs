@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use entitled::app::Roles;
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead};
 use tokio::time::{Instant, sleep};
 
 use crate::scene::webhooks_at;
@@ -97,6 +100,11 @@ impl Process {
             let places = webhooks_at(url);
             world.stack.sandbox.set_webhooks(places).expect("set");
         }
+    }
+
+    /// Where its API is.
+    pub(crate) fn grpc(&self) -> &str {
+        self.address.grpc.as_deref().expect("an API")
     }
 
     /// Where it takes the notifications of a store.
@@ -218,6 +226,94 @@ impl Keeper {
             let _ = self.shell.wait();
         }
     }
+}
+
+/// A command that keeps running, and what it prints.
+pub(crate) struct Terminal {
+    child: tokio::process::Child,
+    keeper: Keeper,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    /// Starts it; its output is kept.
+    pub(crate) fn open(mut command: tokio::process::Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it runs");
+        let printed = Arc::default();
+        collect(child.stdout.take().expect("piped"), &printed);
+        collect(child.stderr.take().expect("piped"), &printed);
+        let keeper = Keeper::of(child.id().expect("it runs"));
+        Self {
+            child,
+            keeper,
+            printed,
+        }
+    }
+
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().expect("not poisoned").clone()
+    }
+
+    /// `TERM`, `INT` or another, to this process alone.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.expect("kill runs").success(), "no process {pid}");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let Ok(status) = status else {
+            panic!("still running:\n{}", self.printed());
+        };
+        self.keeper.release();
+        status.expect("a child")
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        self.keeper.release();
+    }
+}
+
+fn collect(from: impl AsyncRead + Unpin + Send + 'static, into: &Arc<Mutex<String>>) {
+    let into = Arc::clone(into);
+    tokio::spawn(async move {
+        let mut lines = tokio::io::BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut printed = into.lock().expect("not poisoned");
+            printed.push_str(&line);
+            printed.push('\n');
+        }
+    });
+}
+
+/// So many free ports in a row, the first of them; held as long as the listeners are.
+pub(crate) fn free_ports(count: u16) -> (u16, Vec<TcpListener>) {
+    let bind = |port| TcpListener::bind(("127.0.0.1", port));
+    for _ in 0..100 {
+        let first = bind(0).expect("a port");
+        let port = first.local_addr().expect("an address").port();
+        if port > 65_000 {
+            continue;
+        }
+        let others: Result<Vec<_>, _> = (1..count).map(|next| bind(port + next)).collect();
+        if let Ok(mut held) = others {
+            held.push(first);
+            return (port, held);
+        }
+    }
+    panic!("no {count} free ports in a row");
 }
 
 /// Waits for what can only be seen by looking again.

@@ -2,7 +2,7 @@
 //! repeated, further replicas, and a look into the tables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,6 +27,7 @@ use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 use tonic::Status;
 
+use crate::process::eventually;
 use crate::support::{HTTP, World, entitlement, start};
 
 pub const MONTHLY: &str = "com.example.premium.monthly";
@@ -413,6 +414,18 @@ impl World {
         let url = app.webhooks_url().expect("webhooks");
         self.stores().set_webhooks(webhooks_at(&url)).expect("told");
         self.time_waits_for_the_server();
+    }
+
+    /// The same with another catalog file; returns once it is the active version.
+    pub async fn restart_with_catalog(&mut self, file: &Path) {
+        let text = std::fs::read_to_string(file).expect("written");
+        self.restart(|config| config.catalog = Some(file.to_owned()))
+            .await;
+        eventually("the file is applied", async || {
+            let newest = "select body from catalog_versions order by version desc limit 1";
+            self.row(newest).await == text
+        })
+        .await;
     }
 
     /// Writes a catalog beside the configuration.

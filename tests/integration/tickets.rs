@@ -4,7 +4,7 @@ mod answers;
 mod doors;
 mod find;
 mod golden;
-mod over_api;
+pub(crate) mod over_api;
 mod past;
 
 use entitled::cli::client::Bearer;

@@ -3,12 +3,14 @@
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
+use super::told::Planned;
 use crate::domain::catalog::diff::Change;
 use crate::domain::catalog::effect::{Effect, Moves};
 use crate::domain::catalog::{Catalog, Offering, Product};
 use crate::domain::ids::CatalogVersion;
 use crate::domain::time::Instant;
-use crate::flows::apply_catalog::{Plan, Story};
+use crate::flows::apply_catalog::{Story, parse};
+use crate::proto::wanted_catalog::Wanted;
 
 pub(super) fn summary(catalog: &Catalog) -> String {
     let counts = [
@@ -59,27 +61,37 @@ pub(super) fn print_changes(changes: &[Change], base: CatalogVersion) {
     }
 }
 
-/// What a change would do.
-pub(super) fn print_plan(plan: &Plan, now: Instant) {
+/// What a catalog holds that may be the first; nothing of one that this program cannot read.
+pub(super) fn first(wanted: &Wanted) -> String {
+    let text = match wanted {
+        Wanted::Text(text) => text.as_str(),
+        Wanted::Version(_) => "",
+    };
+    let catalog = parse(text, CatalogVersion(0));
+    catalog.map(|catalog| summary(&catalog)).unwrap_or_default()
+}
+
+/// What a change would do; `first`: what the catalog holds, if it is the first.
+pub(super) fn print_plan(plan: &Planned, first: &str) {
     let Some(base) = plan.base else {
-        println!("the first version: {}", summary(&plan.catalog));
+        println!("the first version: {first}");
         return;
     };
-    if plan.is_active() {
+    if plan.already_active {
         println!("this is version {}, which is active: nothing to do", base.0);
         return;
     }
     print_changes(&plan.changes, base);
-    if let Some(effect) = &plan.effect {
-        print_effect(effect, now);
+    if let Some((effect, counted_at)) = &plan.effect {
+        print_effect(effect, *counted_at);
     }
 }
 
-fn print_effect(effect: &Effect, now: Instant) {
+fn print_effect(effect: &Effect, counted_at: Instant) {
     println!(
         "\n{} accounts that ever had something, by what the stores last said, counted {}:",
         effect.accounts,
-        now.format("%F %T UTC")
+        counted_at.format("%F %T UTC")
     );
     let things = effect.entitlements.iter().chain(&effect.credits);
     let mut any = false;
@@ -98,6 +110,13 @@ fn print_effect(effect: &Effect, now: Instant) {
         println!(
             "  {} of them pay with real money and lose something",
             effect.payers_losing
+        );
+    }
+    if effect.out_of_reach > 0 {
+        println!(
+            "  {} of these have bought in an app that is gone or has another name: their purchases \
+             can no longer be read at their store, and end with their period",
+            effect.out_of_reach
         );
     }
     if effect.unreadable > 0 {
@@ -124,12 +143,9 @@ fn moved(moves: Moves) -> String {
     parts.join(", ")
 }
 
-pub(super) fn next_step(plan: &Plan) -> String {
-    let payers = plan
-        .effect
-        .as_ref()
-        .map_or(0, |effect| effect.payers_losing);
-    match payers {
+pub(super) fn next_step(plan: &Planned) -> String {
+    let effect = plan.effect.as_ref();
+    match effect.map_or(0, |(effect, _)| effect.to_confirm()) {
         0 => " Without --dry-run it becomes active.".to_owned(),
         payers => format!(" With --confirm-loss {payers} and without --dry-run it becomes active."),
     }

@@ -116,21 +116,17 @@ fn apps(old: &CatalogFile, new: &CatalogFile, changes: &mut Changes) {
         apps.map(|app| (app.id.0.clone(), app.clone())).collect()
     };
     let (was, is) = (by_id(old), by_id(new));
-    // What was bought in it stays; nothing new is accepted.
-    changes.of_maps("apps", &was, &is, false, |_| String::new());
+    // What was bought in it can no longer be read at its store, and ends when its period does.
+    changes.of_maps("apps", &was, &is, true, |_| String::new());
     for (id, before) in &was {
         let Some(after) = is.get(id) else { continue };
         let name = |key: &str| format!("apps.{id}.{key}");
-        changes.went(
-            false,
-            &name("bundle_id"),
-            &before.bundle_id,
-            &after.bundle_id,
-        );
-        let ids = (&before.app_apple_id, &after.app_apple_id);
-        changes.went(false, &name("app_apple_id"), ids.0, ids.1);
-        let names = (&before.package_name, &after.package_name);
-        changes.went(false, &name("package_name"), names.0, names.1);
+        let (from, to) = (&before.bundle_id, &after.bundle_id);
+        changes.went(from.is_some(), &name("bundle_id"), from, to);
+        let (from, to) = (&before.app_apple_id, &after.app_apple_id);
+        changes.went(from.is_some(), &name("app_apple_id"), from, to);
+        let (from, to) = (&before.package_name, &after.package_name);
+        changes.went(from.is_some(), &name("package_name"), from, to);
     }
 }
 

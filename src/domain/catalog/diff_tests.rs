@@ -108,7 +108,7 @@ fn every_change_is_a_sentence_that_says_whether_it_takes() {
         (
             swap("app_apple_id = 1234567890", "app_apple_id = 5"),
             '~',
-            false,
+            true,
             "apps.example-ios.app_apple_id: Some(1234567890) is now Some(5)",
         ),
         (

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Catalog;
 use crate::domain::entitlement::{AccessReason, CreditBalance, Entitlement, Snapshot};
-use crate::domain::provider::Environment;
+use crate::domain::holding::Holding;
+use crate::domain::provider::{Environment, Provider};
+use crate::domain::subscription::state::ItemState;
 
 /// Counts over all accounts that ever had something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,10 @@ pub(crate) struct Effect {
     pub(crate) changed: u64,
     /// Accounts that lose access, time or a balance that production money stands behind.
     pub(crate) payers_losing: u64,
+    /// Of those: accounts with a purchase that can no longer be read at its store, because its app
+    /// is gone or has another name.
+    #[serde(default)]
+    pub(crate) out_of_reach: u64,
     /// By entitlement; those that nobody gains or loses are not named.
     pub(crate) entitlements: BTreeMap<String, Moves>,
     /// By credit: balances that are seen from now on, or no longer.
@@ -38,14 +45,21 @@ pub(crate) struct Moves {
 }
 
 impl Effect {
-    /// Counts one account.
-    pub(crate) fn count(&mut self, before: &Snapshot, after: &Snapshot) {
+    /// Losses that need somebody's word: of payers, and whatever could not be looked at.
+    pub(crate) fn to_confirm(&self) -> u64 {
+        self.payers_losing + self.unreadable
+    }
+
+    /// Counts one account; `out_of_reach`: a purchase of it `is_out_of_reach`.
+    pub(crate) fn count(&mut self, before: &Snapshot, after: &Snapshot, out_of_reach: bool) {
         self.accounts += 1;
+        self.out_of_reach += u64::from(out_of_reach);
         if before == after {
+            self.payers_losing += u64::from(out_of_reach);
             return;
         }
         self.changed += 1;
-        let mut pays = false;
+        let mut pays = out_of_reach;
         for was in &before.entitlements {
             let is = after.entitlements.iter().find(|is| is.id == was.id);
             pays |= self.count_entitlement(was, is);
@@ -110,6 +124,39 @@ impl Moves {
         self.shortened += more.shortened;
         self.payers += more.payers;
     }
+}
+
+/// Whether what was bought for money, and is not over, can no longer be read at its store: its app is
+/// gone from the catalog, or has another name there. It ends when its period does.
+pub(crate) fn is_out_of_reach(old: &Catalog, new: &Catalog, held: &Holding) -> bool {
+    let goes_on = match held.item.state {
+        ItemState::Active { .. }
+        | ItemState::GracePeriod { .. }
+        | ItemState::OnHold { .. }
+        | ItemState::Paused { .. }
+        | ItemState::Pending
+        | ItemState::Owned { .. } => true,
+        ItemState::Expired { .. } | ItemState::Revoked { .. } | ItemState::Unknown { .. } => false,
+    };
+    let names = |catalog: &Catalog| {
+        let app = catalog.app(&held.app)?;
+        Some(match held.provider {
+            Provider::AppStore => (app.bundle_id.clone()?, app.app_apple_id),
+            Provider::GooglePlay => (app.package_name.clone()?, None),
+        })
+    };
+    let lost = match (names(old), names(new)) {
+        (Some((was, was_id)), Some((is, is_id))) => {
+            was != is || was_id.is_some_and(|was| is_id != Some(was))
+        }
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    lost && goes_on
+        && held.environment == Environment::Production
+        && held.away_since.is_none()
+        && !held.former
+        && old.plan(held.provider, &held.item.product).is_some()
 }
 
 fn ends_earlier(was: &Entitlement, is: Option<&Entitlement>) -> bool {
@@ -218,7 +265,7 @@ mod tests {
         ];
         for (before, after, expected) in cases {
             let mut effect = Effect::default();
-            effect.count(&snapshot(before.clone()), &snapshot(after.clone()));
+            effect.count(&snapshot(before.clone()), &snapshot(after.clone()), false);
             let moves = effect.entitlements.get("pro").copied().unwrap_or_default();
             let counted = [moves.gain, moves.lose, moves.shortened, moves.payers];
             assert_eq!(counted, expected, "{before:?} {after:?}");
@@ -244,13 +291,13 @@ mod tests {
             ..snapshot(vec![paid])
         };
         let mut effect = Effect::default();
-        effect.count(&before, &Snapshot::default());
-        effect.count(&Snapshot::default(), &before);
+        effect.count(&before, &Snapshot::default(), false);
+        effect.count(&Snapshot::default(), &before, false);
         let poor = Snapshot {
             credits: vec![coins(0, None)],
             ..Snapshot::default()
         };
-        effect.count(&poor, &Snapshot::default());
+        effect.count(&poor, &Snapshot::default(), false);
         assert_eq!(
             (effect.accounts, effect.changed, effect.payers_losing),
             (3, 3, 1)

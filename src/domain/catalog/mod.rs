@@ -12,8 +12,8 @@ use std::collections::HashMap;
 
 use self::check::{check_apps, check_offerings, check_offers, check_product};
 pub(crate) use self::file::{
-    App, CatalogFile, DeliveredBy, FamilySharing, Metadata, Offering, OwnershipRules, Product,
-    ProductKind, SandboxAccess, TransferPolicy,
+    App, ApplyNote, CatalogFile, DeliveredBy, FamilySharing, Metadata, Offering, OwnershipRules,
+    Product, ProductKind, SandboxAccess, TransferPolicy,
 };
 use self::remark::Remark;
 use super::chain::{AppId, StoreProduct};
@@ -60,6 +60,15 @@ impl Catalog {
             })
         } else {
             Err(problems)
+        }
+    }
+
+    /// Before there is any: knows no app, and so nothing grants anything.
+    pub(crate) fn none() -> Self {
+        Self {
+            version: CatalogVersion(0),
+            file: CatalogFile::default(),
+            by_store_product: HashMap::new(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! is told that a purchase is acknowledged or used up, credits are booked, goods are handed out.
 //! Purchases that an older catalog could do nothing with get that from one more look.
 
-use super::{Catalog, Product};
+use super::{Catalog, Product, SandboxAccess};
 use crate::domain::chain::StoreProduct;
 use crate::domain::provider::{Environment, Provider};
 
@@ -41,11 +41,20 @@ fn is_new(old: &Catalog, new: &Catalog, provider: Provider, product: &StoreProdu
     of(new).is_some_and(|is| of(old) != Some(is))
 }
 
-/// Whom sandbox purchases serve may have become more.
+/// Sandbox purchases serve somebody whom they did not serve.
 fn accepts_more(old: &Catalog, new: &Catalog, environment: Environment) -> bool {
+    use SandboxAccess::{Everyone, Nobody, Testers};
+    let added = || {
+        let before = old.testers().unwrap_or_default();
+        let mut after = new.testers().unwrap_or_default().iter();
+        after.any(|name| !before.contains(name))
+    };
     environment == Environment::Sandbox
-        && new.accepts(environment)
-        && (old.sandbox_access() != new.sandbox_access() || old.testers() != new.testers())
+        && match (old.sandbox_access(), new.sandbox_access()) {
+            (Everyone, _) | (_, Nobody) => false,
+            (Nobody | Testers, Everyone) => true,
+            (Nobody | Testers, Testers) => added(),
+        }
 }
 
 #[cfg(test)]
@@ -88,5 +97,13 @@ mod tests {
         assert!(look(&closed, &open, Environment::Sandbox));
         assert!(!look(&closed, &open, Environment::Production));
         assert!(!look(&open, &closed, Environment::Sandbox));
+        let testers = |names: &str| {
+            let head = format!("sandbox_access = \"testers\"\ntesters = [{names}]\n");
+            catalog(&format!("{head}{EXAMPLE}"))
+        };
+        let (one, two) = (testers("\"dev:a\""), testers("\"dev:b\", \"dev:a\""));
+        assert!(teaches(&one, &two) && teaches(&two, &open) && teaches(&closed, &one));
+        // Whom they no longer serve gets nothing from another look.
+        assert!(!teaches(&two, &one) && !teaches(&open, &two));
     }
 }

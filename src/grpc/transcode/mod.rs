@@ -4,6 +4,7 @@
 
 mod events;
 mod frames;
+mod kept;
 mod openapi;
 mod pages;
 mod problem;
@@ -43,7 +44,7 @@ const GET_POST: &str = "GET, POST";
 /// The listener's own time-out answers as gRPC does; ours comes before it.
 const OF_THE_LISTENERS_TIME: f64 = 0.95;
 /// Of this connection or of the JSON; the rest goes along: credentials, addresses, traces.
-const NOT_CARRIED: [HeaderName; 11] = [
+const NOT_CARRIED: [HeaderName; 12] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::CONNECTION,
@@ -51,6 +52,7 @@ const NOT_CARRIED: [HeaderName; 11] = [
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::COOKIE,
+    header::IF_NONE_MATCH,
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -171,6 +173,8 @@ impl Api {
             Ok(message) => (Some(message), None),
             Err(problem) => (None, Some(problem)),
         };
+        // Answers to a POST are kept by nobody.
+        let kept = (route.kept && parts.method == Method::GET).then(|| parts.headers.clone());
         let last_event_id = parts.headers.get("last-event-id");
         let last_event_id = last_event_id.and_then(|it| it.to_str().ok());
         let position = message
@@ -211,7 +215,8 @@ impl Api {
                 let json = frames::take(&mut bytes)
                     .and_then(|message| frames::to_json(output, message))
                     .ok_or_else(|| Problem::of(&Status::internal("an answer without a message")))?;
-                document(JSON, json.into())
+                kept.and_then(|asked| kept::answer(&json, &asked))
+                    .unwrap_or_else(|| document(JSON, json.into()))
             }
         };
         response.headers_mut().extend(parts.headers);

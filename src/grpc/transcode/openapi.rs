@@ -5,6 +5,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Me
 use serde_json::{Map, Value, json};
 
 use super::events;
+use super::kept;
 use super::problem;
 use super::request::nested;
 use super::routes::{self, PREFIX};
@@ -95,9 +96,37 @@ fn path_item(schemas: &Schemas, method: &MethodDescriptor) -> Value {
             "schema": { "type": "string" },
         }));
     }
+    if kept::is_kept(method) {
+        parameters.push(json!({
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "The `ETag` of an answer that the caller has kept: if it still is what \
+                there is, `304` comes instead.",
+            "schema": { "type": "string" },
+        }));
+        get["responses"]["200"]["headers"] = kept_headers();
+        get["responses"]["304"] = json!({
+            "description": "What the caller has kept is what there is.",
+            "headers": kept_headers(),
+        });
+    }
     get["parameters"] = parameters.into();
     post["operationId"] = format!("{}_post", operation_id(method)).into();
     json!({ "get": get, "post": post })
+}
+
+/// Of an answer that a caller may keep.
+fn kept_headers() -> Value {
+    json!({
+        "ETag": {
+            "description": "Names what the answer says: its `revision`, weakly.",
+            "schema": { "type": "string" },
+        },
+        "Cache-Control": {
+            "description": "The caller's own cache keeps it, and asks each time.",
+            "schema": { "type": "string", "const": kept::CACHE_CONTROL },
+        },
+    })
 }
 
 fn operation_id(method: &MethodDescriptor) -> String {

@@ -11,6 +11,8 @@ use http::uri::PathAndQuery;
 use prost_reflect::prost_types::method_options::IdempotencyLevel;
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
+use super::kept;
+
 /// The package whose services are carried, and the first segment of their paths.
 const PACKAGE: &str = "entitled.v1";
 pub(super) const PREFIX: &str = "/v1/";
@@ -23,6 +25,8 @@ pub(super) struct Route {
     pub(super) grpc: PathAndQuery,
     /// It has no side effects: GET carries it too.
     pub(super) reads: bool,
+    /// A GET's answer has a name, and is not sent to whoever has it.
+    pub(super) kept: bool,
 }
 
 impl Route {
@@ -44,6 +48,7 @@ impl Routes {
                 let route = Route {
                     grpc: grpc.try_into()?,
                     reads: reads(&method),
+                    kept: kept::is_kept(&method),
                     method,
                 };
                 routes.insert(path(&service, &route.method), Arc::new(route));

@@ -173,7 +173,7 @@ async fn an_admin_plans_and_applies_over_the_api() {
     world.stop().await;
 }
 
-const OFFERINGS: &str = r#"
+pub(crate) const OFFERINGS: &str = r#"
 [[offerings]]
 id = "main"
 description = "What everybody sees"

@@ -168,7 +168,7 @@ async fn unknown_product() {
     // The store sells it; the catalog has not heard of it.
     let smaller = format!("{head}[products.pro_yearly]{rest}");
     let smaller = world.catalog_file("smaller.toml", &smaller);
-    world.restart(|config| config.catalog = Some(smaller)).await;
+    world.restart_with_catalog(&smaller).await;
     let alice = world.person("alice").await;
     let bought = world
         .buy_apple("alice", MONTHLY, Some(&alice.store_token))
