@@ -8,7 +8,8 @@ use chrono::Utc;
 use entitled::app::Roles;
 use entitled::cli::stack::{Stack, StackOptions};
 use entitled::storage::cluster::{Cluster, DataDir};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::child::ServerProcess;
 use crate::machine::Pinning;
@@ -99,7 +100,10 @@ impl World {
 
     /// A connection of the bench's own, beside the server's.
     pub(crate) async fn database(&self) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect(&self.cluster.url(DATABASE)).await?)
+        let options: PgConnectOptions = self.cluster.url(DATABASE).parse()?;
+        // Making a crowd takes long, and that is no news.
+        let options = options.disable_statement_logging();
+        Ok(PgConnection::connect_with(&options).await?)
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
