@@ -7,6 +7,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::Core;
+use crate::failpoint;
 use crate::storage::keyring::{Added, KeyringError, Root};
 use crate::storage::{StorageError, rekeying};
 
@@ -133,8 +134,14 @@ pub(crate) async fn seal(
         let mut after = Some(rekeying::first_row());
         while let Some(mark) = after {
             let root = keyring.current_now(db).await?.ok_or(RotateError::Off)?;
-            let walked =
-                patiently(async || rekeying::seal_rows(db, &root, &mark, BATCH).await).await?;
+            let walked = patiently(async || {
+                let mut tx = db.begin().await?;
+                let walked = rekeying::seal_rows(&mut tx, keyring, &root, &mark, BATCH).await?;
+                failpoint::at("before_seal_commit");
+                tx.commit().await?;
+                Ok(walked)
+            })
+            .await?;
             done += walked.moved;
             after = walked.last;
             tell(Progress { done, of });
@@ -142,7 +149,14 @@ pub(crate) async fn seal(
         let mut after = Some(0);
         while let Some(id) = after {
             keyring.current_now(db).await?.ok_or(RotateError::Off)?;
-            let walked = patiently(async || rekeying::seal_answers(db, id, BATCH).await).await?;
+            let walked = patiently(async || {
+                let mut tx = db.begin().await?;
+                let walked = rekeying::seal_answers(&mut tx, keyring, id, BATCH).await?;
+                failpoint::at("before_seal_commit");
+                tx.commit().await?;
+                Ok(walked)
+            })
+            .await?;
             done += walked.moved;
             after = walked.last;
             tell(Progress { done, of });

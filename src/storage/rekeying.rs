@@ -4,13 +4,12 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::keyring::Root;
+use super::keyring::{Keyring, Root};
 use super::sealed::{receive, row_key_place};
 use super::store_answers;
 use super::{Db, StorageError, Tx, chain_keys};
 use crate::domain::ids::ChainId;
 use crate::domain::time::Instant;
-use crate::failpoint;
 
 /// A root key as operators see it.
 #[derive(Clone, Debug)]
@@ -262,12 +261,12 @@ pub(crate) async fn forget_roots(db: &Db) -> Result<u64, StorageError> {
 
 /// Seals plain raw rows, those after `after` by source and id.
 pub(crate) async fn seal_rows(
-    db: &Db,
+    tx: &mut Tx<'_>,
+    keys: &Keyring,
     root: &Root,
     after: &RowMark,
     limit: i64,
 ) -> Result<Walked<RowMark>, StorageError> {
-    let mut tx = db.begin().await?;
     let rows = sqlx::query!(
         r#"select source, id, body, chain_id from raw_notifications
            where row_key is null and body <> '' and (source, id) > ($1, $2)
@@ -276,7 +275,7 @@ pub(crate) async fn seal_rows(
         after.1,
         limit
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await?;
     let last = rows.last().map(|row| (row.source.clone(), row.id));
     for row in &rows {
@@ -285,7 +284,7 @@ pub(crate) async fn seal_rows(
             Some(chain) => {
                 let place = row_key_place(&row.source, row.id);
                 let bytes = root.key.unwrap_key(&place, &received.row_key)?;
-                let key = key_of(&mut tx, db, ChainId(chain)).await?;
+                let key = key_of(tx, keys, ChainId(chain)).await?;
                 Some((key.key.wrap(&place, &bytes)?, key.id))
             }
             None => None,
@@ -306,11 +305,9 @@ pub(crate) async fn seal_rows(
             root_id,
             chain_key
         )
-        .execute(&mut *tx)
+        .execute(&mut **tx)
         .await?;
     }
-    failpoint::at("before_seal_commit");
-    tx.commit().await?;
     Ok(Walked {
         moved: rows.len(),
         broken: 0,
@@ -320,14 +317,14 @@ pub(crate) async fn seal_rows(
 
 /// The same for plain answers of stores.
 pub(crate) async fn seal_answers(
-    db: &Db,
+    tx: &mut Tx<'_>,
+    keys: &Keyring,
     after: i64,
     limit: i64,
 ) -> Result<Walked<i64>, StorageError> {
-    let mut tx = db.begin().await?;
     // An append-only table lets nobody else.
     sqlx::query_scalar!("select set_config('entitled.sealing', 'on', true)")
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut **tx)
         .await?;
     let rows = sqlx::query!(
         r#"select id, chain_id, fetched_at, calls, bodies from store_answers
@@ -336,11 +333,11 @@ pub(crate) async fn seal_answers(
         after,
         limit
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await?;
     let last = rows.last().map(|row| row.id);
     for row in &rows {
-        let key = key_of(&mut tx, db, ChainId(row.chain_id)).await?;
+        let key = key_of(tx, keys, ChainId(row.chain_id)).await?;
         let mut bodies = Vec::with_capacity(row.bodies.len());
         for (n, (call, body)) in row.calls.iter().zip(&row.bodies).enumerate() {
             let place = store_answers::place(row.chain_id, row.fetched_at, n, call);
@@ -352,11 +349,9 @@ pub(crate) async fn seal_answers(
             &bodies,
             key.id
         )
-        .execute(&mut *tx)
+        .execute(&mut **tx)
         .await?;
     }
-    failpoint::at("before_seal_commit");
-    tx.commit().await?;
     Ok(Walked {
         moved: rows.len(),
         broken: 0,
@@ -366,10 +361,10 @@ pub(crate) async fn seal_answers(
 
 async fn key_of(
     connection: &mut PgConnection,
-    db: &Db,
+    keys: &Keyring,
     chain: ChainId,
 ) -> Result<chain_keys::ChainKey, StorageError> {
-    chain_keys::of_chain(connection, db.keyring(), chain)
+    chain_keys::of_chain(connection, keys, chain)
         .await?
         .ok_or_else(|| StorageError::Other("encryption is off".into()))
 }
