@@ -50,7 +50,7 @@ impl Plain {
     }
 }
 
-/// Reads both tables: for operators.
+/// All of them, one by one: for operators who seal them.
 pub(crate) async fn plain(db: &Db) -> Result<Plain, StorageError> {
     let plain = sqlx::query_as!(
         Plain,
@@ -101,6 +101,21 @@ pub(crate) async fn finish(db: &Db, root: Uuid) -> Result<(), StorageError> {
     .execute(db.pool())
     .await?;
     Ok(())
+}
+
+/// How many documents are plain, at most `limit`: costs no more where all of them are.
+pub(crate) async fn plain_up_to(db: &Db, limit: i64) -> Result<i64, StorageError> {
+    let plain = sqlx::query_scalar!(
+        r#"select count(*) as "plain!" from (
+               select 1 from raw_notifications where row_key is null and body <> ''
+               union all
+               select 1 from store_answers where chain_key_id is null and bodies <> '{}'
+               limit $1) plain"#,
+        limit
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(plain)
 }
 
 /// How many keys another root key wraps than this one.

@@ -12,6 +12,11 @@ use entitled::config::encryption::{EncryptionConfig, KeyConfig};
 use crate::scene::{MONTHLY, READER, payload_of};
 use crate::support::World;
 
+/// As a server of long ago left them.
+const MANY_PLAIN: &str = "insert into raw_notifications
+        (source, id, event_id, received_at, body, status)
+    select 'app_store', gen_random_uuid(), 'event-' || n, now(), 'plain', 'processed'
+    from generate_series(1, 10001) n";
 const PLAIN: &str = "select (select count(*) from raw_notifications where row_key is null)
     + (select count(*) from store_answers where chain_key_id is null)";
 const KEPT: &str = "select (select count(*) from raw_notifications where source = 'app_store')
@@ -203,13 +208,25 @@ async fn what_was_plain_before_is_read_and_sealed_on_demand() {
     world.replays_alike().await;
     let plain = world.command(&["encryption", "status"]).await;
     assert!(plain.contains("are plain"), "{plain}");
+    let count = world.count(PLAIN).await;
+    let told = async |world: &World| world.command(&["doctor"]).await;
+    let doctor = told(&world).await;
+    let exactly = format!("; {count} rows from before it are plain");
+    assert!(doctor.contains(&exactly), "{doctor}");
     let sealed = world.command(&["encryption", "seal"]).await;
     assert!(sealed.contains("documents were plain"), "{sealed}");
     assert_eq!(world.count(PLAIN).await, 0);
+    let doctor = told(&world).await;
+    assert!(!doctor.contains("are plain"), "{doctor}");
     assert_eq!(world.count(READABLE).await, 0);
     world.replays_alike().await;
     let again = world.command(&["encryption", "seal"]).await;
     assert!(again.starts_with("0 documents"), "{again}");
+    let kept = sqlx::query(MANY_PLAIN).execute(&world.looks).await;
+    kept.expect("kept");
+    let doctor = told(&world).await;
+    let bounded = "; more than 10000 rows from before it are plain";
+    assert!(doctor.contains(bounded), "{doctor}");
     let refused = world
         .refuses("update store_answers set bodies = '{}'")
         .await;

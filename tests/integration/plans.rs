@@ -84,6 +84,11 @@ const HOT: &[(&str, &str, &[&str])] = &[
         OLD,
         &["ownership_claims_age"],
     ),
+    (
+        "select 1 from raw_notifications where row_key is null and body <> ''",
+        "10001",
+        &["notifications_id_idx", "store_answers_plain"],
+    ),
     ("delete from duties d using old", OLD, &["duties_age"]),
     (
         "update duties set attempts = attempts + 1",
