@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use entitled::proto::BindOutcome;
+use entitled::proto::purchase_proof::Proof;
 use entitled::sandbox::Store;
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use tonic::Code;
 
-use crate::scene::{YEARLY, bare_id};
+use crate::scene::{Person, YEARLY, bare_id};
 use crate::superwall;
 use crate::support::{World, assert_refused};
 
@@ -25,17 +26,11 @@ const TRIES: usize = 10;
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
     let world = World::start().await;
-    let (alice, carol) = (world.person("alice").await, world.person("carol").await);
-    // Bound, unclaimed, and carrying the token of somebody who has not claimed it yet.
-    let bound = world
-        .buy_apple("alice", YEARLY, Some(&alice.store_token))
-        .await;
-    let unclaimed = world.buy_apple("nobody", YEARLY, None).await;
-    world.hold().await;
-    let awaited = world
-        .buy_apple("carol", YEARLY, Some(&carol.store_token))
-        .await;
-    let real = [&bound, &unclaimed, &awaited].map(|bought| bought.transaction_id.clone());
+    let AtStake {
+        carol,
+        awaited,
+        real,
+    } = AtStake::of(&world).await;
 
     let guessers = world.people("guesser", ACCOUNTS).await;
     let asked = world.asked(Store::AppStore);
@@ -45,11 +40,7 @@ async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
             let mut reasons = BTreeSet::new();
             let binds = ids.iter().enumerate().map(|(nth, id)| {
                 let mut client = guesser.client.clone();
-                // In the store's words, and in Superwall's.
-                let guess = match nth % 2 {
-                    0 => bare_id(id),
-                    _ => superwall::app_store(id, id, ""),
-                };
+                let guess = in_either_words(nth, id);
                 async move { client.bind(guess).await }
             });
             let answers = join_all(binds).await;
@@ -73,28 +64,65 @@ async fn i4_ten_thousand_guessed_transaction_ids_bind_nothing() {
         "{asked} calls to the store"
     );
 
-    world.settled().await;
-    let bound_to_guessers = "select count(*) from purchase_chains c
-        join account_identities i on i.account_id = c.owner_account_id where i.subject like 'guesser%'";
-    assert_eq!(world.count(bound_to_guessers).await, 0);
-    assert_eq!(
-        world.count("select count(*) from ownership_claims").await,
-        0,
-        "no guess became a claim"
-    );
-    assert_eq!(
-        world.count("select count(*) from purchase_chains").await,
-        2,
-        "no guess became a chain"
-    );
+    nothing_was_won(&world).await;
     // The same bare id binds for the account that the store's record names.
     let outcome = carol
-        .bind_bare_id(&awaited.transaction_id)
+        .bind_bare_id(&awaited)
         .await
         .expect("carol's")
         .outcome();
     assert_eq!(outcome, BindOutcome::Bound);
     world.stop().await;
+}
+
+/// What guessers are after.
+pub(crate) struct AtStake {
+    /// Her purchase waits for her.
+    pub(crate) carol: Person,
+    pub(crate) awaited: String,
+    /// Bound, unclaimed, and carrying the token of somebody who has not claimed it yet.
+    pub(crate) real: [String; 3],
+}
+
+impl AtStake {
+    pub(crate) async fn of(world: &World) -> Self {
+        let (alice, carol) = (world.person("alice").await, world.person("carol").await);
+        let bound = world
+            .buy_apple("alice", YEARLY, Some(&alice.store_token))
+            .await;
+        let unclaimed = world.buy_apple("nobody", YEARLY, None).await;
+        world.hold().await;
+        let awaited = world
+            .buy_apple("carol", YEARLY, Some(&carol.store_token))
+            .await;
+        let real = [&bound, &unclaimed, &awaited].map(|bought| bought.transaction_id.clone());
+        world.settled().await;
+        Self {
+            carol,
+            awaited: awaited.transaction_id,
+            real,
+        }
+    }
+}
+
+/// A guess in the store's words, every other in Superwall's.
+pub(crate) fn in_either_words(nth: usize, id: &str) -> Proof {
+    match nth % 2 {
+        0 => bare_id(id),
+        _ => superwall::app_store(id, id, ""),
+    }
+}
+
+/// Guessers own nothing, claim nothing, and made nothing known.
+pub(crate) async fn nothing_was_won(world: &World) {
+    world.settled().await;
+    let theirs = "select count(*) from purchase_chains c
+        join account_identities i on i.account_id = c.owner_account_id where i.subject like 'guesser%'";
+    assert_eq!(world.count(theirs).await, 0);
+    let claims = "select count(*) from ownership_claims";
+    assert_eq!(world.count(claims).await, 0, "no guess became a claim");
+    let chains = "select count(*) from purchase_chains";
+    assert_eq!(world.count(chains).await, 2, "no guess became a chain");
 }
 
 /// Real ids first, then their neighbours, then what else looks like one.
