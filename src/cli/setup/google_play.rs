@@ -109,18 +109,32 @@ fn account(subject: &Subject<'_>, names: &Names) -> Section {
         .as_ref()
         .map(|account| account.client_email.clone());
     let path = file.map_or_else(|| "play.json".to_owned(), |file| file.display().to_string());
+    let server = quoted(&names.server);
+    let mut commands = vec![
+        in_project(names),
+        "gcloud services enable androidpublisher.googleapis.com pubsub.googleapis.com --project \"$PROJECT\""
+            .to_owned(),
+    ];
+    // What is configured is in use: its key is not written over.
+    match &done {
+        None => commands.extend([
+            format!(
+                "gcloud iam service-accounts create {} --project \"$PROJECT\"",
+                quoted(short(&names.server))
+            ),
+            format!(
+                "gcloud iam service-accounts keys create {} --iam-account {server}",
+                quoted(&path)
+            ),
+        ]),
+        Some(_) => commands.push(format!(
+            "gcloud iam service-accounts keys list --iam-account {server}"
+        )),
+    }
     let mut section = Section::new(Step::GOOGLE_ACCOUNT)
         .done(done)
         .act("Google Cloud: one project, the two APIs, an account for the server and its key")
-        .shell(&format!(
-            "PROJECT={}\n\
-             gcloud services enable androidpublisher.googleapis.com pubsub.googleapis.com --project \"$PROJECT\"\n\
-             gcloud iam service-accounts create {} --project \"$PROJECT\"\n\
-             gcloud iam service-accounts keys create {path} --iam-account {}",
-            names.project,
-            short(&names.server),
-            names.server,
-        ))
+        .shell(&commands.join("\n"))
         .note("refused by iam.disableServiceAccountKeyCreation: an organisation's policy; have an exception made for this project");
     if configured.is_none() {
         section = section.file(
@@ -129,6 +143,20 @@ fn account(subject: &Subject<'_>, names: &Names) -> Section {
         );
     }
     section
+}
+
+/// Begins every block of commands: each can be run in a shell of its own.
+fn in_project(names: &Names) -> String {
+    format!("PROJECT={}", quoted(&names.project))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "@%+=:,./_-".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// The part of an account's address that it was created with.
@@ -215,10 +243,12 @@ fn topic_section(names: &Names) -> Section {
     Section::new(Step::GOOGLE_TOPIC)
         .act("the topic that Google Play tells of purchases, and its right to do so")
         .shell(&format!(
-            "gcloud pubsub topics create {topic} --project \"$PROJECT\"\n\
+            "{project}\n\
+             gcloud pubsub topics create {topic} --project \"$PROJECT\"\n\
              gcloud pubsub topics add-iam-policy-binding {topic} --project \"$PROJECT\" \
              --member serviceAccount:{PUBLISHER} --role roles/pubsub.publisher",
-            topic = names.topic,
+            project = in_project(names),
+            topic = quoted(&names.topic),
         ))
         .note("refused by iam.allowedPolicyMemberDomains: an organisation's policy; have an exception made for this project")
         .act("Play Console → Monetize with Play → Monetization setup → Real-time developer notifications: enable")
@@ -230,11 +260,17 @@ fn push(subject: &Subject<'_>, names: &Names) -> Section {
     let configured = configured_push(subject);
     let done = configured.map(|push| push.subscription.clone());
     let url = subject.webhook("google-play");
-    let mut section = Section::new(Step::GOOGLE_PUSH)
-        .done(done)
-        .act("who vouches for the pushes, and the subscription that brings them")
-        .shell(&format!(
-            "gcloud iam service-accounts create {push_name} --project \"$PROJECT\"\n\
+    let commands = match &done {
+        // It is there: what it says is looked at, and compared with the configuration.
+        Some(_) => format!(
+            "{project}\n\
+             gcloud pubsub subscriptions describe {subscription} --project \"$PROJECT\"",
+            project = in_project(names),
+            subscription = quoted(&names.subscription),
+        ),
+        None => format!(
+            "{project}\n\
+             gcloud iam service-accounts create {push_name} --project \"$PROJECT\"\n\
              NUMBER=$(gcloud projects describe \"$PROJECT\" --format 'value(projectNumber)')\n\
              gcloud iam service-accounts add-iam-policy-binding {push} --project \"$PROJECT\" \
              --member \"serviceAccount:service-$NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com\" \
@@ -245,12 +281,19 @@ fn push(subject: &Subject<'_>, names: &Names) -> Section {
              --push-auth-token-audience {audience} \
              --ack-deadline 60 --min-retry-delay 10s --max-retry-delay 600s \
              --message-retention-duration 7d --expiration-period never",
-            push_name = short(&names.push),
-            push = names.push,
-            subscription = names.subscription,
-            topic = names.topic,
-            audience = names.audience,
-        ))
+            project = in_project(names),
+            push_name = quoted(short(&names.push)),
+            push = quoted(&names.push),
+            subscription = quoted(&names.subscription),
+            topic = quoted(&names.topic),
+            url = quoted(&url),
+            audience = quoted(&names.audience),
+        ),
+    };
+    let mut section = Section::new(Step::GOOGLE_PUSH)
+        .done(done)
+        .act("who vouches for the pushes, and the subscription that brings them")
+        .shell(&commands)
         .note("no payload unwrapping; no dead-letter topic is needed: what cannot be read is kept here and never comes again");
     let expected = format!(
         "projects/{}/subscriptions/{}",
@@ -285,4 +328,22 @@ fn purchase(subject: &Subject<'_>) -> Section {
         .act("buy with \"Test card, always approves\" while this follows:")
         .shell(&subject.command("doctor --wait"))
         .note("a test month lasts five minutes, and an unacknowledged test purchase is taken back after about as long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_each_word_as_it_is() {
+        for (word, written) in [
+            ("play.json", "play.json"),
+            ("my keys/play.json", "'my keys/play.json'"),
+            ("$(rm -r .)", "'$(rm -r .)'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), written);
+        }
+    }
 }
