@@ -4,8 +4,6 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use prost::Message as _;
-
 const SERVICES: [&str; 6] = [
     "proto/entitled/v1/account_service.proto",
     "proto/entitled/v1/catalog_service.proto",
@@ -19,8 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    let descriptors = protox::compile(SERVICES, ["proto"])?;
-    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_files(SERVICES)?;
+    // As compiled: the types know fewer options than there are.
+    let described = compiler.encode_file_descriptor_set();
+    std::fs::write(out.join("descriptors.bin"), described)?;
+    let descriptors = compiler.file_descriptor_set();
 
     let server = out.join("server");
     std::fs::create_dir_all(&server)?;

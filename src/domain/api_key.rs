@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::chain::AppId;
+use super::planted::{self, Bug};
 use super::role::Role;
 
 const SERVICE_PREFIX: &str = "entitled_svc_";
@@ -79,7 +80,8 @@ impl AppScope {
     }
 
     pub(crate) fn allows(&self, app: &AppId) -> bool {
-        self.0.as_ref().is_none_or(|apps| apps.contains(app))
+        let within = |apps: &Arc<[AppId]>| apps.contains(app);
+        self.0.as_ref().is_none_or(within) || planted::is(Bug::KeyReachesEveryApp)
     }
 
     /// The catalog's ids; `None`: every app.
@@ -272,5 +274,8 @@ mod tests {
         assert_eq!(AppScope::all().ids(), None);
         let of = |ids: &[&str]| AppScope::of(ids.iter().map(|id| AppId((*id).into())).collect());
         assert_eq!(of(&["web", "ios", "web"]), of(&["ios", "web"]));
+        let android = AppScope::of(vec![AppId("android".into())]);
+        let reached = planted::with(Bug::KeyReachesEveryApp, || android.allows(&ios));
+        assert!(reached, "the bug is seen");
     }
 }

@@ -1,5 +1,7 @@
 //! Linking: whether one account may become part of another, once both credentials were shown.
 
+use super::planted::{self, Bug};
+
 /// What is known of two accounts under their locks; `joins` is to become part of `stays`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
@@ -42,7 +44,7 @@ pub(crate) fn may_link(pair: Pair) -> Result<(), Refusal> {
         Ok(())
     } else if pair.share_an_issuer {
         Err(Refusal::SameIssuer)
-    } else if pair.joins_has_anything {
+    } else if pair.joins_has_anything && !planted::is(Bug::LinkTakesFromSomebody) {
         Err(Refusal::BothHaveSomething)
     } else {
         Ok(())
@@ -84,6 +86,8 @@ mod tests {
             ..second
         };
         assert_eq!(may_link(full), Err(Refusal::BothHaveSomething));
+        let taken = planted::with(Bug::LinkTakesFromSomebody, || may_link(full));
+        assert_eq!(taken, Ok(()), "the bug is seen");
         let same = Pair {
             share_an_issuer: true,
             ..second

@@ -58,12 +58,26 @@ pub(crate) enum Bug {
     UnchangedOverAnEnd,
     /// Replay decides without the facts that only signals carried.
     ReplayIgnoresEvidence,
+    /// A refresh token that was replaced carries its session on.
+    ReplacedTokenIsGood,
+    /// Whoever shows a second sign-in takes what that one had.
+    LinkTakesFromSomebody,
+    /// A minted token lasts as long as it was asked to.
+    MintedForYears,
+    /// An operator may do whatever operators do.
+    EveryRoleMay,
+    /// A key of one app acts on the purchases of all.
+    KeyReachesEveryApp,
+    /// A stream's place stays where it began.
+    PlaceStandsStill,
+    /// What any certificate has signed for itself is believed.
+    AnyXcode,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(debug_assertions)]
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::SkipDedupe,
         Self::CompareArrivalNotEventTime,
         Self::DropPeriodEndComparison,
@@ -89,6 +103,13 @@ impl Bug {
         Self::LostHintsAreNotMissed,
         Self::UnchangedOverAnEnd,
         Self::ReplayIgnoresEvidence,
+        Self::ReplacedTokenIsGood,
+        Self::LinkTakesFromSomebody,
+        Self::MintedForYears,
+        Self::EveryRoleMay,
+        Self::KeyReachesEveryApp,
+        Self::PlaceStandsStill,
+        Self::AnyXcode,
     ];
 
     /// The word for `ENTITLED_PLANTED` and the documents.
@@ -122,6 +143,13 @@ impl Bug {
             Self::LostHintsAreNotMissed => "lost_hints_are_not_missed",
             Self::UnchangedOverAnEnd => "unchanged_over_an_end",
             Self::ReplayIgnoresEvidence => "replay_ignores_evidence",
+            Self::ReplacedTokenIsGood => "replaced_token_is_good",
+            Self::LinkTakesFromSomebody => "link_takes_from_somebody",
+            Self::MintedForYears => "minted_for_years",
+            Self::EveryRoleMay => "every_role_may",
+            Self::KeyReachesEveryApp => "key_reaches_every_app",
+            Self::PlaceStandsStill => "place_stands_still",
+            Self::AnyXcode => "any_xcode",
         }
     }
 
@@ -181,4 +209,13 @@ pub(crate) fn plant(bug: Option<Bug>) {
 #[cfg(debug_assertions)]
 pub(crate) fn plant_everywhere(bug: Bug) {
     switch::everywhere(bug);
+}
+
+/// What comes of it with a bug in this thread.
+#[cfg(test)]
+pub(crate) fn with<T>(bug: Bug, act: impl FnOnce() -> T) -> T {
+    plant(Some(bug));
+    let came = act();
+    plant(None);
+    came
 }

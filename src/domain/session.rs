@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::planted::{self, Bug};
+
 /// Short name of the issuer that is this server: accounts without a sign-in are known by it and
 /// their own id.
 pub(crate) const OWN_ISSUER: &str = "entitled";
@@ -72,6 +74,9 @@ pub(crate) fn renew(kept: &Kept, presented: &[u8]) -> Renewal {
         return Renewal::Rotate;
     }
     if kept.previous.as_deref() != Some(presented) {
+        if planted::is(Bug::ReplacedTokenIsGood) {
+            return Renewal::Rotate;
+        }
         return Renewal::Revoke;
     }
     // The current token has not been presented yet, or this one would not be the one before it.
@@ -120,6 +125,12 @@ mod tests {
             ..kept()
         };
         assert_eq!(renew(&first, b"one"), Renewal::Revoke);
+    }
+
+    #[test]
+    fn a_replaced_token_that_is_good_is_found() {
+        let taken = planted::with(Bug::ReplacedTokenIsGood, || renew(&kept(), b"zero"));
+        assert_eq!(taken, Renewal::Rotate);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic_web::GrpcWebLayer;
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer as _, ServiceExt};
@@ -29,6 +30,7 @@ use super::purchases::Purchases;
 use super::request_size::LargerFor;
 use super::restore;
 use super::service::Service;
+use super::socket::{Socket, Tls};
 use super::streams::StreamLimits;
 use super::support::Support;
 use super::transcode::TranscodeLayer;
@@ -49,8 +51,8 @@ const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Sockets that have not said anything yet.
 const SILENT_SOCKETS_MAX: usize = 4_096;
-const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// For TLS, and the start of the first request.
+const GREETED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Connections are renewed after this, and up to half as long again: not all at once.
 const CONNECTION_AGE_MIN: Duration = Duration::from_secs(60 * 60);
@@ -89,7 +91,8 @@ pub(crate) struct ServeOptions {
     pub(crate) proxies: TrustedProxies,
     pub(crate) limits: Limits,
     pub(crate) reflection: bool,
-    pub(crate) identity: Option<Identity>,
+    /// None: plain HTTP; TLS ends in front.
+    pub(crate) tls: Option<Tls>,
     /// Ends streams first, then the listener.
     pub(crate) stop: CancellationToken,
 }
@@ -103,7 +106,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         proxies,
         limits,
         reflection,
-        identity,
+        tls,
         stop,
     } = options;
     let guard = GuardLayer::credentials(Arc::clone(&authenticator));
@@ -133,13 +136,6 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
                 .build_v1()
         })
         .transpose()?;
-    let mut server = Server::builder();
-    if let Some(identity) = identity {
-        let tls = ServerTlsConfig::new()
-            .identity(identity)
-            .timeout(FIRST_BYTE_WITHIN);
-        server = server.tls_config(tls)?;
-    }
     // Browsers: gRPC-Web needs cross-origin calls and its trailers exposed. No cookies are used,
     // so any origin may call; the credential is the bearer token.
     let cors = CorsLayer::new()
@@ -149,7 +145,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .allow_methods(Any)
         .expose_headers(Any)
         .max_age(PREFLIGHT_AGE);
-    let router = server
+    let router = Server::builder()
         .accept_http1(true)
         .timeout(limits.request_timeout)
         .max_concurrent_streams(limits.streams_per_connection)
@@ -160,12 +156,12 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         // Without a grace: the age alone says GOAWAY and lets what runs end; a grace would cut it.
         .max_connection_age(CONNECTION_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5)))
-        .tcp_nodelay(true)
         .layer(cors)
         .layer(published)
         // Outside of gRPC-Web, which refuses whatever else comes by HTTP/1.1.
         .layer(TranscodeLayer::new(
-            restore::REQUEST_BYTES_MAX,
+            guard.clone(),
+            request_bytes_max,
             limits.request_timeout,
         )?)
         .layer(GrpcWebLayer::new())
@@ -203,10 +199,23 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         tokio::time::sleep(DRAIN_MAX).await;
     };
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming(listener), drained) => served?,
+        served = router.serve_with_incoming_shutdown(incoming(listener, tls), drained) => served?,
         () = overdue => {}
     }
     Ok(())
+}
+
+/// How much one request of this path may hold, as JSON; `services` has the same for gRPC.
+fn request_bytes_max(path: &str) -> usize {
+    let of_catalogs = path
+        .strip_prefix('/')
+        .and_then(|path| path.strip_prefix(CatalogServiceServer::<Catalogs>::NAME))
+        .is_some_and(|rpc| rpc.starts_with('/'));
+    match path {
+        restore::PATH => restore::REQUEST_BYTES_MAX,
+        _ if of_catalogs => CATALOG_BYTES_MAX,
+        _ => REQUEST_BYTES_MAX,
+    }
 }
 
 /// Every service of the API, without its guard.
@@ -270,8 +279,12 @@ pub(crate) fn in_process(
     BoxCloneService::new(carried)
 }
 
-/// Accepted sockets that have sent something: silent ones are closed, and there are never many.
-fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::Error>> {
+/// Connections whose other side has said something: silent ones are closed, and there are never
+/// many.
+fn incoming(
+    listener: TcpListener,
+    tls: Option<Tls>,
+) -> ReceiverStream<Result<Socket, std::io::Error>> {
     let (ready, sockets) = mpsc::channel(64);
     tokio::spawn(async move {
         let silent = Arc::new(Semaphore::new(SILENT_SOCKETS_MAX));
@@ -292,33 +305,15 @@ fn incoming(listener: TcpListener) -> ReceiverStream<Result<TcpStream, std::io::
                     continue;
                 }
             };
-            let ready = ready.clone();
+            let (ready, tls) = (ready.clone(), tls.clone());
             tokio::spawn(async move {
                 let _permit = permit;
-                let greeted = tokio::time::timeout(FIRST_BYTE_WITHIN, greeting(&socket)).await;
-                if matches!(greeted, Ok(true)) {
-                    let _ = socket.set_nodelay(true);
+                let greeted = tokio::time::timeout(GREETED_WITHIN, Socket::open(socket, tls)).await;
+                if let Ok(Some(socket)) = greeted {
                     let _ = ready.send(Ok(socket)).await;
                 }
             });
         }
     });
     ReceiverStream::new(sockets)
-}
-
-/// Returns once a socket has sent a whole HTTP/2 preface, or the start of anything else (TLS,
-/// HTTP/1): a part of a preface would be waited for without limit further in.
-async fn greeting(socket: &TcpStream) -> bool {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut seen = [0; PREFACE.len()];
-    // The rest comes at once or is not meant to come: thousands of halves must not keep us busy.
-    let mut pause = Duration::from_millis(10);
-    loop {
-        match socket.peek(&mut seen).await {
-            Ok(0) | Err(_) => return false,
-            Ok(n) if n == PREFACE.len() || seen[..n] != PREFACE[..n] => return true,
-            Ok(_) => tokio::time::sleep(pause).await,
-        }
-        pause = (pause * 2).min(LOOK_AGAIN_MAX);
-    }
 }

@@ -44,7 +44,7 @@ impl Keys {
         created.map(tonic::Response::into_inner)
     }
 
-    async fn revoke(&mut self, id: &str) -> Result<ApiKey, Status> {
+    pub async fn revoke(&mut self, id: &str) -> Result<ApiKey, Status> {
         let request = RevokeApiKeyRequest { id: id.into() };
         let revoked = self.0.revoke_api_key(request).await?.into_inner();
         Ok(revoked.api_key.expect("a key"))

@@ -10,11 +10,14 @@ use prost_types::FileDescriptorSet;
 use prost_types::method_options::IdempotencyLevel;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
+use crate::api_keys::{Keys, service};
 use crate::catalog_versions::service::OFFERINGS;
 use crate::process::eventually;
 use crate::scene::{READER, YEARLY};
-use crate::support::World;
+use crate::support::{PATIENCE, World};
 
 // Made once: a client reads the machine's certificates.
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
@@ -227,6 +230,57 @@ async fn what_http_gets_wrong_is_a_problem_with_a_reason() {
     world.stop().await;
 }
 
+/// Whoever may not call costs no reading: they are answered although they never send their body.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_is_read_of_whoever_may_not_call() {
+    let world = World::start().await;
+    let address = world.stack.address.server.replace("http://", "");
+    let alice = format!("authorization: Bearer {}\r\n", world.token("alice"));
+    for (path, credential, status) in [
+        (BIND_PURCHASE, "", "401"),
+        ("/v1/entitlement:restorePurchases", "", "401"),
+        ("/v1/catalog:applyCatalog", alice.as_str(), "403"),
+        // Theirs to send, and more than a request of theirs may hold.
+        (BIND_PURCHASE, alice.as_str(), "413"),
+    ] {
+        let mut socket = TcpStream::connect(&address).await.expect("connects");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             {credential}content-length: 900000\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.expect("writes");
+        if status == "413" {
+            let body = vec![b' '; 100_000];
+            socket.write_all(&body).await.expect("writes");
+        }
+        let mut answer = [0; 12];
+        let read = socket.read_exact(&mut answer);
+        let read = tokio::time::timeout(PATIENCE, read).await;
+        read.expect("in time").expect("an answer");
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer, format!("HTTP/1.1 {status}"), "{path}");
+    }
+    world.stop().await;
+}
+
+/// What opens a purchase never stands in a URL, which proxies keep in their logs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_token_is_refused_in_a_query_and_taken_in_a_body() {
+    let world = World::start().await;
+    let path = "/v1/entitlement:preflightPurchase";
+    let query = format!(
+        "{path}?proof.googlePlay.packageName=com.example.app&proof.googlePlay.purchaseToken=canary"
+    );
+    let (refused, told) = problem(get(&world, &query, "alice")).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let field = &told["fieldViolations"][0]["field"];
+    assert_eq!(field, "proof.googlePlay.purchaseToken");
+    assert!(!told.to_string().contains("canary"), "{told}");
+    let product = format!("{path}?product=pro_yearly");
+    answer(get(&world, &product, "alice")).await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sold_is_kept_and_asked_for_by_its_name() {
     let text = format!("{EXAMPLE_CATALOG}{OFFERINGS}");
@@ -355,10 +409,15 @@ struct Events {
 
 impl Events {
     async fn open(world: &World, last: &str) -> Self {
-        let mut call = get(world, WATCH, "alice").header("accept", "text/event-stream");
+        let mut call = get(world, WATCH, "alice");
         if !last.is_empty() {
             call = call.header("last-event-id", last);
         }
+        Self::of(call).await
+    }
+
+    async fn of(call: RequestBuilder) -> Self {
+        let call = call.header("accept", "text/event-stream");
         let answer = call.send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -441,6 +500,27 @@ async fn the_stream_is_told_as_events_that_can_be_resumed() {
     assert_eq!(end.data["reason"], "STREAM_RENEW");
     assert_eq!(end.data["clientAction"], "KEEP_AND_RETRY");
     assert!(end.retry.is_some(), "{end:?}");
+}
+
+/// A key that is revoked ends its streams, and the last event says what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_the_credential_that_opened_it() {
+    let world = World::start().await;
+    let mut keys = Keys::of(&world).await;
+    let made = keys.create(service("backend", &[])).await.expect("made");
+    let watch = format!("{WATCH}?account=dev:alice");
+    let _alice = world.person("alice").await;
+    let call = request(&world, Method::GET, &watch).bearer_auth(&made.secret);
+    let mut events = Events::of(call).await;
+    assert_eq!(events.next().await.expect("an event").name, "snapshot");
+    let key = made.api_key.expect("a key");
+    keys.revoke(&key.id).await.expect("revoked");
+    let end = events.named("end").await;
+    assert_eq!(end.data["reason"], "KEY_INVALID");
+    assert_eq!(end.data["status"], 401);
+    assert_eq!(end.retry, None, "not before there is another credential");
+    assert!(events.next().await.is_none(), "nothing comes after the end");
+    world.stop().await;
 }
 
 fn revision(event: &Event) -> i64 {

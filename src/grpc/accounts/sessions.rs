@@ -7,6 +7,7 @@ use tonic::{Request, Status};
 use tracing::error;
 
 use super::{Accounts, Tokens, admission, machine_timestamp, wire_account};
+use crate::domain::planted::{self, Bug};
 use crate::flows::sessions::{self as flow, RefreshTokenError, Session};
 use crate::grpc::auth::{Caller, SignError};
 use crate::grpc::status::{self, Reason};
@@ -64,13 +65,7 @@ pub(super) async fn mint(
     request: &wire::MintTokenRequest,
 ) -> Result<wire::MintTokenResponse, Status> {
     let tokens = accounts.tokens()?;
-    let ttl = match &request.ttl {
-        None => TTL_DEFAULT,
-        Some(ttl) => match Duration::try_from(*ttl) {
-            Ok(ttl) if (TTL_MIN..=TTL_MAX).contains(&ttl) => ttl,
-            Ok(_) | Err(_) => return Err(status::bad_request("ttl", "is a minute to a day")),
-        },
-    };
+    let ttl = lifetime(request.ttl)?;
     let account = accounts.door.bind_subject(caller, &request.account).await?;
     let (token, until) = tokens
         .minted(account.id.0, ttl, SystemTime::now())
@@ -80,6 +75,18 @@ pub(super) async fn mint(
         access_token: token.expose_secret().to_owned(),
         access_token_expires_at: Some(machine_timestamp(until)),
     })
+}
+
+/// How long a minted token is good.
+fn lifetime(asked: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    let Some(asked) = asked else {
+        return Ok(TTL_DEFAULT);
+    };
+    match Duration::try_from(asked) {
+        Ok(asked) if (TTL_MIN..=TTL_MAX).contains(&asked) => Ok(asked),
+        Ok(asked) if planted::is(Bug::MintedForYears) => Ok(asked),
+        Ok(_) | Err(_) => Err(status::bad_request("ttl", "is a minute to a day")),
+    }
 }
 
 fn credentials(tokens: &Tokens, session: &Session) -> Result<wire::Credentials, Status> {
@@ -111,5 +118,24 @@ fn refused(cause: RefreshTokenError) -> Status {
             "the user has signed in: use the signed-in credential",
         ),
         RefreshTokenError::Storage(cause) => status::from_storage(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minted_token_lasts_a_minute_to_a_day_and_one_for_years_is_found() {
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        for (asked, good) in [(None, 3_600), (seconds(60), 60), (seconds(86_400), 86_400)] {
+            let lifetime = lifetime(asked).ok();
+            assert_eq!(lifetime, Some(Duration::from_secs(good)), "{asked:?}");
+        }
+        for refused in [-1, 0, 59, 86_401] {
+            assert!(lifetime(seconds(refused)).is_err(), "{refused}");
+        }
+        let years = planted::with(Bug::MintedForYears, || lifetime(seconds(86_401)));
+        assert!(years.is_ok(), "the bug is seen");
     }
 }

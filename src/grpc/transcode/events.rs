@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 
 use super::frames;
 use super::problem::Problem;
+use crate::domain::planted::{self, Bug};
 
 pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 const END: &str = "end";
@@ -45,6 +46,13 @@ impl Seen {
     }
 }
 
+/// Whether a request can say what its sender has seen.
+pub(super) fn is_resumable(request: &MessageDescriptor) -> bool {
+    request.get_field_by_name("known").is_some_and(
+        |field| matches!(field.kind(), prost_reflect::Kind::Message(it) if it.full_name() == TOKEN),
+    )
+}
+
 /// Where a stream stands, if it can be resumed.
 #[derive(Debug)]
 pub(super) struct Position(Option<Seen>);
@@ -53,10 +61,7 @@ impl Position {
     /// Reads `Last-Event-ID` into the request, and what the request says is known.
     pub(super) fn of(request: &mut DynamicMessage, last_event_id: Option<&str>) -> Self {
         let descriptor = prost_reflect::ReflectMessage::descriptor(request);
-        let resumable = descriptor.get_field_by_name("known").is_some_and(|field| {
-            matches!(field.kind(), prost_reflect::Kind::Message(it) if it.full_name() == TOKEN)
-        });
-        if !resumable {
+        if !is_resumable(&descriptor) {
             return Self(None);
         }
         let seen = last_event_id.and_then(Seen::parse);
@@ -86,7 +91,9 @@ impl Position {
         let seen = self.0.as_mut()?;
         if let Some(snapshot) = message.get("snapshot") {
             seen.epoch = snapshot["epoch"].as_str()?.to_owned();
-            seen.revision = snapshot["revision"].as_str()?.to_owned();
+            if !planted::is(Bug::PlaceStandsStill) {
+                seen.revision = snapshot["revision"].as_str()?.to_owned();
+            }
         }
         seen.as_of = message["asOf"].as_str()?.to_owned();
         Some(seen.id())
@@ -219,6 +226,12 @@ mod tests {
             "snapshot": {"epoch": "1/2/e", "revision": "17"}, "asOf": "2027-01-10T09:00:00Z",
         });
         position.advance(&snapshot).expect("an id");
+        let stays = planted::with(Bug::PlaceStandsStill, || {
+            let mut position = Position::of(&mut request(), None);
+            position.advance(&snapshot)
+        });
+        let stays = stays.expect("an id");
+        assert!(!stays.contains("/17/"), "the bug is seen: {stays}");
         let heartbeat = json!({
             "heartbeat": {"revision": "17"}, "asOf": "2027-01-10T09:00:20Z",
         });

@@ -33,6 +33,7 @@ use self::pages::Pages;
 use self::problem::Problem;
 use self::routes::{PREFIX, Route, Routes};
 use crate::grpc::convert;
+use crate::grpc::guard::GuardLayer;
 use crate::proto;
 
 pub(crate) use self::pages::openapi;
@@ -62,24 +63,30 @@ const NOT_CARRIED: [HeaderName; 12] = [
 type Refused = Box<Problem>;
 
 /// Puts the JSON API in front of the services.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct TranscodeLayer(Arc<Api>);
 
-#[derive(Debug)]
 struct Api {
     routes: Routes,
     pages: Pages,
-    body_bytes_max: usize,
+    guard: GuardLayer,
+    /// How much the body of a call of this gRPC path may hold.
+    body_bytes_max: fn(&str) -> usize,
     time_max: Duration,
 }
 
 impl TranscodeLayer {
     /// `request_timeout` is the listener's.
-    pub(super) fn new(body_bytes_max: usize, request_timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        guard: GuardLayer,
+        body_bytes_max: fn(&str) -> usize,
+        request_timeout: Duration,
+    ) -> anyhow::Result<Self> {
         let pool = DescriptorPool::decode(proto::DESCRIPTORS)?;
         Ok(Self(Arc::new(Api {
             routes: Routes::of(&pool)?,
             pages: Pages::of(&pool)?,
+            guard,
             body_bytes_max,
             time_max: request_timeout.mul_f64(OF_THE_LISTENERS_TIME),
         })))
@@ -98,7 +105,7 @@ impl<S> Layer<S> for TranscodeLayer {
 }
 
 /// The services with the JSON API in front.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Transcode<S> {
     inner: S,
     api: Arc<Api>,
@@ -168,33 +175,29 @@ impl Api {
             let allow = if route.reads { GET_POST } else { "POST" };
             return Err(Problem::method_not_allowed(allow).into());
         }
-        let read = self.read(route, &parts, body).await;
-        let (mut message, wrong) = match read {
-            Ok(message) => (Some(message), None),
-            Err(problem) => (None, Some(problem)),
-        };
+        // Nothing is read for whoever may not call.
+        let grpc = route.grpc.path();
+        let admitted = self.guard.admits(grpc, &parts.headers).await;
+        if let Some(admitted) = admitted.map_err(|status| Problem::of(&status))? {
+            parts.extensions.insert(admitted);
+        }
+        let mut message = self.read(route, &parts, body).await?;
         // Answers to a POST are kept by nobody.
         let kept = (route.kept && parts.method == Method::GET).then(|| parts.headers.clone());
         let last_event_id = parts.headers.get("last-event-id");
         let last_event_id = last_event_id.and_then(|it| it.to_str().ok());
-        let position = message
-            .as_mut()
-            .filter(|_| route.streams())
-            .map(|message| Position::of(message, last_event_id));
+        let position = route
+            .streams()
+            .then(|| Position::of(&mut message, last_event_id));
         parts.headers = carried(parts.headers, time);
         parts.method = Method::POST;
         parts.version = Version::HTTP_2;
         parts.uri = http::Uri::from(route.grpc.clone());
-        // Whoever may not call is told that, and nothing of what else is wrong: without a message
-        // the call gets as far as the guard.
-        let body = message.as_ref().map_or_else(|| Ok(Body::empty()), framed)?;
-        let answer = match inner.oneshot(Request::from_parts(parts, body)).await {
+        let call = Request::from_parts(parts, framed(&message)?);
+        let answer = match inner.oneshot(call).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
-        if let Some(wrong) = wrong {
-            return Err(self::wrong(answer.headers(), wrong));
-        }
         let (mut parts, body) = answer.into_parts();
         refusal(Some(&parts.headers))?;
         parts.headers.remove(header::CONTENT_TYPE);
@@ -242,7 +245,8 @@ impl Api {
         if parts.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(Problem::content_type().into());
         }
-        let body = match Limited::new(body, self.body_bytes_max).collect().await {
+        let bytes_max = (self.body_bytes_max)(route.grpc.path());
+        let body = match Limited::new(body, bytes_max).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
                 return Err(Problem::too_large().into());
@@ -330,18 +334,6 @@ fn carried(mut headers: HeaderMap, time: Duration) -> HeaderMap {
 fn framed(message: &DynamicMessage) -> Result<Body, Refused> {
     let bytes = frames::framed(message).ok_or_else(|| Problem::invalid("is too long"))?;
     Ok(Body::new(Full::new(bytes).map_err(|never| match never {})))
-}
-
-/// What is told of a request that cannot be read: to whoever may not call, only that.
-fn wrong(headers: &HeaderMap, wrong: Refused) -> Refused {
-    let status = Status::from_header_map(headers);
-    let status = status.filter(|status| {
-        matches!(
-            status.code(),
-            Code::Unauthenticated | Code::PermissionDenied
-        )
-    });
-    status.map_or(wrong, |status| Problem::of(&status).into())
 }
 
 /// The refusal that headers or trailers tell.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::events;
 use super::kept;
 use super::problem;
-use super::request::nested;
+use super::request::{is_secret, nested};
 use super::routes::{self, PREFIX};
 use super::schema::{Schemas, Way, comment, describe};
 use crate::grpc::policy::{self, Ruling, Serves};
@@ -88,7 +88,7 @@ fn path_item(schemas: &Schemas, method: &MethodDescriptor) -> Value {
     let mut get = operation(schemas, method);
     let mut parameters = Vec::new();
     query(schemas, &method.input(), "", 0, &mut parameters);
-    if method.is_server_streaming() {
+    if events::is_resumable(&method.input()) {
         parameters.push(json!({
             "name": "Last-Event-ID",
             "in": "header",
@@ -213,6 +213,7 @@ fn query(
                 query(schemas, &inner, &format!("{name}."), depth + 1, parameters);
             }
             Some(_) => {}
+            None if is_secret(&field) => {}
             None => parameters.push(parameter(schemas, &field, &name)),
         }
     }
@@ -313,6 +314,13 @@ mod tests {
             .iter()
             .filter_map(|it| it["name"].as_str())
             .collect();
+        let told = |path: &str| paths[path]["get"]["parameters"].to_string();
+        let resumable = told("/v1/entitlement:watchEntitlements");
+        assert!(resumable.contains("Last-Event-ID"), "{resumable}");
+        let others = told("/v1/account:exportAccount");
+        assert!(!others.contains("Last-Event-ID"), "{others}");
+        let preflight = told("/v1/entitlement:preflightPurchase");
+        assert!(!preflight.contains("purchaseToken"), "{preflight}");
         let expected = [
             "consistency.atLeast.epoch",
             "consistency.atLeast.revision",

@@ -1,7 +1,10 @@
 //! A request as JSON or as a query, made into the RPC's message. What the message does not have is
 //! refused with its name; what was sent is never repeated in an error.
 
+use std::fmt;
+
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
@@ -16,7 +19,7 @@ pub(super) fn from_json(
     if body.is_empty() {
         return Ok(DynamicMessage::new(descriptor));
     }
-    let mut value = serde_json::from_slice(body)
+    let Once(mut value) = serde_json::from_slice(body)
         .map_err(|error| Box::new(explain("", &format!("no JSON: {error}"))))?;
     whole(&mut value);
     read(descriptor, value)
@@ -47,6 +50,67 @@ where
         let path = path.trim_end_matches(['.', '?']);
         Box::new(explain(path, &error.to_string()))
     })
+}
+
+/// JSON in which no name stands twice in one object: which of the two was meant, nobody knows.
+struct Once(Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OnceVisitor).map(Self)
+    }
+}
+
+struct OnceVisitor;
+
+impl<'de> Visitor<'de> for OnceVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Once(value)) = items.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some((name, Once(value))) = entries.next_entry::<String, Once>()? {
+            if values.insert(name, value).is_some() {
+                return Err(de::Error::custom("a name stands twice in one object"));
+            }
+        }
+        Ok(values.into())
+    }
 }
 
 /// To JSON `3.0` is as much a whole number as `3`; to an enum's reader it is none.
@@ -128,6 +192,9 @@ fn put(
         }
         (Some(_), None) => refused("name one of its fields, after a dot"),
         (None, Some(_)) => refused("there is no such field"),
+        (None, None) if is_secret(&field) => {
+            refused("has no place in a URL, which is kept in logs; send it in the body of a POST")
+        }
         (None, None) => {
             let Some(value) = leaf(&field, value) else {
                 return refused("must be true or false");
@@ -159,6 +226,13 @@ pub(super) fn nested(field: &FieldDescriptor) -> Option<MessageDescriptor> {
         "google.protobuf.Timestamp" | "google.protobuf.Duration" | "google.protobuf.FieldMask"
     );
     (!is_text).then_some(message)
+}
+
+/// Whether a field holds what opens something: its own description says so.
+pub(super) fn is_secret(field: &FieldDescriptor) -> bool {
+    let options = field.options();
+    let redacted = options.get_field_by_name("debug_redact");
+    redacted.is_some_and(|redacted| redacted.as_bool() == Some(true))
 }
 
 /// One value as JSON writes it; none for what should be a truth value and is not.
@@ -272,6 +346,19 @@ mod tests {
     }
 
     #[test]
+    fn what_opens_something_has_no_place_in_a_url() {
+        for query in [
+            "proof.appStore.signedTransaction=canary",
+            "proof.google_play.purchase_token=canary",
+        ] {
+            let read = from_query(message("PreflightPurchaseRequest"), query);
+            let (_, detail) = refused(read);
+            assert!(detail.contains("body of a POST"), "{query}: {detail}");
+            assert!(!detail.contains("canary"), "{query}: {detail}");
+        }
+    }
+
+    #[test]
     fn what_a_body_gets_wrong_is_named_and_never_repeated() {
         let table = [
             (r#"{"acount": "canary"}"#, "acount", "no such field"),
@@ -287,6 +374,16 @@ mod tests {
                 "must be a string",
             ),
             (r#"{"account": "a"} canary"#, "", "trailing characters"),
+            (
+                r#"{"account": "canary", "account": "b"}"#,
+                "",
+                "stands twice",
+            ),
+            (
+                r#"{"proof": {"appStore": {}, "appStore": {}}}"#,
+                "",
+                "stands twice",
+            ),
             (r#"["canary"]"#, "", "must be a map"),
             (r#"{"account": "canary"#, "", "EOF"),
             ("canary", "", "expected value"),

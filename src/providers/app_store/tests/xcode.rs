@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::support::{BUNDLE, Certified, DAY_MS, NOW_MS, Profile, Signer, at, catalog, now, with};
 use crate::config::app_store::XcodeConfig;
+use crate::domain::planted::{self, Bug};
 use crate::domain::provider::Environment;
 use crate::domain::reconcile::Answer;
 use crate::domain::subscription::state::{ItemState, Renewal};
@@ -237,6 +238,17 @@ async fn whatever_else_is_refused() {
         world.prove(&foreign).await,
         Err(ProofError::UnknownApp)
     ));
+}
+
+#[tokio::test]
+async fn a_server_that_believes_any_xcode_is_found() {
+    let world = World::new();
+    let stranger = sign(&signer(), &bought());
+    assert!(world.prove(&stranger).await.is_err());
+    planted::plant(Some(Bug::AnyXcode));
+    let believed = world.prove(&stranger).await;
+    planted::plant(None);
+    assert!(believed.is_ok(), "the bug is seen");
 }
 
 #[tokio::test]

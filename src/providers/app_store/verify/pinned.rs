@@ -17,6 +17,7 @@ use super::error::VerifyError;
 use super::jws::{self, Parts};
 use super::roots;
 use super::{Verified, check_not_future};
+use crate::domain::planted::{self, Bug};
 use crate::domain::time::Instant;
 use crate::providers::app_store::wire::Transaction;
 
@@ -67,11 +68,12 @@ impl Pinned {
         header.check_names()?;
         let named = header.only_certificate().ok_or(VerifyError::NotPinned)?;
         let named = STANDARD.decode(named).map_err(|_| VerifyError::NotPinned)?;
-        if named != self.chain.leaf.as_ref() {
-            return Err(VerifyError::NotPinned);
-        }
-        self.chain
-            .check_signature(parts.signed.as_bytes(), &parts.signature()?)?;
+        let signer = match named == self.chain.leaf.as_ref() {
+            true => Arc::clone(&self.chain),
+            false if planted::is(Bug::AnyXcode) => Arc::new(Chain::alone(named)?),
+            false => return Err(VerifyError::NotPinned),
+        };
+        signer.check_signature(parts.signed.as_bytes(), &parts.signature()?)?;
         let payload = self.put_right(&parts.payload()?)?;
         let signed_at = jws::signed_at(&payload)?;
         self.chain.check_time(signed_at)?;
