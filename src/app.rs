@@ -1,5 +1,6 @@
 //! The one place that builds the world: configuration in, running roles out, two-stage shutdown.
 
+pub(crate) mod look;
 pub(crate) mod settings;
 
 use std::net::SocketAddr;
@@ -12,7 +13,6 @@ use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Identity;
 use tracing::{error, info, warn};
 
 use self::settings::settings;
@@ -22,7 +22,7 @@ use crate::domain::catalog::Catalog;
 use crate::flows::api_keys::KeyRing;
 use crate::flows::apply_catalog::CatalogError;
 use crate::flows::count_effect::Ground;
-use crate::flows::{Core, apply_catalog};
+use crate::flows::{Core, Settings, apply_catalog};
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
@@ -71,6 +71,7 @@ impl Roles {
 pub struct App {
     core: Arc<Core>,
     grpc: Option<SocketAddr>,
+    is_tls: bool,
     webhooks: Option<SocketAddr>,
     admin: SocketAddr,
     stop: CancellationToken,
@@ -123,6 +124,7 @@ impl App {
         Ok(Self {
             core,
             grpc,
+            is_tls: config.grpc.tls_certificate.is_some(),
             webhooks,
             admin,
             stop,
@@ -132,7 +134,8 @@ impl App {
 
     /// Where the gRPC API listens, as a URL.
     pub fn grpc_url(&self) -> Option<String> {
-        self.grpc.map(|address| format!("http://{address}"))
+        let scheme = if self.is_tls { "https" } else { "http" };
+        self.grpc.map(|address| format!("{scheme}://{address}"))
     }
 
     /// Where store notifications are taken, as a URL without path.
@@ -240,33 +243,44 @@ pub(crate) async fn open(config: &Config, clock: Option<Clock>) -> anyhow::Resul
     if config.mode == Mode::Production && matches!(clock, Some(Clock::Virtual(_))) {
         bail!("a production configuration refuses a virtual clock");
     }
-    let db = Db::open(
-        config.database.url.expose_secret(),
-        config.database.connections_max,
-    )?;
-    if !db
-        .is_migrated()
-        .await
-        .context("the database cannot be reached")?
-    {
-        bail!("the database is not migrated; run `entitled migrate` first");
-    }
+    let db = migrated(config).await?;
     let keys = encryption::providers::of(&config.encryption)?;
     let keyring = Keyring::open(&db, keys, config.encryption.seals()).await?;
     let db = db.with_keyring(keyring);
-    let mode = match config.mode {
-        Mode::Production => "production",
-        Mode::Development => "development",
-    };
+    let mode = mode_of(config);
     let kept = deployment::claim_mode(&db, mode).await?;
-    if kept != mode {
-        bail!("this is a {kept} server's database; a {mode} configuration must not touch it");
-    }
+    check_mode(&kept, mode)?;
     let clock = match clock {
         Some(clock) => clock,
         None => clock_of(config).await?,
     };
     Ok((db, clock))
+}
+
+fn mode_of(config: &Config) -> &'static str {
+    match config.mode {
+        Mode::Production => "production",
+        Mode::Development => "development",
+    }
+}
+
+fn check_mode(kept: &str, mode: &str) -> anyhow::Result<()> {
+    if kept != mode {
+        bail!("this is a {kept} server's database; a {mode} configuration must not touch it");
+    }
+    Ok(())
+}
+
+async fn migrated(config: &Config) -> anyhow::Result<Db> {
+    let db = Db::open(
+        config.database.url.expose_secret(),
+        config.database.connections_max,
+    )?;
+    let reached = db.is_migrated().await;
+    if !reached.context("the database cannot be reached")? {
+        bail!("the database is not migrated; run `entitled migrate` first");
+    }
+    Ok(db)
 }
 
 /// The parts that every role and every operator command share.
@@ -290,8 +304,19 @@ pub(crate) async fn build_core(
         (Err(CatalogError::None), CatalogFile::MayBeFirst, _) => Catalog::none(),
         (active, _, _) => active?,
     };
-    let catalog = apply_catalog::handle(catalog);
     let stores = build_stores(config)?;
+    let core = assemble(db, clock, catalog, stores, settings).await?;
+    Ok(Arc::new(core))
+}
+
+async fn assemble(
+    db: Db,
+    clock: Clock,
+    catalog: Catalog,
+    stores: Stores,
+    settings: Settings,
+) -> anyhow::Result<Core> {
+    let catalog = apply_catalog::handle(catalog);
     let epoch = snapshots::epoch(&db).await?;
     let (hub, queue) = Hub::new(
         db.clone(),
@@ -300,8 +325,7 @@ pub(crate) async fn build_core(
         grpc::encode_snapshot,
         HubOptions::default(),
     );
-    let core = Core::new(db, stores, clock, hub, catalog, settings, queue);
-    Ok(Arc::new(core))
+    Ok(Core::new(db, stores, clock, hub, catalog, settings, queue))
 }
 
 fn catalog_text(path: &Path) -> anyhow::Result<String> {
@@ -311,22 +335,24 @@ fn catalog_text(path: &Path) -> anyhow::Result<String> {
 
 fn build_stores(config: &Config) -> anyhow::Result<Stores> {
     let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
-    let app_store = config
-        .app_store
-        .as_ref()
-        .map(|c| AppStore::new(c, http.clone()))
-        .transpose()?;
-    let google_play = config
-        .google_play
-        .as_ref()
-        .map(|c| GooglePlay::new(c, &http))
-        .transpose()?;
     let superwall = config.superwall.as_ref().map(Superwall::new).transpose()?;
     Ok(Stores {
-        app_store,
-        google_play,
+        app_store: app_store(config, &http)?,
+        google_play: google_play(config, &http)?,
         superwall,
     })
+}
+
+fn app_store(config: &Config, http: &HttpClient) -> anyhow::Result<Option<AppStore>> {
+    let made = config.app_store.as_ref();
+    let made = made.map(|section| AppStore::new(section, http.clone()));
+    Ok(made.transpose()?)
+}
+
+fn google_play(config: &Config, http: &HttpClient) -> anyhow::Result<Option<GooglePlay>> {
+    let made = config.google_play.as_ref();
+    let made = made.map(|section| GooglePlay::new(section, http));
+    Ok(made.transpose()?)
 }
 
 /// The configured business time.
@@ -414,7 +440,7 @@ async fn start_grpc(
         proxies,
         limits: grpc::Limits::default(),
         reflection: config.reflection(),
-        identity: identity(&config.grpc)?,
+        tls: tls(&config.grpc)?,
         stop: stop.clone(),
     };
     tasks.spawn(watch::run_sync(core.hub.clone(), stop.clone()));
@@ -438,14 +464,18 @@ pub(crate) fn host_api(
     Ok(grpc::in_process(core, Arc::new(authenticator), actor))
 }
 
-fn identity(grpc: &GrpcConfig) -> anyhow::Result<Option<Identity>> {
+fn tls(grpc: &GrpcConfig) -> anyhow::Result<Option<grpc::Tls>> {
     let (Some(certificate), Some(key)) = (&grpc.tls_certificate, &grpc.tls_key) else {
         return Ok(None);
     };
     let read = |path: &std::path::Path| {
         std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
     };
-    Ok(Some(Identity::from_pem(read(certificate)?, read(key)?)))
+    let tls = grpc::Tls::new(&read(certificate)?, &read(key)?).with_context(|| {
+        let (certificate, key) = (certificate.display(), key.display());
+        format!("{certificate} and {key} are no certificate and its key")
+    })?;
+    Ok(Some(tls))
 }
 
 async fn start_webhooks(

@@ -1,10 +1,12 @@
 //! A client of any server: what the commands, the demo, the tests and the benches speak through.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use crate::proto::entitlement_service_client::EntitlementServiceClient;
@@ -42,6 +44,48 @@ impl Interceptor for Bearer {
     }
 }
 
+/// Whose certificates are believed of an `https://` server.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Whom this machine trusts.
+    Machine,
+    /// Those, and the certificates in this PEM file.
+    MachineAnd(PathBuf),
+    /// The certificates in this PEM file alone.
+    Only(PathBuf),
+}
+
+impl Trust {
+    /// What a command's `--ca-file` means.
+    pub(super) fn besides(file: Option<&PathBuf>) -> Self {
+        file.map_or(Self::Machine, |file| Self::MachineAnd(file.clone()))
+    }
+}
+
+/// The way to a server; nothing is sent yet.
+///
+/// # Errors
+/// It is not a URL, or whom to trust cannot be read.
+pub(super) fn endpoint(server: &str, trust: &Trust) -> anyhow::Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(server.to_owned())
+        .with_context(|| format!("{server} is not a URL"))?;
+    if endpoint.uri().scheme_str() != Some("https") {
+        return Ok(endpoint);
+    }
+    let read = |file: &PathBuf| {
+        let pem =
+            std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        anyhow::Ok(Certificate::from_pem(pem))
+    };
+    let tls = ClientTlsConfig::new();
+    let tls = match trust {
+        Trust::Machine => tls.with_native_roots(),
+        Trust::MachineAnd(file) => tls.with_native_roots().ca_certificate(read(file)?),
+        Trust::Only(file) => tls.ca_certificate(read(file)?),
+    };
+    Ok(endpoint.tls_config(tls)?)
+}
+
 /// One caller's connection; clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -55,8 +99,19 @@ impl Client {
     /// # Errors
     /// The server cannot be reached, or the token has characters that no token has.
     pub async fn connect(server: &str, token: &str) -> anyhow::Result<Self> {
-        let channel = Endpoint::from_shared(server.to_owned())
-            .with_context(|| format!("{server} is not a URL"))?
+        Self::connect_trusting(server, &Trust::Machine, token).await
+    }
+
+    /// The same, believing the certificates of `trust`.
+    ///
+    /// # Errors
+    /// The same, or whom to trust cannot be read.
+    pub async fn connect_trusting(
+        server: &str,
+        trust: &Trust,
+        token: &str,
+    ) -> anyhow::Result<Self> {
+        let channel = endpoint(server, trust)?
             .connect()
             .await
             .with_context(|| format!("no server answers at {server}; is it running?"))?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use super::client::Client;
+use super::client::{Client, Trust};
 use super::stack::{DEFAULT_DIR, SERVICE_SCOPE, StackAddress, operator_scope};
 use super::token::{self, DAY};
 use crate::http::HttpClient;
@@ -37,6 +37,9 @@ pub(crate) struct ServerArgs {
     /// Any server's URL; default: the `dev` stack's
     #[arg(long)]
     server: Option<String>,
+    /// PEM certificates to trust for --server besides the machine's
+    #[arg(long, env = "ENTITLED_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// A bearer token for it; default: a development token for the user
     #[arg(long, env = "ENTITLED_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -118,15 +121,18 @@ impl ServerArgs {
     }
 
     pub(super) async fn connect(&self, subject: &str) -> anyhow::Result<Client> {
-        let server = match &self.server {
-            Some(server) => server.clone(),
-            None => self.stack.address()?.server,
+        let (server, trust) = match &self.server {
+            Some(server) => (server.clone(), Trust::besides(self.ca_file.as_ref())),
+            None => {
+                let stack = self.stack.address()?;
+                (stack.server.clone(), stack.trust())
+            }
         };
         let token = match &self.token {
             Some(token) => token.clone(),
             None => token::mint(&self.stack.address()?.secret, subject, DAY)?,
         };
-        Client::connect(&server, &token).await
+        Client::connect_trusting(&server, &trust, &token).await
     }
 }
 

@@ -9,8 +9,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::catalog;
-use super::lan;
-use super::stack::{DEFAULT_DIR, EXAMPLE_CATALOG, Stack, StackOptions};
+use super::lan::{self, Offer};
+use super::stack::{DEFAULT_DIR, EXAMPLE_CATALOG, Stack, StackOptions, make_dir};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::storage::cluster::{Cluster, DataDir};
@@ -23,15 +23,25 @@ pub(crate) struct DevArgs {
     /// Keep nothing after the end
     #[arg(long, conflicts_with = "reset")]
     ephemeral: bool,
-    /// Forget everything that was kept before starting
+    /// Forget everything that was kept before starting, but not whom devices were told to trust
     #[arg(long)]
     reset: bool,
-    /// First of four ports: gRPC, webhooks, admin, simulated stores
-    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1024..=65532))]
+    /// First of four ports: gRPC, webhooks, admin, simulated stores; with --tls a fifth, where
+    /// devices get the certificate
+    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1024..=65531))]
     port: u16,
     /// Let phones and emulators on this network reach the API; prints how
     #[arg(long)]
     lan: bool,
+    /// Serve the API by TLS, with a certificate of this directory's own that devices can trust
+    ///
+    /// Then your app needs no exception for plain HTTP. The certificate is made once and again when
+    /// this computer's address changes; its authority, which devices are told to trust, stays.
+    #[arg(long, requires = "lan")]
+    tls: bool,
+    /// Another name or address of this computer for the certificate: studio.local; repeatable
+    #[arg(long, value_name = "NAME", requires = "tls", value_parser = lan::sound_name)]
+    tls_name: Vec<String>,
     /// Accept what StoreKit testing in Xcode signs with this certificate
     ///
     /// In Xcode open the StoreKit configuration and choose Editor → Save Public Certificate. The
@@ -47,7 +57,7 @@ pub(crate) struct DevArgs {
 const SAVED_POLL: Duration = Duration::from_millis(300);
 /// The stack's database in its private cluster.
 const DATABASE: &str = "entitled";
-/// What a stack keeps in its directory besides the cluster.
+/// What `--reset` removes besides the cluster: whom devices were told to trust stays.
 const KEPT: [&str; 10] = [
     "stack.json",
     "stores",
@@ -84,6 +94,17 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     if args.reset {
         reset(&dir).await?;
     }
+    let address = lan::address();
+    let tls = match args.tls {
+        true => {
+            let names = lan::names(address, &args.tls_name);
+            make_dir(&dir)?;
+            let kept = lan::keep(&dir, &names, Clock::System.now())?;
+            let offer = Offer::open(args.port + lan::OFFER_AFTER, &kept).await?;
+            Some((kept, offer))
+        }
+        false => None,
+    };
     println!("starting Postgres, simulated stores and the server…");
     let database = open_database(&dir, args.ephemeral).await?;
     let options = StackOptions {
@@ -92,13 +113,15 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         port: args.port,
         superwall: true,
         lan: args.lan,
+        tls: tls.as_ref().map(|(kept, _)| kept.files.clone()),
         xcode_certificate: xcode_certificate.clone(),
         ..StackOptions::new(dir.clone(), database.url.clone(), Clock::System.now())
     };
     let stack = Stack::start(options).await?;
     introduce(&stack, &dir, args.ephemeral);
     if args.lan {
-        println!("{}", lan::introduction(lan::address(), args.port));
+        let kept = tls.as_ref().map(|(kept, _)| kept);
+        println!("{}", lan::introduction(address, args.port, kept));
     }
     if let Some(file) = &xcode_certificate {
         println!(
@@ -112,6 +135,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
         () = keep_applied(args.catalog.as_deref(), &stack) => {}
+        () = offered(tls.map(|(_, offer)| offer)) => {}
     }
     println!("stopping…");
     stack.stop().await;
@@ -122,6 +146,14 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&dir)?;
     }
     Ok(())
+}
+
+/// Hands the authority's certificate out, if there is one; never returns.
+async fn offered(offer: Option<Offer>) {
+    match offer {
+        Some(offer) => offer.serve().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Applies the catalog file now and whenever it is saved; never returns.

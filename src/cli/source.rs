@@ -12,12 +12,12 @@ use http::{HeaderValue, Request, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic_types::StatusExt as _;
 use tower::util::BoxCloneService;
 use tower::{BoxError, ServiceExt as _};
 
 use super::ConfigArgs;
+use super::client::{Trust, endpoint};
 use crate::app::{CatalogFile, build_core, host_api};
 use crate::flows::Core;
 use crate::grpc::Carrier;
@@ -82,21 +82,12 @@ impl SourceArgs {
     }
 
     fn remote(&self, server: &str) -> anyhow::Result<Source> {
-        let uri = sound_url(server)?;
+        check_url(server)?;
         let key = self.key()?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
             .map_err(|_| anyhow!("the key holds characters that no key has"))?;
         bearer.set_sensitive(true);
-        let mut endpoint = Endpoint::from(uri.clone());
-        if uri.scheme_str() == Some("https") {
-            let mut tls = ClientTlsConfig::new().with_native_roots();
-            if let Some(file) = &self.ca_file {
-                let pem = std::fs::read(file)
-                    .with_context(|| format!("{} cannot be read", file.display()))?;
-                tls = tls.ca_certificate(Certificate::from_pem(pem));
-            }
-            endpoint = endpoint.tls_config(tls)?;
-        }
+        let endpoint = endpoint(server, &Trust::besides(self.ca_file.as_ref()))?;
         let told = server.to_owned();
         let carried = endpoint
             .connect_lazy()
@@ -132,8 +123,8 @@ impl SourceArgs {
     }
 }
 
-/// A server's URL that carries no secret, and that carries ours in clear to this machine alone.
-fn sound_url(server: &str) -> anyhow::Result<Uri> {
+/// A server's URL must carry no secret, and ours in clear to this machine alone.
+fn check_url(server: &str) -> anyhow::Result<()> {
     let uri: Uri = server
         .parse()
         .map_err(|_| anyhow!("{server:?} is not a URL; write https://entitled.example.com"))?;
@@ -145,8 +136,8 @@ fn sound_url(server: &str) -> anyhow::Result<Uri> {
     let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
     let here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
     match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if here => Ok(uri),
+        Some("https") => Ok(()),
+        Some("http") if here => Ok(()),
         Some("http") => {
             bail!("http would carry the key in clear; use https, or a tunnel to localhost")
         }
@@ -241,7 +232,7 @@ mod tests {
             "http://127.0.0.1:8080",
             "http://[::1]:8080",
         ] {
-            assert!(sound_url(sound).is_ok(), "{sound}");
+            assert!(check_url(sound).is_ok(), "{sound}");
         }
         for refused in [
             "http://entitled.example.com",
@@ -253,7 +244,7 @@ mod tests {
             "ftp://entitled.example.com",
             "",
         ] {
-            assert!(sound_url(refused).is_err(), "{refused}");
+            assert!(check_url(refused).is_err(), "{refused}");
         }
     }
 }

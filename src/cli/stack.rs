@@ -1,6 +1,8 @@
 //! The whole stack in one process: simulated stores, a database, a server that takes the one for
 //! the other. Used by `demo`, `dev` and the tests; configured by a file, as a real one would be.
 
+mod sold;
+
 use std::fmt::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,20 +14,20 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::client::Client;
+use super::client::{Client, Trust};
 use crate::app::{App, Roles};
 use crate::clock::VirtualClock;
 use crate::config::Config;
-use crate::domain::catalog::{Catalog, ProductKind};
+use crate::domain::catalog::Catalog;
 use crate::domain::ids::CatalogVersion;
 use crate::encryption::providers::new_key_file;
 use crate::flows::apply_catalog;
 use crate::policy::Role;
-use crate::sandbox::{
-    AppStoreKind, AppStoreProduct, Environment, GooglePlayProduct, Manifest, Options, Period,
-    Sandbox, StoreSetup, Webhooks,
-};
+use crate::sandbox::{Environment, Manifest, Options, Sandbox, StoreSetup, Webhooks};
 use crate::storage::Db;
+
+pub use self::sold::setup_of;
+pub(super) use self::sold::store_setup;
 
 /// The catalog of the example app.
 pub const EXAMPLE_CATALOG: &str = include_str!("example-catalog.toml");
@@ -49,6 +51,17 @@ pub const IDENTITY_ISSUER: &str = "app";
 const SIMULATED_CALLS: i64 = 1_000;
 /// How long `advance` waits for the server between two moments.
 const IDLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A certificate of the stack's own, as PEM files.
+#[derive(Clone, Debug)]
+pub struct ServedCertificate {
+    /// Who issued it: what its callers trust.
+    pub authority: PathBuf,
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
 
 /// How to start a stack.
 #[derive(Clone, Debug)]
@@ -79,6 +92,8 @@ pub struct StackOptions {
     pub keeps_all: bool,
     /// Whether the API listens to the whole network, not to this computer alone.
     pub lan: bool,
+    /// What the API is served with; plain HTTP if absent.
+    pub tls: Option<ServedCertificate>,
     /// The certificate of StoreKit testing in Xcode whose transactions are accepted.
     pub xcode_certificate: Option<PathBuf>,
 }
@@ -100,6 +115,7 @@ impl StackOptions {
             superwall: false,
             keeps_all: false,
             lan: false,
+            tls: None,
             xcode_certificate: None,
         }
     }
@@ -110,6 +126,9 @@ impl StackOptions {
 pub struct StackAddress {
     /// The gRPC API.
     pub server: String,
+    /// Who issued the server's certificate, where the machine does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<PathBuf>,
     /// The simulator's control API.
     pub control: String,
     /// The shared secret that development tokens are signed with.
@@ -132,6 +151,13 @@ impl StackAddress {
             )
         })?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Whom the server's callers trust.
+    pub(super) fn trust(&self) -> Trust {
+        self.authority
+            .as_ref()
+            .map_or(Trust::Machine, |file| Trust::Only(file.clone()))
     }
 }
 
@@ -172,6 +198,9 @@ impl Stack {
     /// # Errors
     /// The first thing that could not be had, in words.
     pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
+        // Whoever has built it for trying may try the suite against a mistake.
+        #[cfg(debug_assertions)]
+        super::plant_from_environment();
         make_dir(&options.dir)?;
         let catalog = apply_catalog::parse(&options.catalog, CatalogVersion(0))?;
         let sandbox = start_sandbox(&options, &catalog).await?;
@@ -202,6 +231,7 @@ impl Stack {
                 .grpc_url()
                 .unwrap_or_default()
                 .replace("0.0.0.0", "127.0.0.1"),
+            authority: options.tls.as_ref().map(|tls| tls.authority.clone()),
             control: sandbox.manifest().control_url,
             secret,
             config: config_file,
@@ -224,7 +254,7 @@ impl Stack {
     /// The server cannot be reached.
     pub async fn client(&self, subject: &str) -> anyhow::Result<Client> {
         let token = super::token::mint(&self.address.secret, subject, super::token::DAY)?;
-        Client::connect(&self.address.server, &token).await
+        Client::connect_trusting(&self.address.server, &self.address.trust(), &token).await
     }
 
     /// Stops server and stores.
@@ -253,103 +283,6 @@ async fn start_sandbox(options: &StackOptions, catalog: &Catalog) -> anyhow::Res
     Sandbox::start(sandbox)
         .await
         .context("the simulated stores cannot start")
-}
-
-/// What simulated stores sell to whoever has this catalog, in production.
-///
-/// # Errors
-/// The catalog is unsound, or has a period that the simulator cannot play.
-pub fn setup_of(catalog: &str) -> anyhow::Result<StoreSetup> {
-    let catalog = apply_catalog::parse(catalog, CatalogVersion(0))?;
-    store_setup(&catalog, Environment::Production)
-}
-
-/// What the simulated stores sell: the catalog's products under their store names.
-pub(super) fn store_setup(
-    catalog: &Catalog,
-    environment: Environment,
-) -> anyhow::Result<StoreSetup> {
-    let mut app_store = Vec::new();
-    let mut google_play = Vec::new();
-    for (id, product) in catalog.products() {
-        let period: Option<Period> = product
-            .period
-            .map(|period| period.to_string().parse())
-            .transpose()
-            .with_context(|| format!("products.{id}: the simulator cannot play this period"))?;
-        if let Some(apple) = &product.app_store {
-            app_store.push(apple_product(&apple.product_id, product.kind, period));
-        }
-        if let Some(google) = &product.google_play {
-            let base_plan = google.base_plan_id.as_deref();
-            google_play.push(google_product(
-                &google.product_id,
-                base_plan,
-                product.kind,
-                period,
-            ));
-        }
-    }
-    let apps = catalog.apps();
-    let bundle = apps
-        .iter()
-        .find_map(|app| Some((app.bundle_id.clone()?, app.app_apple_id)));
-    let (bundle_id, app_apple_id) = bundle.unwrap_or_default();
-    Ok(StoreSetup {
-        bundle_id,
-        app_apple_id: app_apple_id.unwrap_or_default(),
-        package_name: apps
-            .iter()
-            .find_map(|app| app.package_name.clone())
-            .unwrap_or_default(),
-        environment,
-        app_store,
-        google_play,
-        timing: Default::default(),
-        deliveries: Default::default(),
-        superwall: Default::default(),
-    })
-}
-
-fn apple_product(product_id: &str, kind: ProductKind, period: Option<Period>) -> AppStoreProduct {
-    match (kind, period) {
-        (ProductKind::Subscription, Some(period)) => AppStoreProduct {
-            kind: AppStoreKind::AutoRenewable {
-                period,
-                group: "21000000".into(),
-                rank: 1,
-                grace_days: 16,
-                retry_days: 60,
-            },
-            ..AppStoreProduct::subscription(product_id, period, "21000000")
-        },
-        (ProductKind::NonRenewing, _) => AppStoreProduct::non_renewing(product_id),
-        (ProductKind::Consumable, _) => AppStoreProduct::consumable(product_id),
-        (ProductKind::Subscription, None) | (ProductKind::NonConsumable, _) => {
-            AppStoreProduct::non_consumable(product_id)
-        }
-    }
-}
-
-fn google_product(
-    product_id: &str,
-    base_plan: Option<&str>,
-    kind: ProductKind,
-    period: Option<Period>,
-) -> GooglePlayProduct {
-    match (kind, base_plan, period) {
-        (ProductKind::Subscription, Some(plan), Some(period)) => {
-            GooglePlayProduct::subscription(product_id, plan, period)
-        }
-        // Play knows nothing that lasts for a time but subscriptions: a pass is sold again and
-        // again, and consumed.
-        (ProductKind::Consumable | ProductKind::NonRenewing, _, _) => {
-            GooglePlayProduct::consumable(product_id)
-        }
-        (ProductKind::Subscription | ProductKind::NonConsumable, _, _) => {
-            GooglePlayProduct::non_consumable(product_id)
-        }
-    }
 }
 
 fn write_config(
@@ -507,6 +440,11 @@ fn config_text(
             table([("signing_secret_file", path("superwall-webhook-secret"))]),
         ),
     ]);
+    if let (Some(tls), Some(Value::Table(grpc))) = (&options.tls, config.get_mut("grpc")) {
+        let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
+        grpc.insert("tls_certificate".to_owned(), path(&tls.certificate));
+        grpc.insert("tls_key".to_owned(), path(&tls.key));
+    }
     if let (Some(file), Some(Value::Table(app_store))) =
         (&options.xcode_certificate, config.get_mut("app_store"))
     {
@@ -527,15 +465,22 @@ fn tokens_table(options: &StackOptions) -> anyhow::Result<Value> {
         write_private(&file, &key.serialize_pem())?;
     }
     let file = Value::from(file.to_string_lossy().into_owned());
-    Ok(table([
-        ("issuer", Value::from("https://entitled.invalid")),
-        ("key_files", Value::Array(vec![file])),
-        ("anonymous_accounts", Value::from("open")),
-        // A simulated crowd comes from one address.
-        ("anonymous_per_address_per_minute", Value::from(1_000_000)),
-        ("anonymous_per_minute", Value::from(1_000_000)),
-        ("namespaces", Value::Array(vec![Value::from("backend")])),
-    ]))
+    let mut tokens = Table::from_iter([
+        ("issuer".to_owned(), Value::from("https://entitled.invalid")),
+        ("key_files".to_owned(), Value::Array(vec![file])),
+        ("anonymous_accounts".to_owned(), Value::from("open")),
+        (
+            "namespaces".to_owned(),
+            Value::Array(vec![Value::from("backend")]),
+        ),
+    ]);
+    // A simulated crowd comes from one address; a network's strangers have the usual limits.
+    if !options.lan {
+        for limit in ["anonymous_per_address_per_minute", "anonymous_per_minute"] {
+            tokens.insert(limit.to_owned(), Value::from(1_000_000));
+        }
+    }
+    Ok(Value::Table(tokens))
 }
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {

@@ -12,3 +12,11 @@ pub(crate) async fn claim_mode(db: &Db, mode: &str) -> Result<String, StorageErr
         .await?;
     Ok(kept)
 }
+
+/// Whose the database is; `None`: nobody's yet.
+pub(crate) async fn mode(db: &Db) -> Result<Option<String>, StorageError> {
+    let mode = sqlx::query_scalar!("select mode from deployment")
+        .fetch_one(db.pool())
+        .await?;
+    Ok(mode)
+}

@@ -1,6 +1,9 @@
 //! Questions of `doctor`: read only, none of them made by a running server.
 
+use super::sealed::{self, Content, RawBody};
 use super::{Db, StorageError};
+use crate::domain::chain::AppId;
+use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 
 /// Raw rows in a status that wants a person's eye.
@@ -96,21 +99,76 @@ pub(crate) async fn was_received(
     Ok(received)
 }
 
-/// When a source last delivered a notification of a kind.
-pub(crate) async fn newest_of_kind(
+/// Messages of a source, the newest first, that are looked through for what one app was sent.
+const NEWEST: i64 = 10_000;
+
+/// When a source last delivered something about a purchase of an app, in one of its worlds if it
+/// is told which; as far as its newest messages since that moment tell.
+pub(crate) async fn heard_of_app(
     db: &Db,
     source: &str,
-    kind: &str,
+    app: &AppId,
+    environment: Option<Environment>,
+    since: Instant,
 ) -> Result<Option<Instant>, StorageError> {
-    let newest = sqlx::query_scalar!(
-        r#"select max(received_at) from raw_notifications
-           where source = $1 and kind = $2 and not swept"#,
+    let heard = sqlx::query_scalar!(
+        r#"select max(r.received_at) from (
+               select chain_id, received_at from raw_notifications
+               where source = $1 and not swept and received_at >= $4
+               order by received_at desc limit $5) r
+           join purchase_chains c on c.id = r.chain_id
+           left join store_subscription_state s on s.chain_id = c.id
+           where c.app = $2
+             and ($3::text is null or s.known #>> '{state,environment}' = $3)"#,
         source,
-        kind
+        app.0,
+        environment.map(Environment::as_str),
+        since,
+        NEWEST
     )
     .fetch_one(db.pool())
     .await?;
-    Ok(newest)
+    Ok(heard)
+}
+
+/// The newest test messages of a source since a moment, with what they say: about no purchase, so
+/// only they themselves tell for which app they came.
+pub(crate) async fn tests(
+    db: &Db,
+    source: &str,
+    since: Instant,
+    limit: i64,
+) -> Result<Vec<(Instant, Content)>, StorageError> {
+    let rows = sqlx::query!(
+        r#"select id, received_at, body, row_key, root_id, chain_key_id from (
+               select * from raw_notifications
+               where source = $1 and not swept and received_at >= $2
+               order by received_at desc limit $3) r
+           where kind = 'TEST' order by received_at desc limit $4"#,
+        source,
+        since,
+        NEWEST,
+        limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    let mut connection = db.connection().await?;
+    let mut tests = Vec::with_capacity(rows.len());
+    for row in rows {
+        let raw = RawBody {
+            source,
+            id: row.id,
+            body: row.body,
+            row_key: row.row_key,
+            root_id: row.root_id,
+            chain_key_id: row.chain_key_id,
+        };
+        // One whose key cannot be had tells nothing, and is no reason to stop looking.
+        if let Ok((content, _)) = sealed::open_raw(&mut connection, db.keyring(), raw).await {
+            tests.push((row.received_at, content));
+        }
+    }
+    Ok(tests)
 }
 
 /// The database's own time.

@@ -135,13 +135,33 @@ impl Keyring {
         providers: Vec<Box<dyn KeyProvider>>,
         seals: bool,
     ) -> Result<Self, KeyringError> {
-        let keyring = Self::of(providers, seals);
-        keyring.read(db).await?;
-        if seals && keyring.0.roots.load().current.is_none() {
+        let keyring = Self::look(db, providers, seals).await?;
+        if seals && !keyring.has_root() {
             keyring.add_root(db, Added::First).await?;
             keyring.read(db).await?;
         }
         Ok(keyring)
+    }
+
+    /// The same for whoever only looks: no key is made.
+    pub(crate) async fn look(
+        db: &Db,
+        providers: Vec<Box<dyn KeyProvider>>,
+        seals: bool,
+    ) -> Result<Self, KeyringError> {
+        let keyring = Self::of(providers, seals);
+        keyring.read(db).await?;
+        Ok(keyring)
+    }
+
+    /// Whether what is new is to be sealed.
+    pub(crate) fn seals(&self) -> bool {
+        self.0.seals
+    }
+
+    /// Whether there is a key that wraps what is new: the first server makes it.
+    pub(crate) fn has_root(&self) -> bool {
+        self.0.roots.load().current.is_some()
     }
 
     /// The key that wraps what is new; `None`: nothing is sealed.

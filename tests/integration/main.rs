@@ -44,6 +44,7 @@ mod newcomer;
 mod offers;
 mod ownership;
 mod ownership_policies;
+mod phones;
 mod plans;
 mod privacy;
 mod processes;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::process::{Terminal, eventually, free_ports};
@@ -17,12 +18,14 @@ use crate::support::database;
 struct Block {
     line: usize,
     printed: bool,
+    written: bool,
     /// Commands that keep running, and what those print, by the number of their terminal.
     terminal: Option<u32>,
     ends: bool,
     text: String,
 }
 
+/// Commands, and what they print; what is written into files is for eyes.
 fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
@@ -30,17 +33,19 @@ fn blocks(document: &str) -> Vec<Block> {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(info)) => {
                 let words: Vec<&str> = info.split(' ').collect();
-                assert!(matches!(words[0], "sh" | "text"), "line {number}: {info}");
+                let known = matches!(words[0], "sh" | "text" | "toml");
+                assert!(known, "line {number}: {info}");
                 let terminal = words.iter().find_map(|word| word.strip_prefix("terminal="));
                 open = Some(Block {
                     line: number + 1,
                     printed: words[0] == "text",
+                    written: words[0] == "toml",
                     terminal: terminal.map(|number| number.parse().expect("a number")),
                     ends: words.contains(&"ends"),
                     text: String::new(),
                 });
             }
-            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(_), Some(_)) => blocks.extend(open.take().filter(|block| !block.written)),
             (Some(block), None) => {
                 block.text.push_str(line);
                 block.text.push('\n');
@@ -81,7 +86,7 @@ struct Walk {
 impl Walk {
     async fn begin() -> Self {
         let database_url = database().await;
-        let name = format!("entitled-walk-{}", std::process::id());
+        let name = format!("entitled-walk-{}", uuid::Uuid::new_v4());
         let dir = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a directory");
@@ -224,6 +229,48 @@ impl Walk {
         );
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
+}
+
+/// The server's steps: where there is no store account yet, each is done but the one that needs to
+/// know who signs users in.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_steps_are_done_by_the_commands_of_their_document() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/stores/README.md")).expect("readable");
+    let mut walk = Walk::begin().await;
+    let begun = walk.dir.clone();
+    for mut block in blocks(&document) {
+        // Where others listen already; its own answers are in `init`'s tests.
+        let init = "entitled init --dir shop";
+        block.text = block
+            .text
+            .replace(init, &format!("{init} --no-input --port 8080"));
+        if block.text.contains("entitled doctor") {
+            break;
+        }
+        match block.terminal {
+            None => drop(walk.run(&block).await),
+            Some(terminal) => walk.open(&block, terminal).await,
+        }
+        if let Some(folder) = block.text.lines().find_map(|line| line.strip_prefix("cd ")) {
+            walk.dir = walk.dir.join(folder);
+        }
+    }
+    let told = walk.shell("entitled doctor --json --config entitled.toml");
+    let told = { told }.output().await.expect("bash runs");
+    let told: Vec<Value> = serde_json::from_slice(&told.stdout).expect("JSON");
+    let health = |step: &str| {
+        let of_step = told.iter().find(|finding| finding["step"] == step);
+        of_step.and_then(|finding| finding["health"].as_str())
+    };
+    for step in 1..=5 {
+        let step = format!("server {step}");
+        assert_eq!(health(&step), Some("ok"), "{step}: {told:#?}");
+    }
+    let failed = told.iter().find(|finding| finding["health"] == "fail");
+    assert_eq!(failed.expect("one")["step"], "server 6", "{told:#?}");
+    drop(walk.terminals);
+    std::fs::remove_dir_all(begun).expect("removed");
 }
 
 #[test]

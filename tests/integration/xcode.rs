@@ -86,6 +86,13 @@ async fn what_one_xcode_signs_becomes_access_and_ends_with_its_refund() {
     .await;
     let server = &world.stack.address.server;
     assert!(server.starts_with("http://127.0.0.1:"), "{server}");
+    let listens = Config::load(Some(&world.stack.address.config)).expect("reads");
+    assert!(listens.grpc.listen.ip().is_unspecified(), "the network's");
+    for private in [listens.webhooks.listen, listens.admin.listen] {
+        assert!(private.ip().is_loopback(), "{private}");
+    }
+    let strangers = listens.tokens.expect("tokens").anonymous_per_minute;
+    assert_eq!(strangers, 600, "the usual limit");
 
     let alice = world.person("alice").await;
     let stranger = Xcode::new().transaction(0, start(), false);

@@ -15,14 +15,15 @@ use secrecy::ExposeSecret as _;
 pub(super) use upkeep::{BackfillArgs, RetentionArgs, backfill, retention};
 
 use super::ConfigArgs;
-use crate::app::{CatalogFile, build_core};
+use crate::app::look::{self, Looked};
 use crate::config::tokens::TokensConfig;
 use crate::config::{Config, Mode};
 use crate::domain::guide::Step;
+use crate::flows::Core;
 use crate::flows::examine::{Finding, Health, examine, examine_server, examine_stores};
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
-use crate::storage::Db;
+use crate::storage::{Db, StorageError};
 
 /// Key sets and our own address answer sooner.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -141,27 +142,31 @@ async fn findings(config: &Config) -> Vec<Finding> {
     if !reachable {
         return findings;
     }
-    match build_core(config, None, CatalogFile::Ignore).await {
-        Ok(core) => {
-            let looked = look(config, &core).await;
-            match looked {
-                Ok(looked) => findings.extend(looked),
-                Err(error) => findings.push(failed(Step::DATABASE, error.to_string())),
+    match look::core(config).await {
+        Ok(Looked { core, failed }) => {
+            match examine_all(config, &core).await {
+                // What is said of a part that could not even be built is not the reason.
+                Ok(looked) => findings.extend(looked.into_iter().filter(|finding| {
+                    let fails = |step| failed.iter().any(|(failed, _)| *failed == step);
+                    !finding.step.is_some_and(fails)
+                })),
+                Err(error) => findings.push(told(Step::DATABASE, error.to_string())),
             }
+            findings.extend(failed.into_iter().map(not_built));
             core.db.close().await;
         }
-        Err(error) => {
-            let found = format!("{error:#}");
-            findings.push(failed(step_of(&found), found));
-        }
+        Err(error) => findings.push(told(Step::DATABASE, format!("{error:#}"))),
     }
+    in_order(findings)
+}
+
+/// As the documents count; what belongs to no step comes last.
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| (finding.step.is_none(), finding.step));
     findings
 }
 
-async fn look(
-    config: &Config,
-    core: &crate::flows::Core,
-) -> Result<Vec<Finding>, crate::storage::StorageError> {
+async fn examine_all(config: &Config, core: &Core) -> Result<Vec<Finding>, StorageError> {
     let mut findings = examine_server(core).await?;
     findings.extend(sign_in(config).await);
     findings.extend(outside::address(config).await);
@@ -173,7 +178,7 @@ async fn look(
     Ok(findings)
 }
 
-fn failed(step: Step, error: String) -> Finding {
+fn told(step: Step, error: String) -> Finding {
     Finding::of(
         step,
         Health::Fail,
@@ -182,12 +187,19 @@ fn failed(step: Step, error: String) -> Finding {
     )
 }
 
-/// A catalog that was never applied is its own step; everything else is the configuration's.
-fn step_of(error: &str) -> Step {
-    match error.contains("catalog") {
-        true => Step::CATALOG,
-        false => Step::CONFIGURATION,
-    }
+/// Why a part of the server cannot be built, and what mends it.
+fn not_built((step, error): (Step, anyhow::Error)) -> Finding {
+    let next = match step {
+        Step::CATALOG => {
+            "`entitled catalog check FILE`, then `entitled catalog apply FILE`; a server that \
+             starts with the setting `catalog` applies it, too"
+        }
+        Step::ENCRYPTION => "check [[encryption.keys]]: the file, or the commands of the KMS",
+        Step::APPLE_KEY => "check private_key_file and the other files of [app_store]",
+        Step::GOOGLE_ACCOUNT => "check service_account_file of [google_play]",
+        _ => "mend this, then run it again",
+    };
+    Finding::of(step, Health::Fail, format!("{error:#}"), next)
 }
 
 fn configuration(config: &Config) -> Vec<Finding> {
@@ -228,7 +240,7 @@ async fn sign_in(config: &Config) -> Vec<Finding> {
         });
     let authenticator = match authenticator {
         Ok(authenticator) => authenticator,
-        Err(error) => return vec![failed(step, error)],
+        Err(error) => return vec![told(step, error)],
     };
     let examined = authenticator.examine().await;
     let theirs = examined.into_iter().map(|issuer| match issuer.keys {
@@ -261,7 +273,7 @@ fn own_tokens(tokens: &TokensConfig) -> Finding {
             let found = format!("tokens of our own, of {}", tokens.issuer);
             Finding::of(Step::SIGN_IN, Health::Ok, found, "")
         }
-        Err(error) => failed(Step::SIGN_IN, error.to_string()),
+        Err(error) => told(Step::SIGN_IN, error.to_string()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can be seen from outside the database: the public address, and what the server turned away.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
@@ -52,7 +54,7 @@ async fn knock(http: &HttpClient, url: &str) -> Finding {
     let Ok(parsed) = url.parse() else {
         return Finding::of(step, Health::Fail, url, "webhooks.public_url is not a URL");
     };
-    let empty = Some(Bytes::from_static(b"{}"));
+    let empty = Some(Bytes::new());
     match http
         .send(Method::POST, parsed, HeaderMap::new(), empty)
         .await
@@ -95,7 +97,7 @@ pub(super) async fn refused(config: &Config) -> Vec<Finding> {
     let Ok(http) = HttpClient::new(CALL_TIMEOUT) else {
         return Vec::new();
     };
-    let Ok(url) = format!("http://{}/metrics", config.admin.listen).parse() else {
+    let Ok(url) = format!("http://{}/metrics", here(config.admin.listen)).parse() else {
         return Vec::new();
     };
     // Another machine, another role, or not started: there is nothing to read then.
@@ -127,6 +129,17 @@ pub(super) async fn refused(config: &Config) -> Vec<Finding> {
     counted.collect()
 }
 
+/// Where a listener of this machine is reached from this machine.
+fn here(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listen
+}
+
 /// `entitled_notifications_rejected_total{provider="…",why="forged"} 3`; nothing if none.
 fn rejected(metrics: &str, source: &str) -> Option<u64> {
     let provider = format!("provider=\"{source}\"");
@@ -141,6 +154,7 @@ fn rejected(metrics: &str, source: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 
@@ -151,6 +165,18 @@ mod tests {
             entitled_notifications_rejected_total{provider=\"google_play\",why=\"unavailable\"} 9\n";
         assert_eq!(rejected(text, "google_play"), Some(3));
         assert_eq!(rejected(text, "app_store"), None);
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_this_machine() {
+        for (listens, reached) in [
+            ("0.0.0.0:8082", "127.0.0.1:8082"),
+            ("[::]:8082", "[::1]:8082"),
+            ("10.0.0.7:8082", "10.0.0.7:8082"),
+        ] {
+            let listens: SocketAddr = listens.parse().expect("an address");
+            assert_eq!(here(listens).to_string(), reached);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::app::{CatalogFile, build_core};
+use crate::app::look::Looked;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::AccountId;
@@ -188,7 +188,10 @@ pub(super) async fn follow(
     patience: Patience,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let core = build_core(config, None, CatalogFile::Ignore).await?;
+    let Looked { core, failed } = crate::app::look::core(config).await?;
+    if let Some((step, error)) = failed.into_iter().next() {
+        return Err(error.context(format!("{step}; `entitled doctor` says what to do")));
+    }
     let mark = arrivals::mark(&core.db).await?;
     let (began, began_at) = (core.clock.now(), Instant::now());
     let teller = Teller { began_at, json };

@@ -71,6 +71,7 @@ pub(super) fn run(dir: &Path, stores: &Path, args: &InitArgs) -> anyhow::Result<
     write_new(&config, &config_text)?;
     let address = StackAddress {
         server: format!("http://127.0.0.1:{}", args.port),
+        authority: None,
         control: manifest.control_url.clone(),
         secret,
         config: config.clone(),

@@ -246,7 +246,13 @@ pub(super) fn next(answers: &Answers, config: &str, catalog: &str) -> String {
     }
     steps.push(format!("entitled migrate --config {config}"));
     steps.push(format!(
+        "entitled catalog apply {catalog} --config {config}"
+    ));
+    steps.push(format!(
         "entitled key create ops --kind operator --role admin --out ops.key --config {config}"
+    ));
+    steps.push(format!(
+        "entitled start --config {config}             # in another terminal, and anew after each change"
     ));
     if answers.bundle_id.is_some() || answers.package_name.is_none() {
         steps.push(format!(
@@ -259,7 +265,6 @@ pub(super) fn next(answers: &Answers, config: &str, catalog: &str) -> String {
     steps.push(format!(
         "entitled doctor --config {config}            # names the first step that is not done"
     ));
-    steps.push(format!("entitled start --config {config}"));
     let mut text = format!("Written: {config}, {catalog}. What next:\n\n");
     for step in steps {
         let _ = writeln!(text, "  {step}");

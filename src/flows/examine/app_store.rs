@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
-use super::{Finding, HEARD_LATELY, Health, ago, first_purchase, heard_ago};
+use super::{Finding, HEARD_LATELY, Health, ago, first_purchase, tests_of};
 use crate::domain::guide::Step;
 use crate::domain::provider::{Environment, Provider};
 use crate::flows::Core;
@@ -170,25 +170,39 @@ fn key(target: &Target, answer: Result<(), FetchError>, in_sandbox: bool) -> Fin
     }
 }
 
-/// Whether Apple reaches us, in every world whose key holds.
+/// Whether Apple reaches us, for every app and in every world whose key holds: App Store Connect has
+/// a URL of its own for each.
 async fn notifications(
     core: &Core,
     store: &AppStore,
     reached: &[&Target],
 ) -> Result<Vec<Finding>, StorageError> {
-    let heard = heard_ago(core, Provider::AppStore).await?;
-    if let Some(past) = heard.filter(|past| *past <= HEARD_LATELY) {
-        let found = format!("the last one came {}", ago(past));
-        return Ok(vec![Finding::of(
-            Step::APPLE_NOTIFICATIONS,
-            Health::Ok,
-            found,
-            "",
-        )]);
-    }
+    let now = core.clock.now();
+    let since = now - HEARD_LATELY;
+    let tests = tests_of(core, Provider::AppStore, since, |body| {
+        let (bundle, environment) = store.sent_for(body)?;
+        Some((bundle, Some(environment)))
+    });
+    let tests = tests.await?;
     let mut findings = Vec::new();
     for target in reached {
-        findings.push(test(core, store, target).await?);
+        let bundle = target.app.bundle_id.as_deref().unwrap_or_default();
+        let world = Some(target.environment);
+        let tested = tests
+            .iter()
+            .find(|(_, (of, sent))| of == bundle && *sent == world);
+        let tested = tested.map(|(at, _)| *at);
+        let source = Provider::AppStore.as_str();
+        let told = diagnosis::heard_of_app(&core.db, source, &target.app.id, world, since).await?;
+        findings.push(match told.max(tested) {
+            Some(last) => {
+                let world = target.environment.as_str();
+                let past = ago(now - last);
+                let found = format!("{bundle}, {world}: the last one came {past}");
+                Finding::of(Step::APPLE_NOTIFICATIONS, Health::Ok, found, "")
+            }
+            None => test(core, store, target).await?,
+        });
     }
     Ok(findings)
 }

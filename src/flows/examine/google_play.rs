@@ -1,10 +1,10 @@
 //! Google Play's steps: app, service account, permissions, products, topic, push, first purchase.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use super::{Finding, Health, ago, first_purchase, heard_ago};
+use super::{Finding, Health, ago, first_purchase, tests_of};
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::chain::StoreProduct;
 use crate::domain::guide::Step;
@@ -50,10 +50,10 @@ pub(super) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
     if signed_in {
         for (app, package) in &apps {
             findings.push(permissions(core, store, app, package).await);
-            findings.push(products(store, &catalog, package).await);
         }
+        findings.extend(products(store, &catalog, &apps).await);
     }
-    findings.extend(pushes(core, store).await?);
+    findings.extend(pushes(core, store, &apps).await?);
     findings.push(first_purchase(core, Step::GOOGLE_PURCHASE, Provider::GooglePlay).await?);
     Ok(findings)
 }
@@ -151,42 +151,82 @@ fn refused(package: &str, error: &FetchError, next: &'static str) -> Finding {
     }
 }
 
-/// The catalog beside what the store lists.
-async fn products(store: &GooglePlay, catalog: &Catalog, package: &str) -> Finding {
-    let offered = match store.offered(package).await {
-        Ok(offered) => offered,
-        Err(error) => {
-            return Finding::of(
-                Step::GOOGLE_PRODUCTS,
+/// The catalog beside what the store lists for each app. The catalog does not say which app sells
+/// what: a product is missing if none does.
+async fn products(store: &GooglePlay, catalog: &Catalog, apps: &[(&App, &str)]) -> Vec<Finding> {
+    let finding =
+        |health, found: String, next| Finding::of(Step::GOOGLE_PRODUCTS, health, found, next);
+    let mut findings = Vec::new();
+    let mut lists = Vec::new();
+    for (_, package) in apps {
+        match store.offered(package).await {
+            Ok(offered) => lists.push((*package, offered)),
+            Err(error) => findings.push(finding(
                 Health::Warn,
                 format!("{package}: the store's list cannot be read: {error}"),
                 "compare by hand: `entitled setup google` prints what the catalog expects",
-            );
+            )),
         }
-    };
-    let compared = Compared::of(catalog, &offered);
-    let (health, next) = match (compared.missing.is_empty(), compared.is_clean()) {
-        (false, _) => (
-            Health::Fail,
-            "create and activate them in the Play Console, or correct the catalog: ids must agree \
-             to the letter, product and base plan",
-        ),
-        (true, false) => (
-            Health::Warn,
-            "activate what should be sold; what the catalog does not know grants nothing",
-        ),
-        (true, true) => (Health::Ok, ""),
-    };
-    let found = format!("{package}: {}", compared.sentence());
-    Finding::of(Step::GOOGLE_PRODUCTS, health, found, next)
+    }
+    // A list that cannot be read may have what the others lack.
+    if findings.is_empty() {
+        let missing = missing(catalog, lists.iter().flat_map(|(_, offered)| offered));
+        if !missing.is_empty() {
+            findings.push(finding(
+                Health::Fail,
+                format!("not at the store: {}", some_of(&missing)),
+                "create and activate them in the Play Console, or correct the catalog: ids must \
+                 agree to the letter, product and base plan",
+            ));
+        }
+    }
+    for (package, offered) in &lists {
+        let compared = Compared::of(catalog, offered);
+        let (health, next) = match compared.is_clean() {
+            false => (
+                Health::Warn,
+                "activate what should be sold; what the catalog does not know grants nothing",
+            ),
+            true => (Health::Ok, ""),
+        };
+        let found = format!("{package}: {}", compared.sentence());
+        findings.push(finding(health, found, next));
+    }
+    findings
 }
 
-/// What differs between catalog and store.
+/// What the catalog expects at Google Play.
+fn expected(catalog: &Catalog) -> impl Iterator<Item = String> {
+    catalog.products().filter_map(|(_, product)| {
+        let google = product.google_play.as_ref()?;
+        let product = StoreProduct {
+            product_id: google.product_id.clone(),
+            base_plan_id: google.base_plan_id.clone(),
+        };
+        Some(product.to_string())
+    })
+}
+
+/// Those of them that nobody offers.
+fn missing<'a>(catalog: &Catalog, offered: impl Iterator<Item = &'a Offered>) -> Vec<String> {
+    let offered: BTreeSet<String> = offered.map(|offered| offered.product.to_string()).collect();
+    let missing = expected(catalog).filter(|name| !offered.contains(name));
+    missing.collect()
+}
+
+/// The first of them, and how many more.
+fn some_of(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// What differs between the catalog and what the store lists for one app.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Compared {
     agreed: usize,
-    /// In the catalog, not at the store.
-    missing: Vec<String>,
     inactive: Vec<String>,
     /// At the store and for sale, not in the catalog.
     unknown: Vec<String>,
@@ -194,106 +234,103 @@ struct Compared {
 
 impl Compared {
     fn of(catalog: &Catalog, offered: &[Offered]) -> Self {
-        let at_store: BTreeMap<String, &Offered> = offered
-            .iter()
-            .map(|offered| (offered.product.to_string(), offered))
-            .collect();
+        let expected: BTreeSet<String> = expected(catalog).collect();
         let mut compared = Self::default();
-        let expected = catalog.products().filter_map(|(_, product)| {
-            let google = product.google_play.as_ref()?;
-            Some(StoreProduct {
-                product_id: google.product_id.clone(),
-                base_plan_id: google.base_plan_id.clone(),
-            })
-        });
-        for product in expected {
-            let name = product.to_string();
-            match at_store.get(&name) {
-                None => compared.missing.push(name),
-                Some(offered) if !offered.active => compared.inactive.push(name),
-                Some(_) => compared.agreed += 1,
-            }
-        }
-        for (name, offered) in at_store {
-            let known = catalog.plan(Provider::GooglePlay, &offered.product);
-            if offered.active && known.is_none() {
-                compared.unknown.push(name);
+        for offered in offered {
+            let name = offered.product.to_string();
+            match (expected.contains(&name), offered.active) {
+                (true, true) => compared.agreed += 1,
+                (true, false) => compared.inactive.push(name),
+                (false, true) => {
+                    let known = catalog.plan(Provider::GooglePlay, &offered.product);
+                    if known.is_none() {
+                        compared.unknown.push(name);
+                    }
+                }
+                (false, false) => {}
             }
         }
         compared
     }
 
     fn is_clean(&self) -> bool {
-        self.missing.is_empty() && self.inactive.is_empty() && self.unknown.is_empty()
+        self.inactive.is_empty() && self.unknown.is_empty()
     }
 
     fn sentence(&self) -> String {
         let mut parts = vec![format!("{} agree", self.agreed)];
         for (what, names) in [
-            ("not at the store", &self.missing),
             ("not active there", &self.inactive),
             ("not in the catalog", &self.unknown),
         ] {
             if !names.is_empty() {
-                let shown: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
-                let more = match names.len() - shown.len() {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                parts.push(format!("{what}: {}{more}", shown.join(", ")));
+                parts.push(format!("{what}: {}", some_of(names)));
             }
         }
         parts.join("; ")
     }
 }
 
-/// Google has no call that makes it send a test message: what came is looked at.
-async fn pushes(core: &Core, store: &GooglePlay) -> Result<Vec<Finding>, StorageError> {
+/// Google has no call that makes it send a test message: what came is looked at. Each app names its
+/// topic by itself.
+async fn pushes(
+    core: &Core,
+    store: &GooglePlay,
+    apps: &[(&App, &str)],
+) -> Result<Vec<Finding>, StorageError> {
     let press = "press \"Send test message\" in the Play Console (Monetization setup) and run it \
                  again; if nothing comes: the topic's publisher, the push subscription's URL";
-    let heard = heard_ago(core, Provider::GooglePlay).await?;
-    let tested = diagnosis::newest_of_kind(&core.db, "google_play", "TEST").await?;
-    let topic = match heard {
-        None => Finding::of(
-            Step::GOOGLE_TOPIC,
-            Health::Warn,
-            "nothing has ever come",
-            press,
-        ),
-        Some(past) => {
-            let test = tested.map_or_else(String::new, |at| {
-                format!(", the last test message {}", ago(core.clock.now() - at))
-            });
-            let health = if past <= FORGOTTEN {
-                Health::Ok
-            } else {
-                Health::Warn
-            };
-            let found = format!("the last push came {}{test}", ago(past));
-            Finding::of(Step::GOOGLE_TOPIC, health, found, press)
-        }
-    };
-    let push = match (store.takes_pushes(), heard) {
+    let now = core.clock.now();
+    let since = now - FORGOTTEN;
+    let tests = tests_of(core, Provider::GooglePlay, since, |body| {
+        Some((GooglePlay::sent_for(body)?, None))
+    });
+    let tests = tests.await?;
+    let source = Provider::GooglePlay.as_str();
+    let mut findings = Vec::new();
+    let mut heard = false;
+    for (app, package) in apps {
+        let tested = tests.iter().find(|(_, (of, _))| of == package);
+        let tested = tested.map(|(at, _)| *at);
+        let told = diagnosis::heard_of_app(&core.db, source, &app.id, None, since).await?;
+        findings.push(match told.max(tested) {
+            None => {
+                let days = FORGOTTEN.num_days();
+                let found = format!("{package}: nothing has come in {days} days");
+                Finding::of(Step::GOOGLE_TOPIC, Health::Warn, found, press)
+            }
+            Some(last) => {
+                heard = true;
+                let test = tested.map_or_else(String::new, |at| {
+                    format!(", the last test message {}", ago(now - at))
+                });
+                let past = ago(now - last);
+                let found = format!("{package}: the last push came {past}{test}");
+                Finding::of(Step::GOOGLE_TOPIC, Health::Ok, found, "")
+            }
+        });
+    }
+    findings.push(match (store.takes_pushes(), heard) {
         (false, _) => Finding::of(
             Step::GOOGLE_PUSH,
             Health::Fail,
             "no [google_play.push]: every push is turned away",
             "name audience, email and subscription; `entitled setup google` prints them",
         ),
-        (true, None) => Finding::of(
+        (true, false) => Finding::of(
             Step::GOOGLE_PUSH,
             Health::Warn,
             "configured; no push has shown yet that its identity is right",
             press,
         ),
-        (true, Some(_)) => Finding::of(
+        (true, true) => Finding::of(
             Step::GOOGLE_PUSH,
             Health::Ok,
             "a push of the configured identity was accepted",
             "",
         ),
-    };
-    Ok(vec![topic, push])
+    });
+    Ok(findings)
 }
 
 #[cfg(test)]
@@ -340,6 +377,7 @@ mod tests {
         let same = Compared::of(&catalog, &all);
         assert!(same.is_clean());
         assert_eq!(same.sentence(), "3 agree");
+        assert_eq!(missing(&catalog, all.iter()), Vec::<String>::new());
         let other = [
             offered("pro", Some("month"), false),
             offered("pro", Some("Year"), true),
@@ -349,7 +387,11 @@ mod tests {
         let differs = Compared::of(&catalog, &other);
         assert_eq!(
             differs.sentence(),
-            "1 agree; not at the store: pro:year; not active there: pro:month; not in the catalog: pro:Year"
+            "1 agree; not active there: pro:month; not in the catalog: pro:Year"
         );
+        assert_eq!(missing(&catalog, other.iter()), ["pro:year"]);
+        // Another app sells it.
+        let both = other.iter().chain(&all[1..2]);
+        assert_eq!(missing(&catalog, both), Vec::<String>::new());
     }
 }

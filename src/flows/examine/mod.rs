@@ -13,10 +13,12 @@ use serde::Serialize;
 use super::{Core, sweep, watch_sources};
 use crate::domain::chain::StoreProduct;
 use crate::domain::guide::Step;
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Environment, Provider};
 use crate::domain::silence::Verdict;
+use crate::domain::time::Instant;
 use crate::domain::waiver::{ALARM_LEAD_MAX, REFUNDED_SINCE, near_until};
-use crate::storage::{StorageError, activity, diagnosis, duties, rekeying};
+use crate::storage::sealed::Content;
+use crate::storage::{StorageError, diagnosis, duties, rekeying};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,6 +78,8 @@ impl Finding {
 /// Work that has waited for longer is stuck.
 const STUCK_AFTER: TimeDelta = TimeDelta::minutes(10);
 const SKEW_MAX: TimeDelta = TimeDelta::seconds(5);
+/// Plain documents are counted up to here: that there are more is as good a reason to seal them.
+const PLAIN_COUNTED: i64 = 10_000;
 /// A source that has spoken so lately is not asked to.
 const HEARD_LATELY: TimeDelta = TimeDelta::hours(24);
 
@@ -135,21 +139,26 @@ async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
 async fn encryption(core: &Core) -> Result<Finding, StorageError> {
     let step = Step::ENCRYPTION;
     let keyring = core.db.keyring();
-    if keyring.current()?.is_none() {
+    let Some(newest) = keyring.newest().filter(|_| keyring.seals()) else {
         let next = "`entitled encryption new-key --out FILE`, and name it in [[encryption.keys]]";
         let found = "what stores send is kept as it came";
         return Ok(Finding::of(step, Health::Warn, found, next));
+    };
+    if !keyring.has_root() {
+        let found = format!("key {newest}; the first server that starts begins with it");
+        return Ok(Finding::of(step, Health::Ok, found, ""));
     }
-    let newest = keyring.newest().unwrap_or_default().to_owned();
-    Ok(match rekeying::plain(&core.db).await?.all() {
-        0 => Finding::of(step, Health::Ok, format!("key {newest}"), ""),
-        plain => Finding::of(
-            step,
-            Health::Warn,
-            format!("key {newest}; {plain} rows from before it are plain"),
-            "run `entitled encryption seal`",
-        ),
-    })
+    let plain = match rekeying::plain_up_to(&core.db, PLAIN_COUNTED + 1).await? {
+        0 => return Ok(Finding::of(step, Health::Ok, format!("key {newest}"), "")),
+        plain if plain > PLAIN_COUNTED => format!("more than {PLAIN_COUNTED}"),
+        plain => plain.to_string(),
+    };
+    Ok(Finding::of(
+        step,
+        Health::Warn,
+        format!("key {newest}; {plain} rows from before it are plain"),
+        "run `entitled encryption seal`",
+    ))
 }
 
 fn catalog(core: &Core) -> Finding {
@@ -163,13 +172,27 @@ fn catalog(core: &Core) -> Finding {
     Finding::of(Step::CATALOG, Health::Ok, found, "")
 }
 
-/// How long ago a source last delivered something, if it ever did.
-async fn heard_ago(core: &Core, source: Provider) -> Result<Option<TimeDelta>, StorageError> {
-    let last = activity::last_heard(&core.db, source.as_str()).await?;
-    Ok(last.map(|last| core.clock.now() - last))
+/// What was sent for an app: its name at the store, and the world where the store has two.
+type SentFor = (String, Option<Environment>);
+
+/// Newest test messages of a store that are looked at.
+const TESTS: i64 = 50;
+
+/// The newest test messages of a store: when each came, and for what.
+async fn tests_of(
+    core: &Core,
+    provider: Provider,
+    since: Instant,
+    sent_for: impl Fn(&[u8]) -> Option<SentFor>,
+) -> Result<Vec<(Instant, SentFor)>, StorageError> {
+    let tests = diagnosis::tests(&core.db, provider.as_str(), since, TESTS).await?;
+    let read = tests.into_iter().filter_map(|(at, content)| match content {
+        Content::Readable(body) => Some((at, sent_for(&body)?)),
+        Content::Erased | Content::Broken(_) => None,
+    });
+    Ok(read.collect())
 }
 
-/// `3 min ago`
 fn ago(past: TimeDelta) -> String {
     if past.num_hours() >= 48 {
         format!("{} days ago", past.num_days())

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::GooglePlay;
+use super::{GooglePlay, read};
 use crate::domain::chain::StoreProduct;
 use crate::providers::contract::FetchError;
 
@@ -92,6 +92,12 @@ impl GooglePlay {
     /// Whether Google gives an access token for the service account's key.
     pub(crate) async fn sign_in(&self) -> Result<(), FetchError> {
         self.client.sign_in().await
+    }
+
+    /// The package that a push was sent for.
+    pub(crate) fn sent_for(body: &[u8]) -> Option<String> {
+        let sent = read::decode(&read::unwrap(body).ok()?).ok()?;
+        Some(sent.package_name)
     }
 
     /// Whether pushes can be told from forgeries at all.

@@ -10,6 +10,7 @@ use super::wire::{
     Notification, NotificationBody, NotificationData, NotificationName, RenewalInfo, Transaction,
 };
 use crate::domain::catalog::Catalog;
+use crate::domain::provider::Environment;
 use crate::domain::subscription::store_state::Evidence;
 use crate::domain::time::Instant;
 use crate::providers::contract::{Authentic, Delivery, Meaning, Reading, Rejection, Signal};
@@ -70,6 +71,15 @@ impl AppStore {
                 reason: error.to_string(),
             },
         }
+    }
+
+    /// The bundle id and the world that a notification was sent for.
+    pub(crate) fn sent_for(&self, body: &[u8]) -> Option<(String, Environment)> {
+        let jws = payload_of(body).ok()?;
+        let verified = self.verifier.verify::<Notification>(&jws, Instant::MAX_UTC);
+        let data = verified.ok()?.payload().data.clone()?;
+        let environment = self.accepted.check(&data.environment).ok()?;
+        Some((data.bundle_id, environment))
     }
 
     fn reading(&self, body: &[u8], catalog: &Catalog) -> Result<Reading, NotReadable> {

@@ -70,7 +70,7 @@ impl Pinned {
         let named = STANDARD.decode(named).map_err(|_| VerifyError::NotPinned)?;
         let signer = match named == self.chain.leaf.as_ref() {
             true => Arc::clone(&self.chain),
-            false if planted::is(Bug::AnyXcode) => Arc::new(Chain::alone(named)?),
+            false if planted::is(Bug::AnyXcode) => Arc::new(Chain::alone(named.into())?),
             false => return Err(VerifyError::NotPinned),
         };
         signer.check_signature(parts.signed.as_bytes(), &parts.signature()?)?;
