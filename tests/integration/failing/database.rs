@@ -15,6 +15,7 @@ use tonic_types::StatusExt as _;
 use super::forged::buy_yearly;
 use super::stores::buy_premium;
 use crate::books::Books;
+use crate::process::eventually;
 use crate::support::{Device, World, assert_refused, client_action, is_active};
 
 const GONE_FOR: Duration = Duration::from_secs(10);
@@ -128,9 +129,11 @@ async fn ten_seconds_without_postgres_lose_nothing() {
         [],
         "every notification was taken in the end"
     );
-    // The hourly look at Google may be on its way, too.
-    world.nothing_due().await;
+    world.settled().await;
     let books = Books::open(&url).await;
+    // The hourly look at Google may be on its way, too.
+    let worked_in = async || books.effects().await.unfinished == 0;
+    eventually("every notification is worked in", worked_in).await;
     let told = i64::try_from(sandbox.notifications().len()).expect("a count");
     let effects = books.effects().await;
     // It finds the void by itself, perhaps before it is told.
