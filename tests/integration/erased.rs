@@ -60,14 +60,18 @@ async fn a_purchase_that_was_moved_forgets_who_had_it() {
     // What the version before kept of claims: the store's document, decided and not.
     let pool = world.tables().await;
     let kept = sqlx::query(
-        "with shown as (select known->'state' as state from store_subscription_state),
-              decided as (update ownership_claims set stand_in = state from shown)
-         insert into ownership_claims (id, chain_id, account_id, stand_in, opened_at, opened_seq)
-         select gen_random_uuid(), c.id, c.owner_account_id, state, now(), 0
-         from purchase_chains c, shown",
+        "with shown as (select known->'state' as state from store_subscription_state)
+         insert into ownership_claims (id, chain_id, account_id, stand_in, opened_at, opened_seq,
+                                       verdict, decided_at)
+         select gen_random_uuid(), c.id, c.owner_account_id, state, now(), 0, verdict,
+                case when verdict is not null then now() end
+         from purchase_chains c, shown, (values ('won'), (null)) as claims (verdict)",
     );
     kept.execute(&pool).await.expect("kept");
     pool.close().await;
+    let planted = "select count(*) from ownership_claims
+        where verdict is not null and stand_in ->> 'account_token' <> ''";
+    assert_eq!(world.count(planted).await, 1, "a decided one of Bob's");
     is_anothers(&world, &alice, &world.token("alice"), &bob).await;
     world.stop().await;
 }
