@@ -354,6 +354,29 @@ mod tests {
         assert_eq!(json, expected);
     }
 
+    /// The contract of `google/rpc/code.proto`.
+    #[test]
+    fn codes_are_the_statuses_of_google_rpc() {
+        for (code, status) in [
+            (Code::InvalidArgument, 400),
+            (Code::FailedPrecondition, 400),
+            (Code::OutOfRange, 400),
+            (Code::Unauthenticated, 401),
+            (Code::PermissionDenied, 403),
+            (Code::NotFound, 404),
+            (Code::AlreadyExists, 409),
+            (Code::Aborted, 409),
+            (Code::ResourceExhausted, 429),
+            (Code::Cancelled, 499),
+            (Code::Internal, 500),
+            (Code::Unimplemented, 501),
+            (Code::Unavailable, 503),
+            (Code::DeadlineExceeded, 504),
+        ] {
+            assert_eq!(http_status(code), status, "{code:?}");
+        }
+    }
+
     #[test]
     fn a_retry_is_told_in_whole_seconds_and_exactly() {
         let retry = Duration::from_millis(2_400);
