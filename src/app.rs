@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::settings::settings;
+use self::settings::{hint_bus, settings};
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{Config, GrpcConfig, Mode};
 use crate::domain::catalog::Catalog;
 use crate::flows::api_keys::KeyRing;
 use crate::flows::apply_catalog::CatalogError;
 use crate::flows::count_effect::Ground;
-use crate::flows::{Core, Settings, apply_catalog};
+use crate::flows::{Core, apply_catalog};
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
@@ -290,13 +290,12 @@ pub(crate) async fn build_core(
     catalog: CatalogFile,
 ) -> anyhow::Result<Arc<Core>> {
     let (db, clock) = open(config, clock).await?;
-    let settings = settings(config);
     let catalog = match (apply_catalog::load(&db).await, catalog, &config.catalog) {
         // There is nothing to serve by.
         (Err(CatalogError::None), CatalogFile::Apply, Some(path)) => {
             let ground = Ground {
                 db: &db,
-                leniency: settings.policy.leniency,
+                leniency: settings(config).policy.leniency,
                 now: clock.now(),
             };
             apply_catalog::start_with(&ground, &catalog_text(path)?).await?
@@ -305,27 +304,36 @@ pub(crate) async fn build_core(
         (active, _, _) => active?,
     };
     let stores = build_stores(config)?;
-    let core = assemble(db, clock, catalog, stores, settings).await?;
+    let core = assemble(config, db, clock, catalog, stores).await?;
     Ok(Arc::new(core))
 }
 
 async fn assemble(
+    config: &Config,
     db: Db,
     clock: Clock,
     catalog: Catalog,
     stores: Stores,
-    settings: Settings,
 ) -> anyhow::Result<Core> {
     let catalog = apply_catalog::handle(catalog);
     let epoch = snapshots::epoch(&db).await?;
     let (hub, queue) = Hub::new(
         db.clone(),
+        hint_bus(&config.hints, &db),
         Arc::clone(&catalog),
         epoch,
         grpc::encode_snapshot,
         HubOptions::default(),
     );
-    Ok(Core::new(db, stores, clock, hub, catalog, settings, queue))
+    Ok(Core::new(
+        db,
+        stores,
+        clock,
+        hub,
+        catalog,
+        settings(config),
+        queue,
+    ))
 }
 
 fn catalog_text(path: &Path) -> anyhow::Result<String> {

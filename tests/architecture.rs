@@ -59,6 +59,11 @@ const EVERYTHING: &[&str] = &["*"];
 const CONFINED: &[(&[&str], &[&str], &str)] = &[
     (&["sqlx"], &["storage"], "SQL lives in one folder"),
     (
+        &["async_nats"],
+        &["watch"],
+        "replicas talk to each other in one folder",
+    ),
+    (
         &["axum"],
         &["webhooks", "sandbox", "telemetry", "console"],
         "HTTP servers live at the doors",

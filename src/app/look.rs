@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::settings::settings;
 use super::{
     STORE_CALL_TIMEOUT, app_store, assemble, check_mode, clock_of, google_play, migrated, mode_of,
 };
@@ -66,7 +65,7 @@ pub(crate) async fn core(config: &Config) -> anyhow::Result<Looked> {
     };
     let catalog = catalog.unwrap_or_else(Catalog::none);
     let clock = clock.unwrap_or(Clock::System);
-    let core = assemble(db, clock, catalog, stores, settings(config)).await?;
+    let core = assemble(config, db, clock, catalog, stores).await?;
     Ok(Looked {
         core: Arc::new(core),
         failed,

@@ -1,10 +1,12 @@
 //! From the configuration's words to the core's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
 use crate::config::app_store::AppStoreEnvironment;
+use crate::config::hints::HintsConfig;
 use crate::config::refund_defence::{
     RefundDefenceConfig, RefundPreference, RefundProductKind, RefundRule,
 };
@@ -18,6 +20,8 @@ use crate::domain::refund_defence::{DefencePolicy, DefenceRule, Preference};
 use crate::domain::subscription::state::Leniency;
 use crate::flows::retain::Retention;
 use crate::flows::{Healing, Settings, Tuning};
+use crate::storage::Db;
+use crate::watch::{HintBus, NatsBus, NatsOptions, PostgresBus};
 
 /// Thousandths of a percent in a percent.
 const MILLI: u32 = 1_000;
@@ -36,6 +40,21 @@ pub(crate) fn settings(config: &Config) -> Settings {
                 .grant_days_max
                 .map(|days| TimeDelta::days(days.into())),
         },
+    }
+}
+
+/// What carries hints between this replica and the others.
+pub(crate) fn hint_bus(config: &HintsConfig, db: &Db) -> Arc<dyn HintBus> {
+    match &config.nats {
+        None => Arc::new(PostgresBus(db.clone())),
+        Some(nats) => Arc::new(NatsBus::new(NatsOptions {
+            servers: nats.servers.clone(),
+            subject: nats.subject.clone(),
+            user: nats.user.clone().zip(nats.password.clone()),
+            token: nats.token.clone(),
+            authorities: nats.authorities.clone(),
+            identity: nats.certificate.clone().zip(nats.key.clone()),
+        })),
     }
 }
 

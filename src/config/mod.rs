@@ -6,6 +6,7 @@ pub mod app_store;
 pub mod encryption;
 pub mod google_play;
 pub mod healing;
+pub mod hints;
 pub mod issuers;
 pub mod refund_defence;
 pub mod retention;
@@ -55,6 +56,9 @@ pub struct Config {
     /// What is looked at without a signal.
     #[serde(default)]
     pub healing: healing::HealingConfig,
+    /// How replicas tell each other of changes.
+    #[serde(default)]
+    pub hints: hints::HintsConfig,
     /// How long what is no longer needed is kept.
     #[serde(default)]
     pub retention: retention::RetentionConfig,
@@ -340,6 +344,7 @@ impl Config {
         problems.extend(self.access.validate(production));
         problems.extend(self.refund_defence.validate());
         problems.extend(self.healing.validate());
+        problems.extend(self.hints.validate());
         problems.extend(self.retention.validate());
         problems.extend(self.encryption.validate(production));
         problems.extend(self.support.validate());

@@ -217,13 +217,7 @@ impl Core {
         if let Some(mut hints) = hints {
             // A closed queue ends the relay once it is empty.
             hints.close();
-            relay(
-                self.db.clone(),
-                self.hub.clone(),
-                hints,
-                CancellationToken::new(),
-            )
-            .await;
+            relay(self.hub.clone(), hints, CancellationToken::new()).await;
         }
     }
 
@@ -235,7 +229,7 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(hints) = hints {
-            relay(self.db.clone(), self.hub.clone(), hints, stop).await;
+            relay(self.hub.clone(), hints, stop).await;
         }
     }
 }

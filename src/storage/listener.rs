@@ -1,4 +1,4 @@
-//! LISTEN/NOTIFY as a hint bus: one connection outside the pool, and the relay that feeds it.
+//! LISTEN/NOTIFY as a hint bus: a listening connection outside the pool, and the one that feeds it.
 
 use std::time::Duration;
 
@@ -8,82 +8,50 @@ use sqlx::{Connection as _, PgPool};
 use super::{Db, StorageError};
 
 const CHANNEL: &str = "entitled_hints";
-/// A self-ping that has not come back by then means a dead connection, whatever TCP says.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
-const PING: &str = "ping";
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A listening connection. Dropped and opened anew on any doubt.
 pub(crate) struct Listener {
     listener: PgListener,
-    pinger: PgPool,
-    unanswered_ping: Option<tokio::time::Instant>,
-    next_ping: tokio::time::Instant,
+    /// For the listener itself, and for what it sends to itself.
+    pool: PgPool,
 }
 
 impl Listener {
     pub(crate) async fn connect(db: &Db) -> Result<Self, StorageError> {
-        let pinger = PgPoolOptions::new()
+        let pool = PgPoolOptions::new()
             .max_connections(2)
-            .acquire_timeout(PING_TIMEOUT)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(db.connect_options().clone());
-        let mut listener = PgListener::connect_with(&pinger).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
         // A silent reconnect would lose hints: we want to know, and compare revisions.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
-        Ok(Self {
-            listener,
-            pinger,
-            unanswered_ping: None,
-            next_ping: tokio::time::Instant::now() + PING_EVERY,
-        })
+        Ok(Self { listener, pool })
     }
 
-    /// The next hint. An error means that hints may have been lost: connect again and compare.
-    async fn next(&mut self) -> Result<String, StorageError> {
-        loop {
-            let deadline = match self.unanswered_ping {
-                Some(sent) => sent + PING_TIMEOUT,
-                None => self.next_ping,
-            };
-            match tokio::time::timeout_at(deadline, self.listener.try_recv()).await {
-                Ok(Ok(Some(hint))) if hint.payload() == PING => self.unanswered_ping = None,
-                Ok(Ok(Some(hint))) => return Ok(hint.payload().to_owned()),
-                Ok(Ok(None)) => {
-                    return Err(StorageError::Unavailable("the listener was cut off".into()));
-                }
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) if self.unanswered_ping.is_some() => {
-                    return Err(StorageError::Unavailable("the listener is silent".into()));
-                }
-                Err(_) => self.ping().await?,
-            }
-        }
-    }
-
-    /// The next hint and what has queued up behind it, up to `max`.
+    /// The next hint and what has queued up behind it, up to `max`. An error means that hints may
+    /// have been lost: connect again and compare.
     pub(crate) async fn next_batch(&mut self, max: usize) -> Result<Vec<String>, StorageError> {
-        let mut hints = vec![self.next().await?];
-        while hints.len() < max {
-            match self.listener.next_buffered() {
-                Some(hint) if hint.payload() == PING => self.unanswered_ping = None,
-                Some(hint) => hints.push(hint.payload().to_owned()),
-                None => break,
-            }
+        let Some(first) = self.listener.try_recv().await? else {
+            return Err(StorageError::Unavailable("the listener was cut off".into()));
+        };
+        let mut hints = vec![first.payload().to_owned()];
+        while hints.len() < max
+            && let Some(hint) = self.listener.next_buffered()
+        {
+            hints.push(hint.payload().to_owned());
         }
         Ok(hints)
     }
 
-    async fn ping(&mut self) -> Result<(), StorageError> {
-        self.unanswered_ping = Some(tokio::time::Instant::now());
-        self.next_ping = tokio::time::Instant::now() + PING_EVERY;
-        let ping = sqlx::query("select pg_notify($1, $2)")
+    /// Sends a hint to every listener, this one among them, over another connection.
+    pub(crate) async fn notify(&self, hint: &str) -> Result<(), StorageError> {
+        sqlx::query("select pg_notify($1, $2)")
             .bind(CHANNEL)
-            .bind(PING)
-            .execute(&self.pinger);
-        tokio::time::timeout(PING_TIMEOUT, ping)
-            .await
-            .map_err(|_| StorageError::Unavailable("the ping timed out".into()))??;
+            .bind(hint)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }
@@ -101,7 +69,7 @@ impl Notifier {
         Ok(Self(connection))
     }
 
-    pub(crate) async fn send(&mut self, hints: &[String]) -> Result<(), StorageError> {
+    pub(crate) async fn notify(&mut self, hints: &[String]) -> Result<(), StorageError> {
         sqlx::query("select pg_notify($1, hint) from unnest($2::text[]) as t (hint)")
             .bind(CHANNEL)
             .bind(hints)

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant as MachineInstant;
 use uuid::Uuid;
 
+use super::bus::HintBus;
 use super::endings::Endings;
 use super::view::{Encoder, View};
 use crate::domain::catalog::Catalog;
@@ -96,6 +97,8 @@ struct Inner {
     floors: Cache<AccountId, Revision>,
     watched: DashMap<AccountId, watch::Sender<Arc<View>>>,
     endings: Endings,
+    /// What carries hints between replicas.
+    bus: Arc<dyn HintBus>,
     /// Hints for the other replicas.
     outgoing: mpsc::Sender<(AccountId, Revision)>,
     /// Milliseconds since `started` until which the database is taken to be away.
@@ -109,6 +112,7 @@ impl Hub {
     /// The receiver feeds the relay.
     pub(crate) fn new(
         db: Db,
+        bus: Arc<dyn HintBus>,
         catalog: Arc<ArcSwap<Catalog>>,
         epoch: String,
         encode: Encoder,
@@ -118,6 +122,7 @@ impl Hub {
         let (outgoing, queue) = mpsc::channel(16_384);
         let hub = Self(Arc::new(Inner {
             db,
+            bus,
             catalog,
             encode,
             options,
@@ -145,6 +150,10 @@ impl Hub {
 
     pub(super) fn db(&self) -> &Db {
         &self.0.db
+    }
+
+    pub(super) fn bus(&self) -> &dyn HintBus {
+        &*self.0.bus
     }
 
     pub(crate) fn epoch(&self) -> Arc<str> {

@@ -1,11 +1,13 @@
 //! Fan-out: one view per account, encoded once, pushed to every device the moment it changes.
 
+mod bus;
 mod endings;
 mod hub;
 mod stream;
 mod sync;
 mod view;
 
+pub(crate) use bus::{HintBus, NatsBus, NatsOptions, PostgresBus};
 pub(crate) use endings::follow as follow_endings;
 pub(crate) use hub::{Freshness, Hub, HubOptions, ReadError};
 pub(crate) use stream::{Seen, WatchEvent, watch};

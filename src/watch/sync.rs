@@ -7,18 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::bus::{Attentive, BusError, HintBus, HintSender};
 use super::hub::Hub;
 use crate::domain::ids::{AccountId, Revision};
 use crate::domain::planted::{self, Bug};
-use crate::storage::listener::{Listener, Notifier};
-use crate::storage::{Db, StorageError, snapshots};
+use crate::storage::{StorageError, snapshots};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const BATCH: usize = 1_000;
 /// An open transaction holds the horizon back this long before somebody is told.
 const HORIZON_AGE_MAX: Duration = Duration::from_secs(60);
-/// A database that does not answer must not hold the relay up for ever.
+/// A bus that does not answer must not hold the relay up for ever.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Listens and sweeps until told to stop.
@@ -30,12 +30,11 @@ pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
 
 /// Sends hints to the other replicas: what queued up during the previous commit is the next batch.
 pub(crate) async fn relay(
-    db: Db,
     hub: Hub,
     mut queue: mpsc::Receiver<(AccountId, Revision)>,
     stop: CancellationToken,
 ) {
-    let mut notifier = None;
+    let mut sender = None;
     let mut batch = Vec::new();
     loop {
         batch.clear();
@@ -53,27 +52,39 @@ pub(crate) async fn relay(
             .iter()
             .map(|(id, revision)| format!("{epoch}/{id}/{revision}"))
             .collect();
-        if let Err(error) = send(&db, &mut notifier, &hints).await {
+        if let Err(error) = send(hub.bus(), &mut sender, &hints).await {
             // Lost hints are healed by the sweep of each replica.
             metrics::counter!("entitled_hints_dropped_total").increment(hints.len() as u64);
             debug!(%error, "hints were not sent");
-            notifier = None;
+            sender = None;
         }
     }
 }
 
 async fn send(
-    db: &Db,
-    notifier: &mut Option<Notifier>,
+    bus: &dyn HintBus,
+    sender: &mut Option<Box<dyn HintSender>>,
     hints: &[String],
-) -> Result<(), StorageError> {
-    let notifier = match notifier {
-        Some(notifier) => notifier,
-        None => notifier.insert(Notifier::connect(db).await?),
+) -> Result<(), BusError> {
+    let sending = async {
+        let sender = match sender {
+            Some(sender) => sender,
+            None => sender.insert(bus.sender().await?),
+        };
+        sender.send(hints).await
     };
-    tokio::time::timeout(SEND_TIMEOUT, notifier.send(hints))
+    tokio::time::timeout(SEND_TIMEOUT, sending)
         .await
-        .map_err(|_| StorageError::Unavailable("hints were not sent in time".into()))?
+        .map_err(|_| BusError("hints were not sent in time".into()))?
+}
+
+/// Why a listener is opened anew.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 async fn listen(hub: &Hub) {
@@ -89,8 +100,8 @@ async fn listen(hub: &Hub) {
     }
 }
 
-async fn listen_until_lost(hub: &Hub) -> Result<(), StorageError> {
-    let mut listener = Listener::connect(hub.db()).await?;
+async fn listen_until_lost(hub: &Hub) -> Result<(), Lost> {
+    let mut listener = Attentive::new(hub.bus().listener().await?);
     // Hints sent while nobody listened are lost: compare before trusting them again.
     compare_watched(hub).await?;
     loop {

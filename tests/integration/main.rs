@@ -36,6 +36,7 @@ mod first_files;
 mod forgeries;
 mod google_lifecycles;
 mod guesses;
+mod hints_by_nats;
 mod invariants;
 mod joins;
 mod json_api;

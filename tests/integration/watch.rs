@@ -10,14 +10,14 @@ use sqlx::Row as _;
 use crate::scene::{MONTHLY, Person, READER, YEARLY, at_least, period};
 use crate::support::{Device, World, entitlement, is_active};
 
-async fn client_of(app: &App, world: &World, name: &str) -> Client {
+pub(crate) async fn client_of(app: &App, world: &World, name: &str) -> Client {
     Client::connect(&app.grpc_url().expect("gRPC"), &world.token(name))
         .await
         .expect("a client")
 }
 
 /// Makes `changes` revisions of an account and returns the last.
-async fn toggle(world: &World, person: &Person, purchase: &str, changes: usize) -> i64 {
+pub(crate) async fn toggle(world: &World, person: &Person, purchase: &str, changes: usize) -> i64 {
     for change in 0..changes {
         world
             .stores()
