@@ -23,6 +23,7 @@ use crate::flows::api_keys::KeyRing;
 use crate::flows::apply_catalog::CatalogError;
 use crate::flows::count_effect::Ground;
 use crate::flows::{Core, apply_catalog};
+use crate::grpc::ConnectionThreads;
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
 use crate::providers::app_store::AppStore;
@@ -76,6 +77,8 @@ pub struct App {
     admin: SocketAddr,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// Connections to the database may have been opened on them: they end after its pool.
+    threads: Option<Arc<ConnectionThreads>>,
 }
 
 impl std::fmt::Debug for App {
@@ -98,9 +101,13 @@ impl App {
         let core = build_core(&config, clock, CatalogFile::Apply).await?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let grpc = match roles.serve {
-            true => Some(start_grpc(&config, &core, &mut tasks, &stop).await?),
+        let threads = match roles.serve {
+            true => Some(Arc::new(connection_threads(&config.grpc)?)),
             false => None,
+        };
+        let grpc = match &threads {
+            Some(threads) => Some(start_grpc(&config, &core, threads, &mut tasks, &stop).await?),
+            None => None,
         };
         let webhooks = match roles.webhooks {
             true => Some(start_webhooks(&config, &core, &mut tasks, &stop).await?),
@@ -129,6 +136,7 @@ impl App {
             admin,
             stop,
             tasks,
+            threads,
         })
     }
 
@@ -169,6 +177,9 @@ impl App {
             self.tasks.shutdown().await;
         }
         let _ = tokio::time::timeout(Duration::from_secs(2), self.core.db.close()).await;
+        if let Some(threads) = self.threads.take().and_then(Arc::into_inner) {
+            threads.end().await;
+        }
     }
 
     /// Runs until a role fails.
@@ -420,9 +431,17 @@ async fn read_clock(http: &HttpClient, url: &reqwest::Url) -> anyhow::Result<Clo
     Ok(serde_json::from_slice(&answer.body)?)
 }
 
+fn connection_threads(grpc: &GrpcConfig) -> anyhow::Result<ConnectionThreads> {
+    let count = grpc
+        .connection_threads
+        .unwrap_or_else(ConnectionThreads::count_default);
+    ConnectionThreads::start(count).context("no thread for connections")
+}
+
 async fn start_grpc(
     config: &Config,
     core: &Arc<Core>,
+    threads: &Arc<ConnectionThreads>,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
@@ -449,6 +468,7 @@ async fn start_grpc(
         limits: grpc::Limits::default(),
         reflection: config.reflection(),
         tls: tls(&config.grpc)?,
+        threads: Arc::clone(threads),
         stop: stop.clone(),
     };
     tasks.spawn(watch::run_sync(core.hub.clone(), stop.clone()));

@@ -129,6 +129,9 @@ pub struct GrpcConfig {
     /// Addresses or networks (`10.0.0.0/8`) of the proxies in front; what they say in
     /// `x-forwarded-for` is believed, and nobody else. Default none.
     pub trusted_proxies: Vec<String>,
+    /// Threads that serve connections, each with a runtime of its own; default: one for each core
+    /// that the process may use. 0: connections share the runtime of everything else.
+    pub connection_threads: Option<usize>,
 }
 
 impl Default for GrpcConfig {
@@ -139,6 +142,7 @@ impl Default for GrpcConfig {
             tls_certificate: None,
             tls_key: None,
             trusted_proxies: Vec::new(),
+            connection_threads: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::auth::Caller;
-use super::{status, wire};
+use super::{deadline, status, wire};
 use crate::domain::api_key::AppScope;
 use crate::domain::catalog;
 use crate::domain::entitlement::{
@@ -254,19 +254,8 @@ const ANSWER_MARGIN: std::time::Duration = std::time::Duration::from_millis(250)
 
 /// How long the caller waits (`grpc-timeout`), less what the answer needs on its way.
 pub(super) fn patience(metadata: &MetadataMap) -> Option<std::time::Duration> {
-    let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let unit = timeout.chars().last()?;
-    let count: u32 = timeout.strip_suffix(unit)?.parse().ok()?;
-    let unit = match unit {
-        'H' => std::time::Duration::from_secs(3_600),
-        'M' => std::time::Duration::from_secs(60),
-        'S' => std::time::Duration::from_secs(1),
-        'm' => std::time::Duration::from_millis(1),
-        'u' => std::time::Duration::from_micros(1),
-        'n' => std::time::Duration::from_nanos(1),
-        _ => return None,
-    };
-    Some((unit * count).saturating_sub(ANSWER_MARGIN))
+    let told = deadline::told(metadata.as_ref())?;
+    Some(told.saturating_sub(ANSWER_MARGIN))
 }
 
 /// `Err` names the field that is missing.

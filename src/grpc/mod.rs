@@ -1,12 +1,16 @@
 //! The public door: gRPC and gRPC-Web by tonic. A handler is parse → one flow → convert.
 
+mod accept;
 mod accounts;
 mod address;
 pub(crate) mod auth;
 mod catalog;
 pub(crate) mod codec;
+mod connection;
 mod convert;
+mod deadline;
 mod door;
+mod entry;
 mod guard;
 mod keys;
 mod offers;
@@ -25,6 +29,7 @@ mod socket;
 mod status;
 mod streams;
 mod support;
+mod threads;
 mod transcode;
 mod wire;
 
@@ -33,4 +38,5 @@ pub(crate) use address::TrustedProxies;
 pub(crate) use convert::encode_snapshot;
 pub(crate) use server::{Carrier, Limits, ServeOptions, in_process, serve};
 pub(crate) use socket::Tls;
+pub(crate) use threads::ConnectionThreads;
 pub(crate) use transcode::openapi;

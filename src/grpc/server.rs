@@ -1,28 +1,26 @@
-//! The listener and its limits. tonic's defaults remove hyper's protection: each limit is set here.
+//! The public listener: which services it has, behind which layers, and how it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng as _;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic_web::GrpcWebLayer;
-use tower::util::BoxCloneService;
-use tower::{BoxError, Layer as _, ServiceExt};
+use tower::util::{BoxCloneService, BoxCloneSyncService};
+use tower::{BoxError, Layer as _, ServiceBuilder, ServiceExt};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
-use tracing::debug;
 
+use super::accept::accept;
 use super::accounts::{Accounts, Tokens};
 use super::address::TrustedProxies;
 use super::auth::Authenticator;
 use super::catalog::Catalogs;
+use super::connection::Connections;
 use super::door::Door;
+use super::entry::Entry;
 use super::guard::GuardLayer;
 use super::keys::Keys;
 use super::published::PublishedKeys;
@@ -30,9 +28,10 @@ use super::purchases::Purchases;
 use super::request_size::LargerFor;
 use super::restore;
 use super::service::Service;
-use super::socket::{Socket, Tls};
+use super::socket::Tls;
 use super::streams::StreamLimits;
 use super::support::Support;
+use super::threads::ConnectionThreads;
 use super::transcode::TranscodeLayer;
 use super::wire::account_service_server::AccountServiceServer;
 use super::wire::catalog_service_server::CatalogServiceServer;
@@ -48,14 +47,6 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// A catalog file is larger.
 const CATALOG_BYTES_MAX: usize = 1024 * 1024;
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// Sockets that have not said anything yet.
-const SILENT_SOCKETS_MAX: usize = 4_096;
-/// For TLS, and the start of the first request.
-const GREETED_WITHIN: Duration = Duration::from_secs(10);
-
-/// Connections are renewed after this, and up to half as long again: not all at once.
-const CONNECTION_AGE_MIN: Duration = Duration::from_secs(60 * 60);
 /// How long a browser may remember that a call is allowed.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(60 * 60);
 /// What has not ended by then, once told to, is cut.
@@ -93,6 +84,8 @@ pub(crate) struct ServeOptions {
     pub(crate) reflection: bool,
     /// None: plain HTTP; TLS ends in front.
     pub(crate) tls: Option<Tls>,
+    /// They serve the connections.
+    pub(crate) threads: Arc<ConnectionThreads>,
     /// Ends streams first, then the listener.
     pub(crate) stop: CancellationToken,
 }
@@ -107,6 +100,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         limits,
         reflection,
         tls,
+        threads,
         stop,
     } = options;
     let guard = GuardLayer::credentials(Arc::clone(&authenticator));
@@ -145,30 +139,31 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .allow_methods(Any)
         .expose_headers(Any)
         .max_age(PREFLIGHT_AGE);
-    let router = Server::builder()
-        .accept_http1(true)
-        .timeout(limits.request_timeout)
-        .max_concurrent_streams(limits.streams_per_connection)
-        .http2_max_pending_accept_reset_streams(Some(64))
-        .http2_max_local_error_reset_streams(Some(1_024))
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        // Without a grace: the age alone says GOAWAY and lets what runs end; a grace would cut it.
-        .max_connection_age(CONNECTION_AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5)))
+    let mut services = services.add_service(health_service);
+    if let Some(reflection) = reflection {
+        services = services.add_service(reflection);
+    }
+    let native = guard.layer(services.prepare());
+    let all = ServiceBuilder::new()
         .layer(cors)
         .layer(published)
         // Outside of gRPC-Web, which refuses whatever else comes by HTTP/1.1.
         .layer(TranscodeLayer::new(
-            guard.clone(),
+            guard,
             request_bytes_max,
             limits.request_timeout,
         )?)
         .layer(GrpcWebLayer::new())
-        .layer(guard)
-        .add_routes(services)
-        .add_service(health_service)
-        .add_optional_service(reflection);
+        .service(native.clone());
+    let entry = Entry::new(
+        BoxCloneSyncService::new(native),
+        BoxCloneSyncService::new(all),
+        threads.main().clone(),
+        limits.request_timeout,
+    );
+    let connections = Connections::new(entry, tls, limits.streams_per_connection);
+    let connections = Arc::new(connections);
+    let _cut = connections.cut_on_drop();
     let drained = {
         let stop = stop.clone();
         async move {
@@ -198,8 +193,15 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         stop.cancelled().await;
         tokio::time::sleep(DRAIN_MAX).await;
     };
+    let served = async {
+        tokio::select! {
+            () = accept(listener, &threads, Arc::clone(&connections)) => {}
+            () = drained => {}
+        }
+        connections.drained().await;
+    };
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming(listener, tls), drained) => served?,
+        () = served => {}
         () = overdue => {}
     }
     Ok(())
@@ -277,43 +279,4 @@ pub(crate) fn in_process(
     let guarded = GuardLayer::host(actor).layer(services);
     let carried = ServiceExt::<http::Request<Body>>::map_err(guarded, BoxError::from);
     BoxCloneService::new(carried)
-}
-
-/// Connections whose other side has said something: silent ones are closed, and there are never
-/// many.
-fn incoming(
-    listener: TcpListener,
-    tls: Option<Tls>,
-) -> ReceiverStream<Result<Socket, std::io::Error>> {
-    let (ready, sockets) = mpsc::channel(64);
-    tokio::spawn(async move {
-        let silent = Arc::new(Semaphore::new(SILENT_SOCKETS_MAX));
-        loop {
-            let Ok(permit) = Arc::clone(&silent).acquire_owned().await else {
-                return;
-            };
-            let socket = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = ready.closed() => return,
-            };
-            let socket = match socket {
-                Ok((socket, _)) => socket,
-                Err(error) => {
-                    // Out of descriptors: wait for some to close rather than spin.
-                    debug!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let (ready, tls) = (ready.clone(), tls.clone());
-            tokio::spawn(async move {
-                let _permit = permit;
-                let greeted = tokio::time::timeout(GREETED_WITHIN, Socket::open(socket, tls)).await;
-                if let Ok(Some(socket)) = greeted {
-                    let _ = ready.send(Ok(socket)).await;
-                }
-            });
-        }
-    });
-    ReceiverStream::new(sockets)
 }

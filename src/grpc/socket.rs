@@ -76,6 +76,13 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Whether it began as every HTTP/2 connection does.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.greeting == PREFACE
+    }
+}
+
 impl Connected for Socket {
     type ConnectInfo = TcpConnectInfo;
 
