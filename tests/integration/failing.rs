@@ -3,5 +3,6 @@
 mod database;
 mod doors;
 mod forged;
+mod promoted;
 mod stores;
 mod unreadable;

@@ -8,6 +8,7 @@
     unreachable_pub
 )]
 
+mod balancer;
 mod books;
 mod process;
 mod scene;

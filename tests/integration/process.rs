@@ -107,10 +107,14 @@ impl Process {
         self.address.grpc.as_deref().expect("an API")
     }
 
+    /// Where it takes notifications, without path.
+    pub(crate) fn webhooks_at(&self) -> &str {
+        self.address.webhooks.as_deref().expect("webhooks")
+    }
+
     /// Where it takes the notifications of a store.
     pub(crate) fn webhooks(&self, store: &str) -> String {
-        let url = self.address.webhooks.as_deref().expect("webhooks");
-        format!("{url}/webhooks/{store}")
+        format!("{}/webhooks/{store}", self.webhooks_at())
     }
 
     /// Waits until the process has ended by itself.

@@ -1,5 +1,6 @@
 //! Processes that die, stop and compete: nothing is lost, and every effect happens once.
 
+mod balanced;
 mod crashes;
 mod erasures;
 mod goods;

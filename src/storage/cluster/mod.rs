@@ -46,6 +46,9 @@ pub enum DataDir {
     /// Postgres' defaults. When root runs this and the server's user cannot reach the directory,
     /// a directory under `/var/lib/entitled` stands in: see [`Cluster::directory`].
     Persistent(PathBuf),
+    /// As [`DataDir::Ephemeral`], with a copy of the running cluster at this port, which it then
+    /// follows by streaming replication, answering reads, until [`Cluster::promote`].
+    StandbyOf(u16),
 }
 
 /// Why a cluster could not be started or used.
@@ -132,7 +135,7 @@ impl Cluster {
         let prepared = tokio::task::spawn_blocking(move || {
             let place = place::prepare(&data, user)?;
             let root = place.root.clone();
-            Supervisor::spawn(&binaries, place).map(|supervisor| (root, supervisor))
+            Supervisor::spawn(&binaries, place, &data).map(|supervisor| (root, supervisor))
         });
         let (root, mut supervisor) = prepared.await.map_err(|_| ClusterError::Stopped)??;
 
@@ -195,6 +198,26 @@ impl Cluster {
         let (name, template) = (checked(name)?, checked(template)?);
         self.execute(format!(r#"CREATE DATABASE "{name}" TEMPLATE "{template}""#))
             .await
+    }
+
+    /// From now on every commit waits until a standby has it on its disk, and stands still without
+    /// one.
+    ///
+    /// # Errors
+    /// [`ClusterError::Sql`] if the server refuses.
+    pub async fn wait_for_standby(&self) -> Result<(), ClusterError> {
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'".to_owned())
+            .await?;
+        self.execute("SELECT pg_reload_conf()".to_owned()).await
+    }
+
+    /// Makes a standby the primary of a new timeline; returns once it takes writes. The old primary
+    /// must be gone.
+    ///
+    /// # Errors
+    /// [`ClusterError::Sql`] if it is no standby, or does not become one in a minute.
+    pub async fn promote(&self) -> Result<(), ClusterError> {
+        self.execute("SELECT pg_promote(true, 60)".to_owned()).await
     }
 
     /// Whether a database of that name exists.

@@ -118,7 +118,7 @@ fn current_uid() -> Result<u32, ClusterError> {
 /// Makes and locks the directory for `data`.
 pub(super) fn prepare(data: &DataDir, user: Option<User>) -> Result<Place, ClusterError> {
     match data {
-        DataDir::Ephemeral => ephemeral(user),
+        DataDir::Ephemeral | DataDir::StandbyOf(_) => ephemeral(user),
         DataDir::Persistent(parent) => persistent(parent, user),
     }
 }

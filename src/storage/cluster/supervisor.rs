@@ -6,9 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tokio::sync::mpsc;
 
-use super::ClusterError;
 use super::binaries::Binaries;
 use super::place::Place;
+use super::{ClusterError, DataDir};
 
 const SCRIPT: &str = include_str!("supervisor.sh");
 
@@ -46,7 +46,15 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts the supervisor. It prepares the data directory if there is none, then waits for orders.
-    pub(super) fn spawn(binaries: &Binaries, place: Place) -> Result<Self, ClusterError> {
+    pub(super) fn spawn(
+        binaries: &Binaries,
+        place: Place,
+        data: &DataDir,
+    ) -> Result<Self, ClusterError> {
+        let origin = match data {
+            DataDir::Ephemeral | DataDir::Persistent(_) => "new".to_owned(),
+            DataDir::StandbyOf(port) => port.to_string(),
+        };
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", SCRIPT, "entitled-postgres"])
@@ -56,7 +64,8 @@ impl Supervisor {
                 "persistent"
             } else {
                 "ephemeral"
-            });
+            })
+            .arg(origin);
         let durability = if place.keep { &[] } else { EPHEMERAL_OPTIONS };
         for option in OPTIONS.iter().chain(durability) {
             command.args(["-c", option]);

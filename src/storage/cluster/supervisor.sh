@@ -7,8 +7,8 @@
 # script before its server.
 trap '' HUP INT TERM PIPE
 
-bin=$1 root=$2 lifetime=$3
-shift 3
+bin=$1 root=$2 lifetime=$3 origin=$4
+shift 4
 data=$root/data
 
 # Commands in the background lose standard input, so orders are read from a descriptor of their own.
@@ -22,6 +22,13 @@ esac
 
 # Into a directory of another name first: an interrupted initdb must not look like a finished one.
 initialise() {
+    if [ "$origin" != new ]; then
+        # A copy of the server at that port, which then follows it.
+        "$bin/pg_basebackup" -h 127.0.0.1 -p "$origin" -U postgres -D "$data.new" -R -X stream \
+            --checkpoint=fast --no-sync 3<&- >&2 &&
+            mv "$data.new" "$data"
+        return
+    fi
     # C.UTF-8 is not known to older systems.
     for locale in C.UTF-8 C; do
         rm -rf "$data.new"
