@@ -242,8 +242,35 @@ pub(crate) enum CatalogFile {
 }
 
 /// The database and business time, as the configuration names them; nothing else is needed to look
-/// at catalogs.
+/// at catalogs. A database that is nobody's yet stays so: no mode is claimed, no root key made.
 pub(crate) async fn open(config: &Config, clock: Option<Clock>) -> anyhow::Result<(Db, Clock)> {
+    check(config, clock.as_ref())?;
+    let db = migrated(config).await?;
+    let db = look::unclaimed(config, db).await?;
+    timed(config, db, clock).await
+}
+
+/// The same for a server: the first one makes the database its own.
+async fn open_to_serve(config: &Config, clock: Option<Clock>) -> anyhow::Result<(Db, Clock)> {
+    check(config, clock.as_ref())?;
+    let db = migrated(config).await?;
+    let keys = encryption::providers::of(&config.encryption)?;
+    let keyring = Keyring::open(&db, keys, config.encryption.seals()).await?;
+    let mode = mode_of(config);
+    let kept = deployment::claim_mode(&db, mode).await?;
+    check_mode(&kept, mode)?;
+    timed(config, db.with_keyring(keyring), clock).await
+}
+
+async fn timed(config: &Config, db: Db, clock: Option<Clock>) -> anyhow::Result<(Db, Clock)> {
+    let clock = match clock {
+        Some(clock) => clock,
+        None => clock_of(config).await?,
+    };
+    Ok((db, clock))
+}
+
+fn check(config: &Config, clock: Option<&Clock>) -> anyhow::Result<()> {
     let problems = config.validate();
     if !problems.is_empty() {
         bail!(
@@ -254,18 +281,7 @@ pub(crate) async fn open(config: &Config, clock: Option<Clock>) -> anyhow::Resul
     if config.mode == Mode::Production && matches!(clock, Some(Clock::Virtual(_))) {
         bail!("a production configuration refuses a virtual clock");
     }
-    let db = migrated(config).await?;
-    let keys = encryption::providers::of(&config.encryption)?;
-    let keyring = Keyring::open(&db, keys, config.encryption.seals()).await?;
-    let db = db.with_keyring(keyring);
-    let mode = mode_of(config);
-    let kept = deployment::claim_mode(&db, mode).await?;
-    check_mode(&kept, mode)?;
-    let clock = match clock {
-        Some(clock) => clock,
-        None => clock_of(config).await?,
-    };
-    Ok((db, clock))
+    Ok(())
 }
 
 fn mode_of(config: &Config) -> &'static str {
@@ -283,15 +299,18 @@ fn check_mode(kept: &str, mode: &str) -> anyhow::Result<()> {
 }
 
 async fn migrated(config: &Config) -> anyhow::Result<Db> {
-    let db = Db::open(
-        config.database.url.expose_secret(),
-        config.database.connections_max,
-    )?;
+    let database = &config.database;
+    let db = Db::open(database.url.expose_secret(), database.connections_max)?;
+    check_migrated(&db).await?;
+    Ok(db)
+}
+
+async fn check_migrated(db: &Db) -> anyhow::Result<()> {
     let reached = db.is_migrated().await;
     if !reached.context("the database cannot be reached")? {
         bail!("the database is not migrated; run `entitled migrate` first");
     }
-    Ok(db)
+    Ok(())
 }
 
 /// The parts that every role and every operator command share.
@@ -300,7 +319,10 @@ pub(crate) async fn build_core(
     clock: Option<Clock>,
     catalog: CatalogFile,
 ) -> anyhow::Result<Arc<Core>> {
-    let (db, clock) = open(config, clock).await?;
+    let (db, clock) = match catalog {
+        CatalogFile::Apply => open_to_serve(config, clock).await?,
+        CatalogFile::Ignore | CatalogFile::MayBeFirst => open(config, clock).await?,
+    };
     let catalog = match (apply_catalog::load(&db).await, catalog, &config.catalog) {
         // There is nothing to serve by.
         (Err(CatalogError::None), CatalogFile::Apply, Some(path)) => {

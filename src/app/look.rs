@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
 
 use super::{
-    STORE_CALL_TIMEOUT, app_store, assemble, check_mode, clock_of, google_play, migrated, mode_of,
+    STORE_CALL_TIMEOUT, app_store, assemble, check_migrated, check_mode, clock_of, google_play,
+    mode_of,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,6 +18,7 @@ use crate::domain::ids::CatalogVersion;
 use crate::encryption;
 use crate::flows::Core;
 use crate::flows::apply_catalog::{self, CatalogError};
+use crate::flows::examine::STATEMENT_MAX;
 use crate::http::HttpClient;
 use crate::providers::registry::Stores;
 use crate::providers::superwall::Superwall;
@@ -34,10 +37,11 @@ pub(crate) struct Looked {
 /// # Errors
 /// The database cannot be reached, or is not this configuration's.
 pub(crate) async fn core(config: &Config) -> anyhow::Result<Looked> {
-    let db = migrated(config).await?;
-    if let Some(kept) = deployment::mode(&db).await? {
-        check_mode(&kept, mode_of(config))?;
-    }
+    let database = &config.database;
+    let url = database.url.expose_secret();
+    let db = Db::open_to_look(url, database.connections_max, STATEMENT_MAX)?;
+    check_migrated(&db).await?;
+    check_claim(config, &db).await?;
     let mut failed = Vec::new();
     let mut or_told = Told(&mut failed);
     let db = match or_told.get(Step::ENCRYPTION, keyring(config, &db).await) {
@@ -70,6 +74,20 @@ pub(crate) async fn core(config: &Config) -> anyhow::Result<Looked> {
         core: Arc::new(core),
         failed,
     })
+}
+
+/// A database as a command finds it: with the keys that it has, and of whoever it is, if anybody's.
+pub(super) async fn unclaimed(config: &Config, db: Db) -> anyhow::Result<Db> {
+    check_claim(config, &db).await?;
+    let keyring = keyring(config, &db).await?;
+    Ok(db.with_keyring(keyring))
+}
+
+async fn check_claim(config: &Config, db: &Db) -> anyhow::Result<()> {
+    match deployment::mode(db).await? {
+        Some(kept) => check_mode(&kept, mode_of(config)),
+        None => Ok(()),
+    }
 }
 
 /// Takes errors down by their step.

@@ -98,11 +98,15 @@ fn new_key(out: Option<PathBuf>) -> anyhow::Result<()> {
 
 async fn status(config: &ConfigArgs) -> anyhow::Result<()> {
     let core = core_of(&config.load()?).await?;
-    let newest = core.db.keyring().newest();
-    match (newest, core.db.keyring().current()?) {
-        (Some(name), Some(_)) => println!("what stores send is encrypted; newest key: {name}"),
-        (Some(name), None) => println!("what is new is kept plain; {name} opens what is encrypted"),
-        (None, _) => println!("what stores send is kept plain: no key is configured"),
+    let keyring = core.db.keyring();
+    let newest = keyring.newest();
+    match (newest, keyring.seals(), keyring.has_root()) {
+        (Some(name), true, true) => println!("what stores send is encrypted; newest key: {name}"),
+        (Some(name), true, false) => println!("the first server that starts begins with {name}"),
+        (Some(name), false, _) => {
+            println!("what is new is kept plain; {name} opens what is encrypted");
+        }
+        (None, ..) => println!("what stores send is kept plain: no key is configured"),
     }
     let roots = rekeying::roots(&core.db).await?;
     for root in &roots {

@@ -24,7 +24,9 @@ pub(crate) async fn pass_time(core: &Core) -> Result<usize, StorageError> {
         for (_, account) in due {
             match settle_account(core, account).await {
                 Ok(()) => settled += 1,
-                Err(error @ StorageError::Unavailable(_)) => return Err(error),
+                Err(error @ (StorageError::Unavailable(_) | StorageError::Slow(_))) => {
+                    return Err(error);
+                }
                 Err(error) => error!(%account, %error, "a passed transition cannot be settled"),
             }
         }

@@ -84,7 +84,7 @@ async fn insert(db: &Db, rows: &[NewRow]) -> Result<(), StorageError> {
 async fn write_group(db: &Db, rows: &[NewRow]) -> Vec<Result<(), ReceiveError>> {
     match insert(db, rows).await {
         Ok(()) => rows.iter().map(|_| Ok(())).collect(),
-        Err(StorageError::Unavailable(cause)) => {
+        Err(StorageError::Unavailable(cause) | StorageError::Slow(cause)) => {
             warn!(cause, rows = rows.len(), "notifications could not be kept");
             rows.iter()
                 .map(|_| Err(ReceiveError::Unavailable))

@@ -27,7 +27,7 @@ const CONFLICTS_MAX: u32 = 5;
 pub(crate) async fn resolve_batch(core: &Core) -> Result<usize, StorageError> {
     match resolve_many(core).await {
         Ok(read) => Ok(read),
-        Err(error @ StorageError::Unavailable(_)) => Err(error),
+        Err(error @ (StorageError::Unavailable(_) | StorageError::Slow(_))) => Err(error),
         Err(error) => {
             debug!(%error, "a batch of notifications is resolved row by row");
             let mut read = 0;
@@ -55,7 +55,9 @@ async fn resolve_next(core: &Core) -> Result<bool, StorageError> {
                 after
             }
             Err(StorageError::Conflict(_)) => continue,
-            Err(error @ StorageError::Unavailable(_)) => return Err(error),
+            Err(error @ (StorageError::Unavailable(_) | StorageError::Slow(_))) => {
+                return Err(error);
+            }
             Err(
                 cause @ (StorageError::Unstorable(_)
                 | StorageError::Corrupt(_)

@@ -339,6 +339,7 @@ pub(super) fn from_storage(cause: StorageError) -> Status {
     match cause {
         StorageError::Unstorable(_) => bad_request("text", "holds a character that no text has"),
         cause @ (StorageError::Unavailable(_)
+        | StorageError::Slow(_)
         | StorageError::Conflict(_)
         | StorageError::Corrupt(_)
         | StorageError::Other(_)) => storage_refusal(&cause).into_status(),
@@ -418,7 +419,7 @@ fn ours() -> Refusal {
 
 fn storage_refusal(cause: &StorageError) -> Refusal {
     match cause {
-        StorageError::Unavailable(_) => Refusal::keep_and_retry(
+        StorageError::Unavailable(_) | StorageError::Slow(_) => Refusal::keep_and_retry(
             Reason::DatabaseUnavailable,
             DATABASE_RETRY,
             "the database cannot be reached; try again",

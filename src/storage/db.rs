@@ -20,6 +20,9 @@ pub(crate) enum StorageError {
     /// It cannot be reached, or is shutting down: the same call may work in a moment.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
+    /// A statement ran into the limit of its time, or an administrator ended it.
+    #[error("a statement was ended before its answer: {0}")]
+    Slow(String),
     /// A deadlock or serialisation failure: the whole transaction is to be run again.
     #[error("the transaction lost to another one: {0}")]
     Conflict(String),
@@ -48,7 +51,8 @@ impl From<sqlx::Error> for StorageError {
                 let code = database.code().unwrap_or_default();
                 match code.as_ref() {
                     "40001" | "40P01" | "55P03" => Self::Conflict(database.to_string()),
-                    // Shutdown, crash recovery, start-up, a cancelled statement; no disk, memory or
+                    "57014" => Self::Slow(database.to_string()),
+                    // Shutdown, crash recovery, start-up; no disk, memory or
                     // connection left; a primary that has become a standby.
                     code if code.starts_with("57")
                         || code.starts_with("08")
@@ -74,6 +78,12 @@ pub(crate) async fn savepoint<'a>(tx: &'a mut Tx<'_>) -> Result<Tx<'a>, StorageE
     Ok(tx.begin().await?)
 }
 
+fn options(url: &str) -> Result<PgConnectOptions, StorageError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StorageError::Other("the database URL cannot be read".into()))?;
+    Ok(options.application_name("entitled"))
+}
+
 /// A cheap handle on the pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
@@ -87,19 +97,32 @@ pub(crate) struct Db {
 impl Db {
     /// Opens a pool; connections are made when first needed.
     pub(crate) fn open(url: &str, connections_max: u32) -> Result<Self, StorageError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| StorageError::Other("the database URL cannot be read".into()))?
-            .application_name("entitled");
+        Ok(Self::with_options(options(url)?, connections_max))
+    }
+
+    /// The same for whoever only looks: the database ends each statement that takes longer than
+    /// `statement_max`.
+    pub(crate) fn open_to_look(
+        url: &str,
+        connections_max: u32,
+        statement_max: Duration,
+    ) -> Result<Self, StorageError> {
+        let limit = format!("{}ms", statement_max.as_millis());
+        let options = options(url)?.options([("statement_timeout", limit)]);
+        Ok(Self::with_options(options, connections_max))
+    }
+
+    fn with_options(options: PgConnectOptions, connections_max: u32) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(Duration::from_secs(3))
             .connect_lazy_with(options.clone());
-        Ok(Self {
+        Self {
             pool,
             options,
             hides_timeline: Arc::default(),
             keyring: Keyring::none(),
-        })
+        }
     }
 
     /// The same pool with the keys that documents are sealed under.

@@ -47,7 +47,7 @@ pub(crate) enum ReadError {
 impl From<StorageError> for ReadError {
     fn from(error: StorageError) -> Self {
         match error {
-            StorageError::Unavailable(_) => Self::Unavailable,
+            StorageError::Unavailable(_) | StorageError::Slow(_) => Self::Unavailable,
             other @ (StorageError::Conflict(_)
             | StorageError::Unstorable(_)
             | StorageError::Corrupt(_)

@@ -263,6 +263,89 @@ async fn a_look_at_a_database_that_is_nobodys_leaves_it_so() {
     world.stop().await;
 }
 
+/// The same holds for every other command: only a server makes a database its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_leave_a_database_that_is_nobodys_as_it_is() {
+    let mut world = World::start().await;
+    let url = crate::support::database().await;
+    world.database_url.clone_from(&url);
+    let catalog = world.stack.address.config.with_file_name("catalog.toml");
+    let catalog = catalog.to_str().expect("a path");
+    let purchase = uuid::Uuid::nil().to_string();
+    let commands: [&[&str]; 13] = [
+        &["catalog", "diff", catalog],
+        &["catalog", "apply", catalog],
+        &["catalog", "history"],
+        &[
+            "key", "create", "first", "--kind", "operator", "--role", "viewer",
+        ],
+        &["key", "list"],
+        &["find", "GPA.1"],
+        &["explain", "dev:alice"],
+        &["timeline", "dev:alice"],
+        &["resync", &purchase],
+        &["replay", "dev:alice"],
+        &["erasures", "list"],
+        &["retention", "--dry-run"],
+        &["encryption", "status"],
+    ];
+    let mut understood = 0;
+    for arguments in commands {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_entitled"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&world.stack.address.config)
+            .env("ENTITLED__DATABASE__URL", &url)
+            .output()
+            .await
+            .expect("the program runs");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_ne!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+        understood += usize::from(output.status.success());
+    }
+    assert!(understood >= 8, "only {understood} did anything");
+    let pool = world.tables().await;
+    let claimed = "select count(*) from (select 1 from deployment where mode is not null
+        union all select 1 from root_keys) claimed";
+    let claimed: i64 = sqlx::query_scalar(claimed)
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+    assert_eq!(claimed, 0);
+    pool.close().await;
+    world.stop().await;
+}
+
+/// What holds one table up is said of what hangs on it; the rest is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_takes_too_long_is_a_finding() {
+    let mut world = World::start().await;
+    let url = crate::support::database().await;
+    world.database_url.clone_from(&url);
+    let pool = world.tables().await;
+    let mut held = pool.begin().await.expect("a transaction");
+    sqlx::query("lock table duties in access exclusive mode")
+        .execute(&mut *held)
+        .await
+        .expect("locked");
+    let found = doctor(&world, &[("ENTITLED__DATABASE__URL", &url)]).await;
+    held.rollback().await.expect("unlocked");
+    let of = |what: &str| {
+        let named = |finding: &&Value| finding["what"] == what;
+        let found = found.findings.iter().find(named);
+        found.unwrap_or_else(|| panic!("{what}: {:#?}", found))
+    };
+    for held_up in ["duties", "purchases about to be refunded"] {
+        assert_eq!(of(held_up)["health"], "warn");
+        let said = of(held_up)["found"].as_str().expect("text");
+        assert!(said.contains("longer than 5 s"), "{said}");
+    }
+    assert_eq!(of("products")["found"], "every product is in the catalog");
+    assert_eq!(of("rows")["found"], "none failed, none waits");
+    pool.close().await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn apples_own_word_is_told_where_its_notifications_do_not_come() {
     let world = World::start().await;

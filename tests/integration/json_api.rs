@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use entitled::cli::stack::EXAMPLE_CATALOG;
 use entitled::proto;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use prost_types::method_options::IdempotencyLevel;
@@ -500,6 +501,27 @@ async fn the_stream_is_told_as_events_that_can_be_resumed() {
     assert_eq!(end.data["reason"], "STREAM_RENEW");
     assert_eq!(end.data["clientAction"], "KEEP_AND_RETRY");
     assert!(end.retry.is_some(), "{end:?}");
+}
+
+/// A token's time ends its streams as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_token_does() {
+    let world = World::start().await;
+    let _alice = world.person("alice").await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let until = now.expect("after 1970").as_secs() + 2;
+    let claims = json!({ "iss": "dev", "aud": "entitled", "sub": "alice", "exp": until });
+    let secret = EncodingKey::from_secret(world.stack.address.secret.as_bytes());
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret);
+    let call = request(&world, Method::GET, WATCH).bearer_auth(token.expect("signed"));
+    let mut events = Events::of(call).await;
+    let end = events.named("end").await;
+    assert_eq!(end.data["reason"], "TOKEN_EXPIRED");
+    assert_eq!(end.data["status"], 401);
+    assert_eq!(end.data["clientAction"], "SIGN_IN");
+    assert_eq!(end.retry, None, "not before there is another credential");
+    assert!(events.next().await.is_none(), "nothing comes after the end");
+    world.stop().await;
 }
 
 /// A key that is revoked ends its streams, and the last event says what to do.

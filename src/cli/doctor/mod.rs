@@ -20,7 +20,9 @@ use crate::config::tokens::TokensConfig;
 use crate::config::{Config, Mode};
 use crate::domain::guide::Step;
 use crate::flows::Core;
-use crate::flows::examine::{Finding, Health, examine, examine_server, examine_stores};
+use crate::flows::examine::{
+    Finding, Health, STATEMENT_MAX, Sold, examine, examine_server, examine_stores,
+};
 use crate::grpc::auth::Authenticator;
 use crate::http::HttpClient;
 use crate::storage::{Db, StorageError};
@@ -170,11 +172,12 @@ async fn examine_all(config: &Config, core: &Core) -> Result<Vec<Finding>, Stora
     let mut findings = examine_server(core).await?;
     findings.extend(sign_in(config).await);
     findings.extend(outside::address(config).await);
-    findings.extend(examine_stores(core).await?);
+    let sold = Sold::read(core).await?;
+    findings.extend(examine_stores(core, &sold).await?);
     findings.extend(outside::refused(config).await);
     findings.extend(superwall(config));
     findings.extend(crate::cli::catalog::examine_file(config, core).await);
-    findings.extend(examine(core).await?);
+    findings.extend(examine(core, &sold).await?);
     Ok(findings)
 }
 
@@ -287,7 +290,7 @@ fn superwall(config: &Config) -> Option<Finding> {
 async fn database(config: &Config) -> Finding {
     let step = Step::DATABASE;
     let url = config.database.url.expose_secret();
-    let db = match Db::open(url, config.database.connections_max) {
+    let db = match Db::open_to_look(url, config.database.connections_max, STATEMENT_MAX) {
         Ok(db) => db,
         Err(error) => {
             return Finding::of(step, Health::Fail, error.to_string(), "check database.url");

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::AccountId;
 use crate::storage::arrivals::{self, Notified, Touched};
-use crate::storage::snapshots;
+use crate::storage::{StorageError, snapshots};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -203,7 +203,11 @@ pub(super) async fn follow(
     let mut news_at = Instant::now();
     let mut hinted = String::new();
     loop {
-        let seen = look(&core, mark, began).await?;
+        let seen = match look(&core, mark, began).await {
+            // The next look may be quicker.
+            Err(StorageError::Slow(_)) if began_at.elapsed() < patience.timeout => continue,
+            looked => looked?,
+        };
         for one in seen.happened() {
             if told.insert(one.clone()) {
                 teller.say(one.stage.label(), &one.what);
@@ -239,7 +243,7 @@ async fn look(
     core: &crate::flows::Core,
     mark: arrivals::Mark,
     began: crate::domain::time::Instant,
-) -> anyhow::Result<Seen> {
+) -> Result<Seen, StorageError> {
     let notifications = arrivals::notifications(&core.db, mark).await?;
     let purchases = arrivals::purchases(&core.db, mark, began).await?;
     let owners: BTreeSet<_> = purchases.iter().filter_map(|one| one.owner).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
-use super::{Finding, HEARD_LATELY, Health, ago, first_purchase, tests_of};
+use super::{Finding, HEARD_LATELY, Health, Sold, ago, first_purchase, look, slow_step, tests_of};
 use crate::domain::guide::Step;
 use crate::domain::provider::{Environment, Provider};
 use crate::flows::Core;
@@ -23,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Every step, as far as the App Store is wanted at all.
-pub(super) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
+pub(super) async fn examine(core: &Core, sold: &Sold) -> Result<Vec<Finding>, StorageError> {
     let Some(app) = app(core) else {
         return Ok(Vec::new());
     };
@@ -51,8 +51,13 @@ pub(super) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
         .zip(&accepted)
         .filter_map(|(target, accepted)| accepted.then_some(target))
         .collect();
-    findings.extend(notifications(core, store, &reached).await?);
-    findings.push(first_purchase(core, Step::APPLE_PURCHASE, Provider::AppStore).await?);
+    let heard = notifications(core, store, &reached);
+    findings.extend(look(slow_step(Step::APPLE_NOTIFICATIONS), heard).await?);
+    findings.push(first_purchase(
+        sold,
+        Step::APPLE_PURCHASE,
+        Provider::AppStore,
+    ));
     Ok(findings)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use super::{Finding, Health, ago, first_purchase, tests_of};
+use super::{Finding, Health, Sold, ago, first_purchase, look, slow_step, tests_of};
 use crate::domain::catalog::{App, Catalog};
 use crate::domain::chain::StoreProduct;
 use crate::domain::guide::Step;
@@ -21,7 +21,7 @@ const NAMED_MAX: usize = 5;
 const FORGOTTEN: TimeDelta = TimeDelta::days(30);
 
 /// Every step, as far as Google Play is wanted at all.
-pub(super) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
+pub(super) async fn examine(core: &Core, sold: &Sold) -> Result<Vec<Finding>, StorageError> {
     let catalog = core.catalog.load_full();
     let apps: Vec<(&App, &str)> = catalog
         .apps()
@@ -53,8 +53,13 @@ pub(super) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
         }
         findings.extend(products(store, &catalog, &apps).await);
     }
-    findings.extend(pushes(core, store, &apps).await?);
-    findings.push(first_purchase(core, Step::GOOGLE_PURCHASE, Provider::GooglePlay).await?);
+    let heard = pushes(core, store, &apps);
+    findings.extend(look(slow_step(Step::GOOGLE_TOPIC), heard).await?);
+    findings.push(first_purchase(
+        sold,
+        Step::GOOGLE_PURCHASE,
+        Provider::GooglePlay,
+    ));
     Ok(findings)
 }
 

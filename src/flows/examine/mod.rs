@@ -4,11 +4,15 @@
 
 mod app_store;
 mod google_play;
+mod patience;
 
 use std::borrow::Cow;
 
 use chrono::TimeDelta;
 use serde::Serialize;
+
+pub(crate) use patience::{STATEMENT_MAX, Sold};
+use patience::{look, slow, slow_step};
 
 use super::{Core, sweep, watch_sources};
 use crate::domain::chain::StoreProduct;
@@ -85,17 +89,16 @@ const HEARD_LATELY: TimeDelta = TimeDelta::hours(24);
 
 /// The server's own steps that need the database.
 pub(crate) async fn examine_server(core: &Core) -> Result<Vec<Finding>, StorageError> {
-    Ok(vec![
-        encryption(core).await?,
-        clock_skew(core).await?,
-        catalog(core),
-    ])
+    let mut findings = look(slow_step(Step::ENCRYPTION), encryption(core)).await?;
+    findings.extend(look(slow_step(Step::CLOCKS), clock_skew(core)).await?);
+    findings.push(catalog(core));
+    Ok(findings)
 }
 
 /// The stores' steps, one after the other as their documents have them.
-pub(crate) async fn examine_stores(core: &Core) -> Result<Vec<Finding>, StorageError> {
-    let mut findings = app_store::examine(core).await?;
-    findings.extend(google_play::examine(core).await?);
+pub(crate) async fn examine_stores(core: &Core, sold: &Sold) -> Result<Vec<Finding>, StorageError> {
+    let mut findings = app_store::examine(core, sold).await?;
+    findings.extend(google_play::examine(core, sold).await?);
     if findings.is_empty() {
         findings.push(Finding::new(
             "stores",
@@ -108,18 +111,27 @@ pub(crate) async fn examine_stores(core: &Core) -> Result<Vec<Finding>, StorageE
 }
 
 /// What runs: whether it is well.
-pub(crate) async fn examine(core: &Core) -> Result<Vec<Finding>, StorageError> {
-    let mut findings = silence(core).await?;
-    findings.push(open_duties(core).await?);
-    findings.push(forsaken(core).await?);
-    findings.push(unmapped(core).await?);
-    findings.extend(rows(core).await?);
-    findings.push(waiting(core).await?);
-    findings.extend(walks(core).await?);
-    Ok(findings)
+pub(crate) async fn examine(core: &Core, sold: &Sold) -> Result<Vec<Finding>, StorageError> {
+    let unmapped = unmapped(core, sold);
+    let looked = futures::try_join!(
+        look(slow("notifications"), silence(core)),
+        look(slow(DUTIES), open_duties(core)),
+        look(slow(FORSAKEN), forsaken(core)),
+        look(slow("rows"), rows(core)),
+        look(slow(WAITING), waiting(core)),
+        look(slow("backfill"), walks(core)),
+    );
+    let (silence, duties, forsaken, rows, waiting, walks) = looked?;
+    let wants_attention = [silence, duties, forsaken, vec![unmapped]];
+    Ok([wants_attention.concat(), rows, waiting, walks].concat())
 }
 
-async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
+const DUTIES: &str = "duties";
+const FORSAKEN: &str = "purchases about to be refunded";
+const PRODUCTS: &str = "products";
+const WAITING: &str = "purchases to be read";
+
+async fn clock_skew(core: &Core) -> Result<[Finding; 1], StorageError> {
     let before = crate::clock::Clock::System.now();
     let database = diagnosis::database_time(&core.db).await?;
     let skew = database - before;
@@ -128,37 +140,37 @@ async fn clock_skew(core: &Core) -> Result<Finding, StorageError> {
     } else {
         Health::Warn
     };
-    Ok(Finding::of(
+    Ok([Finding::of(
         Step::CLOCKS,
         health,
         format!("the database's is {} ms ahead", skew.num_milliseconds()),
         "synchronise this machine and the database (NTP): deadlines are judged by both",
-    ))
+    )])
 }
 
-async fn encryption(core: &Core) -> Result<Finding, StorageError> {
+async fn encryption(core: &Core) -> Result<[Finding; 1], StorageError> {
     let step = Step::ENCRYPTION;
     let keyring = core.db.keyring();
     let Some(newest) = keyring.newest().filter(|_| keyring.seals()) else {
         let next = "`entitled encryption new-key --out FILE`, and name it in [[encryption.keys]]";
         let found = "what stores send is kept as it came";
-        return Ok(Finding::of(step, Health::Warn, found, next));
+        return Ok([Finding::of(step, Health::Warn, found, next)]);
     };
     if !keyring.has_root() {
         let found = format!("key {newest}; the first server that starts begins with it");
-        return Ok(Finding::of(step, Health::Ok, found, ""));
+        return Ok([Finding::of(step, Health::Ok, found, "")]);
     }
     let plain = match rekeying::plain_up_to(&core.db, PLAIN_COUNTED + 1).await? {
-        0 => return Ok(Finding::of(step, Health::Ok, format!("key {newest}"), "")),
+        0 => return Ok([Finding::of(step, Health::Ok, format!("key {newest}"), "")]),
         plain if plain > PLAIN_COUNTED => format!("more than {PLAIN_COUNTED}"),
         plain => plain.to_string(),
     };
-    Ok(Finding::of(
+    Ok([Finding::of(
         step,
         Health::Warn,
         format!("key {newest}; {plain} rows from before it are plain"),
         "run `entitled encryption seal`",
-    ))
+    )])
 }
 
 fn catalog(core: &Core) -> Finding {
@@ -206,18 +218,16 @@ fn ago(past: TimeDelta) -> String {
 }
 
 /// Whether somebody has bought something at a store.
-async fn first_purchase(
-    core: &Core,
-    step: Step,
-    provider: Provider,
-) -> Result<Finding, StorageError> {
-    let sold = diagnosis::products(&core.db).await?;
+fn first_purchase(sold: &Sold, step: Step, provider: Provider) -> Finding {
+    let Some(sold) = sold.products() else {
+        return slow_step(step);
+    };
     let purchases: i64 = sold
         .iter()
         .filter(|sold| sold.provider == provider.as_str())
         .map(|sold| sold.purchases)
         .sum();
-    Ok(match purchases {
+    match purchases {
         0 => Finding::of(
             step,
             Health::Warn,
@@ -228,7 +238,7 @@ async fn first_purchase(
             ),
         ),
         known => Finding::of(step, Health::Ok, format!("{known} purchases are known"), ""),
-    })
+    }
 }
 
 async fn silence(core: &Core) -> Result<Vec<Finding>, StorageError> {
@@ -262,7 +272,7 @@ async fn silence(core: &Core) -> Result<Vec<Finding>, StorageError> {
     Ok(findings.collect())
 }
 
-async fn open_duties(core: &Core) -> Result<Finding, StorageError> {
+async fn open_duties(core: &Core) -> Result<[Finding; 1], StorageError> {
     let now = core.clock.now();
     let (near, first) = duties::near_deadline(&core.db, &near_until(now)).await?;
     let consent = duties::waiting(&core.db).await?;
@@ -284,15 +294,15 @@ async fn open_duties(core: &Core) -> Result<Finding, StorageError> {
     if consent > 0 {
         found = format!("{found}; {consent} wait for the app's SetConsumption");
     }
-    Ok(Finding::new(
-        "duties",
+    Ok([Finding::new(
+        DUTIES,
         health,
         found,
         "run a worker; if the store refuses, check permissions",
-    ))
+    )])
 }
 
-async fn forsaken(core: &Core) -> Result<Finding, StorageError> {
+async fn forsaken(core: &Core) -> Result<[Finding; 1], StorageError> {
     let now = core.clock.now();
     let forsaken =
         duties::unacknowledged(&core.db, now - REFUNDED_SINCE, now + ALARM_LEAD_MAX).await?;
@@ -302,18 +312,21 @@ async fn forsaken(core: &Core) -> Result<Finding, StorageError> {
     } else {
         Health::Warn
     };
-    Ok(Finding::new(
-        "purchases about to be refunded",
+    Ok([Finding::new(
+        FORSAKEN,
         health,
         format!("{} within a day, {unowned} of them unowned", forsaken.len()),
         "unowned: does the app bind what it buys? owned: is the product in the catalog?",
-    ))
+    )])
 }
 
-async fn unmapped(core: &Core) -> Result<Finding, StorageError> {
+fn unmapped(core: &Core, sold: &Sold) -> Finding {
+    let Some(sold) = sold.products() else {
+        return slow(PRODUCTS);
+    };
     let catalog = core.catalog.load();
     let mut unmapped = Vec::new();
-    for sold in diagnosis::products(&core.db).await? {
+    for sold in sold {
         let product = StoreProduct {
             product_id: sold.product_id.clone(),
             base_plan_id: sold.base_plan_id.clone(),
@@ -339,12 +352,12 @@ async fn unmapped(core: &Core) -> Result<Finding, StorageError> {
             shown.join(", ")
         )
     };
-    Ok(Finding::new(
-        "products",
+    Finding::new(
+        PRODUCTS,
         health,
         found,
         "add them to the catalog and apply it: they grant from then on",
-    ))
+    )
 }
 
 async fn rows(core: &Core) -> Result<Vec<Finding>, StorageError> {
@@ -383,7 +396,7 @@ async fn rows(core: &Core) -> Result<Vec<Finding>, StorageError> {
     Ok(findings)
 }
 
-async fn waiting(core: &Core) -> Result<Finding, StorageError> {
+async fn waiting(core: &Core) -> Result<[Finding; 1], StorageError> {
     let now = core.clock.now();
     let waiting = diagnosis::waiting(&core.db, now).await?;
     let late = waiting.oldest_due.map(|due| now - due);
@@ -395,15 +408,15 @@ async fn waiting(core: &Core) -> Result<Finding, StorageError> {
     let oldest = late.map_or(String::new(), |late| {
         format!(", the oldest for {} min", late.num_minutes())
     });
-    Ok(Finding::new(
-        "purchases to be read",
+    Ok([Finding::new(
+        WAITING,
         health,
         format!(
             "{} by signal, {} by time{oldest}",
             waiting.dirty, waiting.due
         ),
         "run more workers, or ask the store for more calls (worker.*_calls_per_second)",
-    ))
+    )])
 }
 
 async fn walks(core: &Core) -> Result<Vec<Finding>, StorageError> {
