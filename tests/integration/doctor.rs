@@ -281,7 +281,7 @@ async fn commands_leave_a_database_that_is_nobodys_as_it_is() {
         ],
         &["key", "list"],
         &["find", "GPA.1"],
-        &["explain", "dev:alice"],
+        &["explain", "dev:alice", "pro_access"],
         &["timeline", "dev:alice"],
         &["resync", &purchase],
         &["replay", "dev:alice"],
