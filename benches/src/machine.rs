@@ -127,3 +127,11 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     };
     Ok(TICK * (ticks(11)? + ticks(12)?))
 }
+
+/// Resident memory of a process, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    value_of(&status, "VmRSS")
+        .and_then(|value| value.split_whitespace().next()?.parse().ok())
+        .context("a process without memory")
+}

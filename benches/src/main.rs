@@ -11,6 +11,7 @@ mod catalog;
 mod child;
 mod devices;
 mod fanout;
+mod idle;
 mod machine;
 mod raw;
 mod reads;
@@ -48,6 +49,8 @@ enum Command {
     Reads(reads::ReadsArgs),
     /// From a store's change to the device, with many streams open
     Fanout(fanout::FanoutArgs),
+    /// Memory of an idle stream: plain, over TLS, many on a connection, and etcd's watchers
+    Idle(idle::IdleArgs),
     /// A simulated year of many subscribers under the network's sins, compared with the truth
     Year(year::YearArgs),
     /// A catalog change on many accounts while reads and binds go on, its worker killed in between
@@ -104,6 +107,10 @@ async fn run(command: Command) -> anyhow::Result<Option<Value>> {
         Command::Fanout(args) => {
             introduce(&mut figures)?;
             figures.insert("fanout".into(), fanout::run(&args).await?);
+        }
+        Command::Idle(args) => {
+            introduce(&mut figures)?;
+            figures.insert("idle".into(), idle::run(&args).await?);
         }
         Command::Year(args) => {
             introduce(&mut figures)?;
