@@ -19,6 +19,7 @@ use self::settings::{hint_bus, settings};
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{Config, GrpcConfig, Mode};
 use crate::domain::catalog::Catalog;
+use crate::edge::{Edge, Tls, TrustedProxies};
 use crate::flows::api_keys::KeyRing;
 use crate::flows::apply_catalog::CatalogError;
 use crate::flows::count_effect::Ground;
@@ -480,16 +481,22 @@ async fn start_grpc(
     let authenticator = Arc::new(authenticator);
     authenticator.preload().await;
     tasks.spawn(ring.keep_current(stop.clone()));
-    let proxies = grpc::TrustedProxies::parse(&config.grpc.trusted_proxies)
+    let proxies = TrustedProxies::parse(&config.grpc.trusted_proxies, config.grpc.forwarded_by)
         .map_err(|text| anyhow!("grpc.trusted_proxies: {text:?} is no address or network"))?;
+    let tls = tls(&config.grpc)?;
+    if let Some(tls) = tls.clone() {
+        tasks.spawn(tls.keep_current(stop.clone()));
+    }
+    let by_proxy = config.grpc.proxy_protocol;
+    let edge = Edge::new(&config.limits, proxies.clone(), by_proxy, tls);
     let options = grpc::ServeOptions {
         core: Arc::clone(core),
         authenticator,
         tokens: tokens.map(Arc::new),
         proxies,
-        limits: grpc::Limits::default(),
+        limits: config.limits,
+        edge: Arc::new(edge),
         reflection: config.reflection(),
-        tls: tls(&config.grpc)?,
         threads: Arc::clone(threads),
         stop: stop.clone(),
     };
@@ -514,18 +521,11 @@ pub(crate) fn host_api(
     Ok(grpc::in_process(core, Arc::new(authenticator), actor))
 }
 
-fn tls(grpc: &GrpcConfig) -> anyhow::Result<Option<grpc::Tls>> {
+fn tls(grpc: &GrpcConfig) -> anyhow::Result<Option<Tls>> {
     let (Some(certificate), Some(key)) = (&grpc.tls_certificate, &grpc.tls_key) else {
         return Ok(None);
     };
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-    };
-    let tls = grpc::Tls::new(&read(certificate)?, &read(key)?).with_context(|| {
-        let (certificate, key) = (certificate.display(), key.display());
-        format!("{certificate} and {key} are no certificate and its key")
-    })?;
-    Ok(Some(tls))
+    Tls::load(certificate.clone(), key.clone()).map(Some)
 }
 
 async fn start_webhooks(

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod domain;
+mod edge;
 mod encryption;
 mod failpoint;
 mod flows;

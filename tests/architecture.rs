@@ -23,6 +23,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Where tests end the process; nothing at all in a release build.
     ("failpoint", &[]),
     ("http", &["clock"]),
+    // Connections, whatever is served over them.
+    ("edge", &["config"]),
     ("sandbox", &["clock", "proto"]),
     ("providers", &["clock", "config", "http", "domain"]),
     ("encryption", &["config"]),
@@ -42,7 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "grpc",
         &[
-            "clock", "config", "flows", "watch", "http", "domain", "proto",
+            "clock", "config", "edge", "flows", "watch", "http", "domain", "proto",
         ],
     ),
     ("webhooks", &["clock", "flows", "domain"]),

@@ -40,6 +40,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
                 .grant_days_max
                 .map(|days| TimeDelta::days(days.into())),
         },
+        account_calls_per_minute: config.limits.account_calls_per_minute,
     }
 }
 

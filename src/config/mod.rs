@@ -8,6 +8,7 @@ pub mod google_play;
 pub mod healing;
 pub mod hints;
 pub mod issuers;
+pub mod limits;
 pub mod refund_defence;
 pub mod retention;
 pub mod superwall;
@@ -38,6 +39,9 @@ pub struct Config {
     /// The gRPC listener.
     #[serde(default)]
     pub grpc: GrpcConfig,
+    /// What strangers may take of the gRPC listener.
+    #[serde(default)]
+    pub limits: limits::LimitsConfig,
     /// The listener for store notifications.
     #[serde(default)]
     pub webhooks: WebhooksConfig,
@@ -126,9 +130,14 @@ pub struct GrpcConfig {
     pub tls_certificate: Option<PathBuf>,
     /// PEM private key.
     pub tls_key: Option<PathBuf>,
-    /// Addresses or networks (`10.0.0.0/8`) of the proxies in front; what they say in
-    /// `x-forwarded-for` is believed, and nobody else. Default none.
+    /// Addresses or networks (`10.0.0.0/8`) of the proxies in front; what they say of where callers
+    /// are is believed, and nobody else. Default none.
     pub trusted_proxies: Vec<String>,
+    /// The header by which they say it.
+    pub forwarded_by: limits::ForwardedBy,
+    /// Whether every connection comes from one of them, which names its client by the PROXY
+    /// protocol, version 2. Default false.
+    pub proxy_protocol: bool,
     /// Threads that serve connections, each with a runtime of its own; default: one for each core
     /// that the process may use. 0: connections share the runtime of everything else.
     pub connection_threads: Option<usize>,
@@ -142,6 +151,8 @@ impl Default for GrpcConfig {
             tls_certificate: None,
             tls_key: None,
             trusted_proxies: Vec::new(),
+            forwarded_by: limits::ForwardedBy::default(),
+            proxy_protocol: false,
             connection_threads: None,
         }
     }
@@ -372,6 +383,10 @@ impl Config {
         if self.grpc.tls_certificate.is_some() != self.grpc.tls_key.is_some() {
             problems.push("grpc: give tls_certificate and tls_key together".into());
         }
+        if self.grpc.proxy_protocol && self.grpc.trusted_proxies.is_empty() {
+            problems.push("grpc.proxy_protocol: name the proxies in grpc.trusted_proxies".into());
+        }
+        problems.extend(self.limits.validate());
         problems
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant as MachineInstant;
 use tracing::warn;
 
 use super::reconcile::{Reconciled, may_look_up, reconcile_one, stand_in_during_backoff};
-use super::{Core, derive, settled_events, spread_catalog};
+use super::{Core, derive, limits, settled_events, spread_catalog};
 use crate::domain::api_key::AppScope;
 use crate::domain::chain::{Alias, AliasKind, base_order_id, is_order_id};
 use crate::domain::event::SignalSource;
@@ -93,8 +93,8 @@ pub(crate) async fn bind_purchase(
 ) -> Result<Outcome, BindError> {
     let deadline = answer_by(core, patience);
     core.limits
-        .bind
-        .take(account.id)
+        .calls
+        .take(account.id, limits::BIND)
         .map_err(BindError::TooMany)?;
     let shown = verify(core, account, binding).await?;
     match begin(core, account, &shown).await? {

@@ -84,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) healing: Healing,
     pub(crate) retention: Retention,
     pub(crate) gifts: GiftRules,
+    /// Binds of one account; a refresh is as much as several.
+    pub(crate) account_calls_per_minute: u32,
 }
 
 /// How often stores are looked at for what was not delivered, and what counts as silence.
@@ -163,6 +165,7 @@ impl Core {
             healing,
             retention,
             gifts,
+            account_calls_per_minute,
         } = settings;
         Self {
             db,
@@ -176,7 +179,7 @@ impl Core {
             healing,
             retention,
             gifts,
-            limits: Limits::default(),
+            limits: Limits::new(account_calls_per_minute),
             breakers: Breakers::default(),
             accounts: Cache::builder()
                 .max_capacity(ACCOUNTS_REMEMBERED_MAX)

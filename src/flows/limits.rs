@@ -1,8 +1,8 @@
 //! Per-account limits on calls that may cost a call to a store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
@@ -62,15 +62,71 @@ impl Limit {
     }
 }
 
+/// A bind costs one of an account's share.
+pub(crate) const BIND: u32 = 1;
+/// A refresh asks about all purchases.
+pub(crate) const REFRESH: u32 = 6;
+
+/// One share per account of all calls that may cost a call to a store: as much as a minute refills
+/// at once, and then no faster than it refills.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    left: Cache<AccountId, Arc<Mutex<Share>>>,
+    max: f64,
+}
+
+#[derive(Debug)]
+struct Share {
+    left: f64,
+    since: Instant,
+}
+
+impl Shares {
+    fn per_minute(max: u32) -> Self {
+        Self {
+            // After a window without a call a share is whole again.
+            left: Cache::builder()
+                .max_capacity(200_000)
+                .time_to_idle(WINDOW)
+                .build(),
+            max: f64::from(max),
+        }
+    }
+
+    /// Takes `cost`; the wait until there is as much if there is not.
+    pub(crate) fn take(&self, account: AccountId, cost: u32) -> Result<(), Duration> {
+        self.take_at(account, cost, Instant::now())
+    }
+
+    fn take_at(&self, account: AccountId, cost: u32, now: Instant) -> Result<(), Duration> {
+        let whole = || {
+            let (left, since) = (self.max, now);
+            Arc::new(Mutex::new(Share { left, since }))
+        };
+        let share = self.left.get_with(account, whole);
+        let mut share = share.lock().unwrap_or_else(PoisonError::into_inner);
+        let (cost, per_second) = (f64::from(cost), self.max / WINDOW.as_secs_f64());
+        let passed = now.saturating_duration_since(share.since).as_secs_f64();
+        share.left = (share.left + passed * per_second).min(self.max);
+        share.since = now;
+        if share.left < cost {
+            metrics::counter!("entitled_account_calls_refused_total").increment(1);
+            return Err(Duration::from_secs_f64((cost - share.left) / per_second));
+        }
+        share.left -= cost;
+        Ok(())
+    }
+}
+
 /// All limits of a replica.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    pub(crate) bind: Limit,
+    /// Binds and refreshes of an account together.
+    pub(crate) calls: Shares,
     /// Proofs of restores, each counted: one full restore a minute.
     pub(crate) restored: Limit,
     /// Bare ids are guessable: few tries.
     pub(crate) bare_id: Limit,
-    pub(crate) refresh: Limit,
     pub(crate) preflight: Limit,
     /// An export reads and opens everything of an account.
     pub(crate) export: Limit,
@@ -99,13 +155,13 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// `account_calls_per_minute`: binds of one account; a refresh is as much as six.
+    pub(crate) fn new(account_calls_per_minute: u32) -> Self {
         Self {
-            bind: Limit::per_minute(60),
+            calls: Shares::per_minute(account_calls_per_minute),
             restored: Limit::per_minute(100),
             bare_id: Limit::per_minute(10),
-            refresh: Limit::per_minute(10),
             preflight: Limit::per_minute(30),
             export: Limit::within(EXPORT_WINDOW, 2),
             exporting: Semaphore::new(1),
@@ -135,5 +191,33 @@ mod tests {
         assert!(limit.take(a).is_ok() && limit.take(a).is_ok());
         assert_eq!(limit.take(a), Err(WINDOW));
         assert!(limit.take(b).is_ok());
+    }
+
+    #[test]
+    fn binds_and_refreshes_share_what_time_gives_back() {
+        let shares = Shares::per_minute(60);
+        let (a, b) = (
+            AccountId(uuid::Uuid::from_u128(1)),
+            AccountId(uuid::Uuid::from_u128(2)),
+        );
+        let start = Instant::now();
+        let take = |account, cost, after| {
+            shares.take_at(account, cost, start + Duration::from_secs(after))
+        };
+        for _ in 0..9 {
+            assert_eq!(take(a, REFRESH, 0), Ok(()));
+        }
+        for _ in 0..4 {
+            assert_eq!(take(a, BIND, 0), Ok(()));
+        }
+        assert_eq!(take(a, REFRESH, 0), Err(Duration::from_secs(4)));
+        assert_eq!(take(a, BIND, 0), Ok(()), "what is cheaper still is");
+        assert_eq!(take(b, REFRESH, 0), Ok(()));
+        assert_eq!(take(a, REFRESH, 4), Err(Duration::from_secs(1)));
+        assert_eq!(take(a, REFRESH, 5), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(take(a, REFRESH, 600), Ok(()));
+        }
+        assert!(take(a, REFRESH, 600).is_err(), "no more than a minute's");
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::derive::{self, Changed};
 use super::own_account::{Names, OwnAccountError, linked_to, own_account};
 use super::settled_events::revision_of;
-use super::{Core, goods};
+use super::{Core, goods, limits};
 use crate::domain::catalog::Catalog;
 use crate::domain::event::{ApplyReason, Decision, SignalSource};
 use crate::domain::ids::{AccountId, ChainId};
@@ -62,8 +62,8 @@ pub(crate) async fn link_identity(
     joins: Names<'_>,
 ) -> Result<Linked, LinkError> {
     core.limits
-        .bind
-        .take(stays.id)
+        .calls
+        .take(stays.id, limits::BIND)
         .map_err(LinkError::TooMany)?;
     let joining = match own_account(core, joins).await {
         Ok(account) => account.id,

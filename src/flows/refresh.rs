@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant as MachineInstant;
 
-use super::Core;
 use super::reconcile::{Reconciled, reconcile_one};
+use super::{Core, limits};
 use crate::domain::event::SignalSource;
 use crate::domain::ids::{AccountId, ChainId};
 use crate::storage::{StorageError, chains};
@@ -31,8 +31,8 @@ pub(crate) enum RefreshError {
 /// Asks the stores; tells how many purchases could not be asked about in time. Work that is under way for a chain is joined, not repeated.
 pub(crate) async fn refresh(core: &Arc<Core>, account: AccountId) -> Result<usize, RefreshError> {
     core.limits
-        .refresh
-        .take(account)
+        .calls
+        .take(account, limits::REFRESH)
         .map_err(RefreshError::TooMany)?;
     let marked =
         chains::mark_account_dirty(&core.db, account, SignalSource::Refresh, PURCHASES_MAX).await?;

@@ -16,7 +16,7 @@ use tonic::transport::server::Connected as _;
 use tracing::debug;
 
 use super::entry::Entry;
-use super::socket::{Socket, Tls};
+use crate::edge::Socket;
 
 /// All headers of one request together.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
@@ -35,7 +35,6 @@ const AGE_MIN: Duration = Duration::from_secs(60 * 60);
 /// What serves connections, and how they are told to end.
 pub(super) struct Connections {
     entry: Entry,
-    tls: Option<Tls>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     /// Says goodbye: no new requests, those under way end.
@@ -47,7 +46,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// `streams_max`: requests and streams of one connection at a time.
-    pub(super) fn new(entry: Entry, tls: Option<Tls>, streams_max: u32) -> Self {
+    pub(super) fn new(entry: Entry, streams_max: u32) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -63,17 +62,12 @@ impl Connections {
             .keep_alive_timeout(KEEPALIVE_ANSWER_MAX);
         Self {
             entry,
-            tls,
             http1,
             http2,
             drain: CancellationToken::new(),
             cut: CancellationToken::new(),
             open: TaskTracker::new(),
         }
-    }
-
-    pub(super) fn tls(&self) -> Option<Tls> {
-        self.tls.clone()
     }
 
     /// Held as long as a socket lives: `drained` waits for it.

@@ -2,7 +2,6 @@
 
 mod accept;
 mod accounts;
-mod address;
 pub(crate) mod auth;
 mod catalog;
 pub(crate) mod codec;
@@ -25,7 +24,7 @@ mod restore;
 mod server;
 mod service;
 pub(crate) mod shared_snapshot;
-mod socket;
+mod shed;
 mod status;
 mod streams;
 mod support;
@@ -34,9 +33,7 @@ mod transcode;
 mod wire;
 
 pub(crate) use accounts::Tokens;
-pub(crate) use address::TrustedProxies;
 pub(crate) use convert::encode_snapshot;
-pub(crate) use server::{Carrier, Limits, ServeOptions, in_process, serve};
-pub(crate) use socket::Tls;
+pub(crate) use server::{Carrier, ServeOptions, in_process, serve};
 pub(crate) use threads::ConnectionThreads;
 pub(crate) use transcode::openapi;

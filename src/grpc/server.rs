@@ -15,7 +15,6 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use super::accept::accept;
 use super::accounts::{Accounts, Tokens};
-use super::address::TrustedProxies;
 use super::auth::Authenticator;
 use super::catalog::Catalogs;
 use super::connection::Connections;
@@ -28,7 +27,7 @@ use super::purchases::Purchases;
 use super::request_size::LargerFor;
 use super::restore;
 use super::service::Service;
-use super::socket::Tls;
+use super::shed::ShedLayer;
 use super::streams::StreamLimits;
 use super::support::Support;
 use super::threads::ConnectionThreads;
@@ -39,6 +38,8 @@ use super::wire::entitlement_service_server::EntitlementServiceServer;
 use super::wire::key_service_server::KeyServiceServer;
 use super::wire::purchase_service_server::PurchaseServiceServer;
 use super::wire::support_service_server::SupportServiceServer;
+use crate::config::limits::LimitsConfig;
+use crate::edge::{Edge, TrustedProxies};
 use crate::flows::Core;
 use crate::proto;
 
@@ -52,27 +53,6 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(60 * 60);
 /// What has not ended by then, once told to, is cut.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// Limits of the public listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Concurrent requests and streams of one connection.
-    pub(crate) streams_per_connection: u32,
-    /// Streams of one account on this replica.
-    pub(crate) streams_per_account: u32,
-    /// A unary call that takes longer is ended.
-    pub(crate) request_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            streams_per_connection: 256,
-            streams_per_account: 64,
-            request_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
 /// What the door is built from.
 pub(crate) struct ServeOptions {
     pub(crate) core: Arc<Core>,
@@ -80,10 +60,9 @@ pub(crate) struct ServeOptions {
     /// None: no tokens of our own.
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) proxies: TrustedProxies,
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) edge: Arc<Edge>,
     pub(crate) reflection: bool,
-    /// None: plain HTTP; TLS ends in front.
-    pub(crate) tls: Option<Tls>,
     /// They serve the connections.
     pub(crate) threads: Arc<ConnectionThreads>,
     /// Ends streams first, then the listener.
@@ -98,11 +77,12 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         tokens,
         proxies,
         limits,
+        edge,
         reflection,
-        tls,
         threads,
         stop,
     } = options;
+    let request_max = Duration::from_secs(u64::from(limits.request_seconds));
     let guard = GuardLayer::credentials(Arc::clone(&authenticator));
     let door = Door {
         core,
@@ -143,25 +123,21 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     if let Some(reflection) = reflection {
         services = services.add_service(reflection);
     }
-    let native = guard.layer(services.prepare());
+    let native = ShedLayer::new(limits.calls).layer(guard.layer(services.prepare()));
     let all = ServiceBuilder::new()
         .layer(cors)
         .layer(published)
         // Outside of gRPC-Web, which refuses whatever else comes by HTTP/1.1.
-        .layer(TranscodeLayer::new(
-            guard,
-            request_bytes_max,
-            limits.request_timeout,
-        )?)
+        .layer(TranscodeLayer::new(guard, request_bytes_max, request_max)?)
         .layer(GrpcWebLayer::new())
         .service(native.clone());
     let entry = Entry::new(
         BoxCloneSyncService::new(native),
         BoxCloneSyncService::new(all),
         threads.main().clone(),
-        limits.request_timeout,
+        request_max,
     );
-    let connections = Connections::new(entry, tls, limits.streams_per_connection);
+    let connections = Connections::new(entry, limits.streams_per_connection);
     let connections = Arc::new(connections);
     let _cut = connections.cut_on_drop();
     let drained = {
@@ -195,7 +171,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     };
     let served = async {
         tokio::select! {
-            () = accept(listener, &threads, Arc::clone(&connections)) => {}
+            () = accept(listener, &edge, &threads, Arc::clone(&connections)) => {}
             () = drained => {}
         }
         connections.drained().await;
@@ -221,7 +197,12 @@ fn request_bytes_max(path: &str) -> usize {
 }
 
 /// Every service of the API, without its guard.
-fn services(door: &Door, accounts: Accounts, limits: &Limits, stop: &CancellationToken) -> Routes {
+fn services(
+    door: &Door,
+    accounts: Accounts,
+    limits: &LimitsConfig,
+    stop: &CancellationToken,
+) -> Routes {
     let accounts = AccountServiceServer::new(accounts)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
@@ -275,7 +256,7 @@ pub(crate) fn in_process(
     // Nobody signs in from here: no tokens of ours, nobody's address.
     let accounts = Accounts::new(door.clone(), None, TrustedProxies::default());
     let stop = CancellationToken::new();
-    let services = services(&door, accounts, &Limits::default(), &stop);
+    let services = services(&door, accounts, &LimitsConfig::default(), &stop);
     let guarded = GuardLayer::host(actor).layer(services);
     let carried = ServiceExt::<http::Request<Body>>::map_err(guarded, BoxError::from);
     BoxCloneService::new(carried)

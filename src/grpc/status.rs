@@ -54,6 +54,7 @@ pub(crate) enum Reason {
     OperatorRequired,
     OfferNotEligible,
     OfferUnknown,
+    Overloaded,
     ProductUnknown,
     ProofInsufficient,
     ProofInvalid,
@@ -78,7 +79,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 49] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
@@ -107,6 +108,7 @@ impl Reason {
         Self::OperatorRequired,
         Self::OfferNotEligible,
         Self::OfferUnknown,
+        Self::Overloaded,
         Self::ProductUnknown,
         Self::ProofInsufficient,
         Self::ProofInvalid,
@@ -166,6 +168,7 @@ impl Reason {
             Self::OperatorRequired => "OPERATOR_REQUIRED",
             Self::OfferNotEligible => "OFFER_NOT_ELIGIBLE",
             Self::OfferUnknown => "OFFER_UNKNOWN",
+            Self::Overloaded => "OVERLOADED",
             Self::ProductUnknown => "PRODUCT_UNKNOWN",
             Self::ProofInsufficient => "PROOF_INSUFFICIENT",
             Self::ProofInvalid => "PROOF_INVALID",
@@ -215,9 +218,10 @@ impl Reason {
             | Self::OfferNotEligible
             | Self::ProofInsufficient
             | Self::PurchaseOwnedByAnotherAccount => Code::FailedPrecondition,
-            Self::DatabaseUnavailable | Self::StoreUnavailable | Self::StreamRenew => {
-                Code::Unavailable
-            }
+            Self::DatabaseUnavailable
+            | Self::Overloaded
+            | Self::StoreUnavailable
+            | Self::StreamRenew => Code::Unavailable,
             Self::AsOfUnavailable => Code::OutOfRange,
             Self::CatalogSuperseded => Code::Aborted,
             Self::OperationIdReused => Code::AlreadyExists,

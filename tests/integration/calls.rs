@@ -107,6 +107,7 @@ async fn a_refresh_finds_what_no_notification_told_and_is_limited() {
     assert!(!is_active(&told, "export"));
 
     let asked = world.asked(Store::AppStore);
+    let began = std::time::Instant::now();
     let mut refused = 0;
     for _ in 0..30 {
         if let Err(status) = app.refresh().await {
@@ -119,10 +120,12 @@ async fn a_refresh_finds_what_no_notification_told_and_is_limited() {
             refused += 1;
         }
     }
-    assert!(refused >= 20, "{refused} of 30 were refused");
+    // Ten at once, and one more for every six seconds.
+    let served = 10 + began.elapsed().as_secs() / 6;
+    assert!(refused + served >= 30, "{refused} of 30 were refused");
     assert!(
-        world.asked(Store::AppStore) - asked <= 20,
-        "a few calls for each of ten refreshes"
+        world.asked(Store::AppStore) - asked <= 2 * served,
+        "a few calls for each refresh"
     );
     world
         .person("bob")

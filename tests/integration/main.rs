@@ -18,6 +18,7 @@ mod access_end;
 mod accounts;
 mod api_keys;
 mod app_keys;
+mod attacks;
 mod calls;
 mod canaries;
 mod catalog_versions;

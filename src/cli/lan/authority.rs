@@ -22,7 +22,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::cli::stack::{ServedCertificate, make_dir, write_private};
-use crate::grpc::Tls;
+use crate::edge::Tls;
 
 /// Where it is kept in the stack's directory.
 const DIR: &str = "tls";
@@ -213,7 +213,7 @@ impl Authority {
         is_valid(now)
             && is_valid(now + LEFT_MIN)
             && names.iter().all(names_it)
-            && Tls::new(certificate.as_bytes(), key.as_bytes()).is_ok()
+            && Tls::serves(certificate.as_bytes(), key.as_bytes())
     }
 
     fn write(&self, dir: &Path) -> anyhow::Result<()> {

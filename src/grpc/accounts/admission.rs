@@ -13,8 +13,8 @@ use tonic::{Request, Status};
 
 use super::Tokens;
 use crate::config::tokens::AnonymousAccounts;
+use crate::edge::{AddressClass, TrustedProxies};
 use crate::flows::limits::take_shared;
-use crate::grpc::address::{AddressClass, TrustedProxies};
 use crate::grpc::auth::CallerKind;
 use crate::grpc::door::Door;
 use crate::grpc::guard;

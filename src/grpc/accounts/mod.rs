@@ -19,11 +19,11 @@ use tonic::{Request, Response, Status};
 
 use self::admission::Admission;
 pub(crate) use self::tokens::Tokens;
-use super::address::TrustedProxies;
 use super::door::Door;
 use super::status::{self, Reason};
 use super::wire;
 use super::wire::account_service_server::AccountService;
+use crate::edge::TrustedProxies;
 use crate::flows::Account;
 
 /// The service with what its handlers need.
