@@ -101,6 +101,16 @@ impl Pinning {
         command
     }
 
+    /// How a program that makes load is started.
+    pub(crate) fn load(self, program: &Path) -> tokio::process::Command {
+        if !self.possible {
+            return tokio::process::Command::new(program);
+        }
+        let mut command = tokio::process::Command::new("taskset");
+        command.args(["-c", LOAD_CORE]).arg(program);
+        command
+    }
+
     pub(crate) fn describe(self) -> String {
         match self.possible {
             true => format!(

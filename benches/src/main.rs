@@ -12,6 +12,7 @@ mod child;
 mod devices;
 mod fanout;
 mod idle;
+mod ingest;
 mod machine;
 mod raw;
 mod reads;
@@ -51,6 +52,8 @@ enum Command {
     Fanout(fanout::FanoutArgs),
     /// Memory of an idle stream: plain, over TLS, many on a connection, and etcd's watchers
     Idle(idle::IdleArgs),
+    /// Notifications durably kept a second, against pgbench's single-row inserts
+    Ingest(ingest::IngestArgs),
     /// A simulated year of many subscribers under the network's sins, compared with the truth
     Year(year::YearArgs),
     /// A catalog change on many accounts while reads and binds go on, its worker killed in between
@@ -111,6 +114,10 @@ async fn run(command: Command) -> anyhow::Result<Option<Value>> {
         Command::Idle(args) => {
             introduce(&mut figures)?;
             figures.insert("idle".into(), idle::run(&args).await?);
+        }
+        Command::Ingest(args) => {
+            introduce(&mut figures)?;
+            figures.insert("ingest".into(), ingest::run(&args).await?);
         }
         Command::Year(args) => {
             introduce(&mut figures)?;

@@ -45,6 +45,8 @@ pub(crate) enum Part {
     Serve,
     /// Webhooks and worker.
     Ingest,
+    /// Webhooks alone.
+    Webhooks,
 }
 
 impl Part {
@@ -60,6 +62,11 @@ impl Part {
                 serve: false,
                 webhooks: true,
                 worker: true,
+            },
+            Self::Webhooks => Roles {
+                serve: false,
+                webhooks: true,
+                worker: false,
             },
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) pinning: Pinning,
     cluster: Cluster,
     dir: TempDir,
+    /// Where a durable Postgres keeps its data.
+    _data: Option<TempDir>,
 }
 
 impl World {
@@ -38,9 +40,22 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut StackOptions)) -> anyhow::Result<Self> {
+        Self::on(DataDir::Ephemeral, change).await
+    }
+
+    /// The same on a Postgres that forces every commit to the disk.
+    pub(crate) async fn durable() -> anyhow::Result<Self> {
+        let data = std::env::temp_dir().join(format!("entitled-bench-data-{}", std::process::id()));
+        let gone = TempDir(data.clone());
+        let mut world = Self::on(DataDir::Persistent(data), |_| {}).await?;
+        world._data = Some(gone);
+        Ok(world)
+    }
+
+    async fn on(data: DataDir, change: impl FnOnce(&mut StackOptions)) -> anyhow::Result<Self> {
         let pinning = Pinning::detect();
         pinning.unpin()?;
-        let cluster = Cluster::start(DataDir::Ephemeral).await?;
+        let cluster = Cluster::start(data).await?;
         record_commit_times(&cluster).await?;
         cluster.create_database(DATABASE, None).await?;
         pinning.pin_load()?;
@@ -61,6 +76,7 @@ impl World {
             pinning,
             cluster,
             dir,
+            _data: None,
         })
     }
 
@@ -96,6 +112,10 @@ impl World {
     /// A file of the run, gone with it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.0.join(name)
+    }
+
+    pub(crate) fn database_url(&self) -> String {
+        self.cluster.url(DATABASE)
     }
 
     /// A connection of the bench's own, beside the server's.
