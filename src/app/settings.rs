@@ -124,6 +124,7 @@ fn retention(config: RetentionConfig) -> Retention {
         source_activity: days(config.source_activity_days),
         claims: days(config.claims_days),
         duties: days(config.duties_days),
+        anonymous_accounts: days(config.anonymous_accounts_days),
         batch_rows: config.batch_rows.into(),
         pause: Duration::from_millis(config.pause_milliseconds.into()),
     }

@@ -1,6 +1,6 @@
 //! `erase`, `export`, `erasures`: what a person may ask for, and what a restored backup must be told.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -9,13 +9,14 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
+use tonic::Streaming;
 use uuid::Uuid;
 
 use super::source::{Source, SourceArgs, told};
 use super::support::{PAGE, timestamp};
 use crate::proto::{
     EraseAccountRequest, EraseAccountResponse, Erasure, ErasureOutcome, ExportAccountRequest,
-    ListErasuresRequest,
+    ExportAccountResponse, ListErasuresRequest,
 };
 
 #[derive(Args)]
@@ -169,35 +170,46 @@ pub(super) async fn export(args: &ExportArgs) -> anyhow::Result<()> {
         account: args.account.clone(),
     };
     let answer = source.accounts().export_account(request).await;
-    let mut pieces = answer.map_err(told)?.into_inner();
-    let mut document = Vec::new();
-    while let Some(piece) = pieces.message().await.map_err(told)? {
-        document.extend(piece.piece);
-    }
-    source.finish().await;
+    let pieces = answer.map_err(told)?.into_inner();
     match &args.out {
         Some(file) => {
             let mut open = std::fs::OpenOptions::new();
-            open.write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(file)
-                .and_then(|mut file| file.write_all(&document))
-                .with_context(|| {
-                    format!(
-                        "{} cannot be written; an existing file is never replaced",
-                        file.display()
-                    )
-                })?;
-            eprintln!("{} bytes in {}", document.len(), file.display());
+            let open = open.write(true).create_new(true).mode(0o600).open(file);
+            let mut out = open.with_context(|| {
+                format!(
+                    "{} cannot be written; an existing file is never replaced",
+                    file.display()
+                )
+            })?;
+            match write(pieces, &mut out).await {
+                Ok(bytes) => eprintln!("{bytes} bytes in {}", file.display()),
+                Err(error) => {
+                    // Half a document is none.
+                    std::fs::remove_file(file)?;
+                    return Err(error);
+                }
+            }
         }
         None => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(&document)?;
-            out.write_all(b"\n")?;
+            write(pieces, &mut std::io::stdout()).await?;
         }
     }
+    source.finish().await;
     Ok(())
+}
+
+/// Writes the pieces as they come; how many bytes they were.
+async fn write(
+    mut pieces: Streaming<ExportAccountResponse>,
+    out: &mut impl Write,
+) -> anyhow::Result<usize> {
+    let mut bytes = 0;
+    while let Some(piece) = pieces.message().await.map_err(told)? {
+        out.write_all(&piece.piece)?;
+        bytes += piece.piece.len();
+    }
+    out.flush()?;
+    Ok(bytes)
 }
 
 pub(super) async fn erasures(command: &ErasuresCommand) -> anyhow::Result<()> {

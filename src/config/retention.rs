@@ -4,6 +4,8 @@ use serde::Deserialize;
 
 /// Apple's notification history reaches back 180 days: what it tells again must still be known.
 const REDELIVERED_DAYS_MAX: u32 = 190;
+/// Dead sessions, by which unused accounts are found, are kept a month longer.
+const ANONYMOUS_ACCOUNTS_DAYS_MAX: u32 = 365;
 
 /// The `[retention]` table. Days; 0 keeps for ever.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -25,6 +27,9 @@ pub struct RetentionConfig {
     pub claims_days: u32,
     /// Acknowledgements that have been made; default 400.
     pub duties_days: u32,
+    /// Accounts without a sign-in that have come to nothing, counted from the end of their session;
+    /// default 90, at most 365.
+    pub anonymous_accounts_days: u32,
     /// Rows deleted in one transaction; default 1000.
     pub batch_rows: u32,
     /// Pause between two of them; default 200.
@@ -42,6 +47,7 @@ impl Default for RetentionConfig {
             source_activity_days: 90,
             claims_days: 400,
             duties_days: 400,
+            anonymous_accounts_days: 90,
             batch_rows: 1_000,
             pause_milliseconds: 200,
         }
@@ -64,6 +70,12 @@ impl RetentionConfig {
                     .to_owned(),
             );
         }
+        if self.anonymous_accounts_days > ANONYMOUS_ACCOUNTS_DAYS_MAX {
+            problems.push(format!(
+                "retention.anonymous_accounts_days: at most {ANONYMOUS_ACCOUNTS_DAYS_MAX}; sessions \
+                 are not kept longer"
+            ));
+        }
         if self.batch_rows == 0 {
             problems.push("retention.batch_rows starts at 1".to_owned());
         }
@@ -81,10 +93,11 @@ mod tests {
         let short = RetentionConfig {
             ingress_keys_days: 30,
             source_activity_days: 3,
+            anonymous_accounts_days: 366,
             batch_rows: 0,
             ..RetentionConfig::default()
         };
-        assert_eq!(short.validate().len(), 3);
+        assert_eq!(short.validate().len(), 4);
         let for_ever = RetentionConfig {
             ingress_keys_days: 0,
             ..RetentionConfig::default()

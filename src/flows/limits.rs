@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::Core;
 use crate::domain::chain::Alias;
@@ -23,13 +24,15 @@ pub(crate) async fn take_shared(
 
 const WINDOW: Duration = Duration::from_secs(60);
 const EXPORT_WINDOW: Duration = Duration::from_secs(60 * 60);
+/// On one replica.
+const EXPORTS_AT_ONCE: usize = 2;
 /// Long enough to blunt a flood of junk, short enough for a store that was slow to know a purchase.
 const MISSING_FOR: Duration = Duration::from_secs(10);
 
-/// Counts per account within a window that starts with its first call.
+/// Counts per account (or session) within a window that starts with its first call.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    counts: Cache<AccountId, Arc<AtomicU32>>,
+    counts: Cache<Uuid, Arc<AtomicU32>>,
     max: u32,
     window: Duration,
 }
@@ -53,7 +56,12 @@ impl Limit {
 
     /// Takes one; the wait until it may be tried again if none is left.
     pub(crate) fn take(&self, account: AccountId) -> Result<(), Duration> {
-        let count = self.counts.get_with(account, Default::default);
+        self.take_of(account.0)
+    }
+
+    /// The same of whatever else has an id.
+    pub(crate) fn take_of(&self, id: Uuid) -> Result<(), Duration> {
+        let count = self.counts.get_with(id, Default::default);
         if count.fetch_add(1, Ordering::Relaxed) < self.max {
             Ok(())
         } else {
@@ -128,10 +136,12 @@ pub(crate) struct Limits {
     /// Bare ids are guessable: few tries.
     pub(crate) bare_id: Limit,
     pub(crate) preflight: Limit,
+    /// New refresh tokens of a session: an app needs one for each access token.
+    pub(crate) rotations: Limit,
     /// An export reads and opens everything of an account.
     pub(crate) export: Limit,
-    /// On this replica one export is made at a time.
-    pub(crate) exporting: Semaphore,
+    /// Each holds a connection and what the database saw at its beginning.
+    pub(crate) exporting: Arc<Semaphore>,
     /// Purchases that their store did not know a moment ago: junk is not asked for twice.
     missing: Cache<Alias, ()>,
     /// Refusals that have left their events today.
@@ -163,8 +173,9 @@ impl Limits {
             restored: Limit::per_minute(100),
             bare_id: Limit::per_minute(10),
             preflight: Limit::per_minute(30),
+            rotations: Limit::per_minute(10),
             export: Limit::within(EXPORT_WINDOW, 2),
-            exporting: Semaphore::new(1),
+            exporting: Arc::new(Semaphore::new(EXPORTS_AT_ONCE)),
             missing: Cache::builder()
                 .max_capacity(100_000)
                 .time_to_live(MISSING_FOR)

@@ -154,6 +154,7 @@ async fn attempt_link(
         return Err(StorageError::Conflict(why.into()).into());
     }
     may_link(pair(&mut tx, from, into).await?)?;
+    failpoint::at("after_link_decided");
 
     let mut books = Vec::with_capacity(moved.len());
     for (chain, book) in moved {

@@ -30,6 +30,8 @@ pub(crate) struct Retention {
     pub(crate) source_activity: Option<TimeDelta>,
     pub(crate) claims: Option<TimeDelta>,
     pub(crate) duties: Option<TimeDelta>,
+    /// Machine time.
+    pub(crate) anonymous_accounts: Option<TimeDelta>,
     pub(crate) batch_rows: i64,
     /// Machine time.
     pub(crate) pause: Duration,
@@ -47,6 +49,7 @@ impl Retention {
             Kept::SourceActivity => self.source_activity,
             Kept::Claims => self.claims,
             Kept::Duties => self.duties,
+            Kept::AnonymousAccounts => self.anonymous_accounts,
         }
     }
 }
@@ -90,6 +93,7 @@ fn first_batch(core: &Core, kept: Kept, limit: i64, dry: bool) -> Option<Batch> 
     Some(Batch {
         kept,
         before: core.clock.now() - age,
+        age,
         limit,
         after: None,
         dry,

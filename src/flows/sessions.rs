@@ -37,6 +37,9 @@ pub(crate) enum RefreshTokenError {
     Invalid,
     #[error("the user has signed in since")]
     Linked,
+    /// The token stays good; it may be tried again after that long.
+    #[error("this session was refreshed too often")]
+    TooMany(Duration),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -125,7 +128,13 @@ pub(crate) async fn refresh_token(
     let locked = token_sessions::lock(&mut tx, &sha256(&token.family)).await?;
     let locked = locked.ok_or(RefreshTokenError::Invalid)?;
     let next = match renew(&locked.kept, &token.hash()) {
-        Renewal::Rotate | Renewal::Replace => rotate(&mut tx, &locked, &token, lifetime).await?,
+        Renewal::Rotate | Renewal::Replace => {
+            let limit = &core.limits.rotations;
+            limit
+                .take_of(locked.id)
+                .map_err(RefreshTokenError::TooMany)?;
+            rotate(&mut tx, &locked, &token, lifetime).await?
+        }
         Renewal::Repeat => match &locked.salt {
             Some(salt) => token.next(salt),
             None => return Err(StorageError::Corrupt("a session without its salt".into()).into()),

@@ -120,6 +120,7 @@ async fn attempt_settle(
     let head = work.state().map(|state| &state.head);
     let (book, mut lost) = join(core, &mut tx, &set, head, &catalog, now).await?;
     let (mut step, facts) = gather(&mut tx, &set, &book, work, &catalog, now).await?;
+    failpoint::at("after_settle_read");
     let outcome = reconcile(
         set.whole.head.provider,
         &book,

@@ -1,5 +1,8 @@
 //! The key of each purchase chain: made when something of it is sealed, destroyed by an erasure.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -90,7 +93,7 @@ async fn living(
 }
 
 /// A key by its id.
-pub(super) async fn by_id(
+async fn by_id(
     connection: &mut PgConnection,
     keys: &Keyring,
     id: Uuid,
@@ -108,6 +111,25 @@ pub(super) async fn by_id(
     };
     let key = unwrap(connection, keys, (id, chain, root), &wrapped).await?;
     Ok(key.map_or_else(Held::Broken, Held::Key))
+}
+
+/// Keys by their ids, each asked for once: for whoever reads many documents of a few purchases in one
+/// transaction.
+#[derive(Debug, Default)]
+pub(super) struct Remembered(HashMap<Uuid, Held>);
+
+impl Remembered {
+    pub(super) async fn by_id(
+        &mut self,
+        connection: &mut PgConnection,
+        keys: &Keyring,
+        id: Uuid,
+    ) -> Result<&Held, StorageError> {
+        Ok(match self.0.entry(id) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(new) => new.insert(by_id(connection, keys, id).await?),
+        })
+    }
 }
 
 /// The inner result is about this key alone: who reads others goes on.

@@ -52,6 +52,8 @@ impl From<sqlx::Error> for StorageError {
                 match code.as_ref() {
                     "40001" | "40P01" | "55P03" => Self::Conflict(database.to_string()),
                     "57014" => Self::Slow(database.to_string()),
+                    // What it refers to was deleted in this moment: looked up anew, it is not there.
+                    "23503" => Self::Conflict(database.to_string()),
                     // Shutdown, crash recovery, start-up; no disk, memory or
                     // connection left; a primary that has become a standby.
                     code if code.starts_with("57")

@@ -49,6 +49,7 @@ pub(crate) mod store_tokens;
 pub(crate) mod timeline;
 pub(crate) mod token_sessions;
 pub(crate) mod transactions;
+mod unused_accounts;
 pub(crate) mod work;
 
 pub(crate) use db::{Db, StorageError, Tx, savepoint};

@@ -1,8 +1,9 @@
 //! What is no longer needed is deleted: in batches, each in its own transaction.
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
-use super::{Db, StorageError, Tx};
+use super::{Db, StorageError, Tx, unused_accounts};
 use crate::domain::time::Instant;
 
 /// A kind of row that does not stay for ever.
@@ -16,10 +17,11 @@ pub(crate) enum Kept {
     SourceActivity,
     Claims,
     Duties,
+    AnonymousAccounts,
 }
 
 impl Kept {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Notifications,
         Self::OpenNotifications,
         Self::IngressKeys,
@@ -28,6 +30,7 @@ impl Kept {
         Self::SourceActivity,
         Self::Claims,
         Self::Duties,
+        Self::AnonymousAccounts,
     ];
 
     /// As its setting is called, without the unit.
@@ -41,6 +44,7 @@ impl Kept {
             Self::SourceActivity => "source_activity",
             Self::Claims => "claims",
             Self::Duties => "duties",
+            Self::AnonymousAccounts => "anonymous_accounts",
         }
     }
 }
@@ -51,6 +55,8 @@ pub(crate) struct Batch {
     pub(crate) kept: Kept,
     /// Rows that are older go.
     pub(crate) before: Instant,
+    /// The same for what is kept by machine time.
+    pub(crate) age: TimeDelta,
     /// Rows looked at.
     pub(crate) limit: i64,
     /// Where the batch before ended.
@@ -63,8 +69,8 @@ pub(crate) struct Batch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     at: Instant,
-    /// Nil for kinds that have none.
-    account: Uuid,
+    /// An account's or a session's id; nil for kinds that have none.
+    id: Uuid,
     number: i64,
 }
 
@@ -82,6 +88,7 @@ pub(crate) async fn trim(db: &Db, batch: Batch) -> Result<Trimmed, StorageError>
     let Batch {
         kept,
         before,
+        age,
         limit,
         after,
         dry,
@@ -103,6 +110,7 @@ pub(crate) async fn trim(db: &Db, batch: Batch) -> Result<Trimmed, StorageError>
         Kept::SourceActivity => all(limit, source_activity(&mut tx, before, limit, dry).await?),
         Kept::Claims => all(limit, claims(&mut tx, before, limit, dry).await?),
         Kept::Duties => all(limit, duties(&mut tx, before, limit, dry).await?),
+        Kept::AnonymousAccounts => anonymous_accounts(&mut tx, age, limit, after, dry).await?,
     };
     tx.commit().await?;
     Ok(gone)
@@ -217,7 +225,7 @@ async fn store_answers(
         more: row.seen >= limit,
         after: row.at.zip(row.id).map(|(at, number)| Mark {
             at,
-            account: Uuid::nil(),
+            id: Uuid::nil(),
             number,
         }),
     })
@@ -256,7 +264,7 @@ async fn snapshot_history(
         limit,
         dry,
         after.map(|mark| mark.at),
-        after.map_or(Uuid::nil(), |mark| mark.account),
+        after.map_or(Uuid::nil(), |mark| mark.id),
         after.map_or(0, |mark| mark.number)
     )
     .fetch_one(&mut **tx)
@@ -265,11 +273,7 @@ async fn snapshot_history(
     Ok(Trimmed {
         gone: u64::try_from(row.gone).unwrap_or_default(),
         more: row.seen >= limit,
-        after: last.map(|((at, account), number)| Mark {
-            at,
-            account,
-            number,
-        }),
+        after: last.map(|((at, id), number)| Mark { at, id, number }),
     })
 }
 
@@ -324,4 +328,35 @@ async fn duties(tx: &mut Tx<'_>, before: Instant, limit: i64, dry: bool) -> Coun
     )
     .fetch_one(&mut **tx)
     .await
+}
+
+/// How many dead sessions a count looks at in one step.
+const COUNTED_AT_ONCE: i64 = 10_000;
+
+/// Accounts without a sign-in that have come to nothing.
+async fn anonymous_accounts(
+    tx: &mut Tx<'_>,
+    age: TimeDelta,
+    limit: i64,
+    after: Option<Mark>,
+    dry: bool,
+) -> Result<Trimmed, StorageError> {
+    let at_once = if dry {
+        limit.min(COUNTED_AT_ONCE)
+    } else {
+        limit
+    };
+    let mut last = after.map(|mark| (mark.at, mark.id));
+    let mut trimmed = Trimmed::default();
+    loop {
+        let looked = unused_accounts::delete(tx, age, at_once, last, dry).await?;
+        trimmed.gone += u64::try_from(looked.gone).unwrap_or(u64::MAX);
+        trimmed.more = i64::try_from(looked.seen).unwrap_or(i64::MAX) >= at_once;
+        last = looked.last.or(last);
+        if !(dry && trimmed.more) {
+            break;
+        }
+    }
+    trimmed.after = last.map(|(at, id)| Mark { at, id, number: 0 });
+    Ok(trimmed)
 }

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::chain_keys::Held;
+use super::chain_keys::{Held, Remembered};
 use super::keyring::{Keyring, Root};
 use super::{StorageError, chain_keys};
 use crate::domain::ids::ChainId;
@@ -76,6 +76,16 @@ pub(super) async fn open_raw(
     keys: &Keyring,
     raw: RawBody<'_>,
 ) -> Result<(Content, Option<KeyBytes>), StorageError> {
+    open_raw_with(connection, keys, &mut Remembered::default(), raw).await
+}
+
+/// The same for many rows.
+pub(super) async fn open_raw_with(
+    connection: &mut PgConnection,
+    keys: &Keyring,
+    remembered: &mut Remembered,
+    raw: RawBody<'_>,
+) -> Result<(Content, Option<KeyBytes>), StorageError> {
     let Some(wrapped) = raw.row_key else {
         // Nothing that a store authenticates is empty.
         let content = match raw.body.is_empty() {
@@ -86,10 +96,10 @@ pub(super) async fn open_raw(
     };
     let place = row_key_place(raw.source, raw.id);
     let bytes = match (raw.chain_key_id, raw.root_id) {
-        (Some(id), _) => match chain_keys::by_id(connection, keys, id).await? {
+        (Some(id), _) => match remembered.by_id(connection, keys, id).await? {
             Held::Key(key) => key.unwrap_key(&place, &wrapped),
             Held::Destroyed => return Ok((Content::Erased, None)),
-            Held::Broken(error) => Err(error),
+            Held::Broken(error) => Err(*error),
         },
         (None, Some(id)) => match keys.root(connection, id).await? {
             Some(root) => root.unwrap_key(&place, &wrapped),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::chain_keys::Held;
+use super::chain_keys::{Held, Remembered};
 use super::keyring::Keyring;
 use super::sealed::Content;
 use super::{Db, StorageError, Tx, chain_keys};
@@ -77,17 +77,9 @@ pub(crate) async fn add(
 /// One stored set of answers; `None` once retention has trimmed it.
 pub(crate) async fn read(db: &Db, id: i64) -> Result<Option<Kept>, StorageError> {
     let mut connection = db.connection().await?;
-    read_in(&mut connection, db.keyring(), id).await
-}
-
-/// The same as part of a transaction.
-pub(super) async fn read_in(
-    connection: &mut PgConnection,
-    keys: &Keyring,
-    id: i64,
-) -> Result<Option<Kept>, StorageError> {
-    let row = sqlx::query!(
-        r#"select chain_id, fetched_at, calls, statuses, bodies, chain_key_id
+    let row = sqlx::query_as!(
+        Stored,
+        r#"select id, chain_id, fetched_at, calls, statuses, bodies, chain_key_id
            from store_answers where id = $1"#,
         id
     )
@@ -96,31 +88,75 @@ pub(super) async fn read_in(
     let Some(row) = row else {
         return Ok(None);
     };
+    let mut remembered = Remembered::default();
+    let kept = open(&mut connection, db.keyring(), &mut remembered, row).await?;
+    Ok(Some(kept))
+}
+
+/// A set of answers as the table has it.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) id: i64,
+    pub(super) chain_id: Uuid,
+    pub(super) fetched_at: Instant,
+    calls: Vec<String>,
+    statuses: Vec<i32>,
+    bodies: Vec<Vec<u8>>,
+    chain_key_id: Option<Uuid>,
+}
+
+/// What is kept about these purchases, in order: at most `limit` sets behind `after`.
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    chains: &[Uuid],
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Stored>, StorageError> {
+    let rows = sqlx::query_as!(
+        Stored,
+        r#"select id, chain_id, fetched_at, calls, statuses, bodies, chain_key_id
+           from store_answers where chain_id = any($1) and id > $2 order by id limit $3"#,
+        chains,
+        after,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+/// A set of answers as it can be read now.
+pub(super) async fn open(
+    connection: &mut PgConnection,
+    keys: &Keyring,
+    remembered: &mut Remembered,
+    row: Stored,
+) -> Result<Kept, StorageError> {
     if row.bodies.len() != row.calls.len() {
-        return Ok(Some(Kept::Erased));
+        return Ok(Kept::Erased);
     }
     let key = match row.chain_key_id {
-        Some(id) => match chain_keys::by_id(connection, keys, id).await? {
+        Some(id) => match remembered.by_id(connection, keys, id).await? {
             Held::Key(key) => Some(key),
-            Held::Destroyed => return Ok(Some(Kept::Erased)),
-            Held::Broken(_) => return Ok(Some(Kept::Broken)),
+            Held::Destroyed => return Ok(Kept::Erased),
+            Held::Broken(_) => return Ok(Kept::Broken),
         },
         None => None,
     };
     let mut answers = Vec::with_capacity(row.calls.len());
     let parts = row.calls.into_iter().zip(row.statuses).zip(row.bodies);
     for (n, ((call, status), body)) in parts.enumerate() {
-        let opened = match &key {
+        let opened = match key {
             Some(key) => {
                 Content::of(key.open(&place(row.chain_id, row.fetched_at, n, &call), &body))
             }
             None => Content::Readable(body),
         };
         let Content::Readable(body) = opened else {
-            return Ok(Some(Kept::Broken));
+            return Ok(Kept::Broken);
         };
         let status = u16::try_from(status).unwrap_or(0);
         answers.push((call, status, Bytes::from(body)));
     }
-    Ok(Some(Kept::Readable(answers, row.fetched_at)))
+    Ok(Kept::Readable(answers, row.fetched_at))
 }

@@ -209,13 +209,13 @@ pub(crate) async fn ended_since(db: &Db, since: DateTime<Utc>) -> Result<Vec<End
     Ok(ended.collect())
 }
 
-/// Deletes sessions that nobody can use any more, a month after their end: until then support can
-/// see them. At most `limit` rows.
+/// Deletes sessions that nobody can use any more, 400 days after their end: until then support can
+/// see them, and unused accounts are found by them. At most `limit` rows.
 pub(crate) async fn trim(db: &Db, limit: i64) -> Result<u64, StorageError> {
     let done = sqlx::query!(
         r#"delete from token_sessions where id in (
                select id from token_sessions
-               where expires_at < clock_timestamp() - interval '30 days'
+               where expires_at < clock_timestamp() - interval '400 days'
                order by expires_at limit $1 for update skip locked)"#,
         limit
     )

@@ -5,7 +5,8 @@ mod jwks;
 pub mod linking;
 mod minted;
 mod sessions;
-mod store_tokens;
+pub mod store_tokens;
+mod unused;
 
 use entitled::cli::client::{Bearer, Client};
 use entitled::proto::account_service_client::AccountServiceClient;

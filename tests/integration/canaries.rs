@@ -245,7 +245,7 @@ async fn canaries_stay_out_of_logs_and_columns() {
         .command(&["export", &alice.account, "--out", out])
         .await;
     let export = std::fs::read_to_string(&file).expect("written");
-    for document in ["\"source\": \"superwall\"", "\"canceledStateContext\""] {
+    for document in ["\"source\":\"superwall\"", "\"canceledStateContext\""] {
         assert!(export.contains(document), "{document} is there and reads");
     }
     for canary in [SURVEY, PROFILE, APP_USER] {

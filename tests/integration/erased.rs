@@ -1,7 +1,9 @@
 //! What an erasure reaches of purchases that are somebody else's by now, and what it leaves to them.
 
 use entitled::sandbox::Store;
+use tonic::Code;
 
+use crate::accounts::{Phone, linking::link, store_tokens::register};
 use crate::privacy::{dump, erase, export, nothing_is_left};
 use crate::scene::{MONTHLY, Person, period};
 use crate::support::{World, is_active};
@@ -159,5 +161,80 @@ async fn a_reinstall_keeps_what_the_installation_before_leaves() {
         world.asked(Store::GooglePlay) > asked,
         "it named them again"
     );
+    world.stop().await;
+}
+
+/// A command that lost to another transaction is given again, as an operator does.
+async fn moves(world: &World, transfer: &[&str]) -> Result<String, String> {
+    for _ in 0..20 {
+        match world.try_command(transfer).await {
+            Err(lost) if lost.contains("lost to another") => {}
+            told => return told,
+        }
+    }
+    Err("it always lost".into())
+}
+
+/// An erasure beside everything else that writes to the account and its purchases, in any order.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_else_happens_at_once_nothing_is_left() {
+    let world = World::start().await;
+    world.person("bob").await;
+    for round in 0..2 {
+        let name = format!("alice{round}");
+        let alice = world.person(&name).await;
+        let token = Some(alice.store_token.as_str());
+        let apple = world.buy_apple(&name, MONTHLY, token).await;
+        alice
+            .bind_apple(&apple.signed_transaction)
+            .await
+            .expect("bound");
+        let google = world.buy_google(&name, "premium-monthly", token).await;
+        alice
+            .bind_google(&google.purchase_token)
+            .await
+            .expect("bound");
+        let chain = world.chain_of(&apple.transaction_id).await;
+        let phone = Phone::first_start(&world).await;
+        let hers = world.token(&name);
+        let transfer = [
+            "transfer", &chain, "dev:bob", "--reason", "asked", "--actor", "sam",
+        ];
+        let notifications = world.said();
+        let old = format!("6d2a1b52-7c1f-4a5b-9d36-0f6c2b9e4a1{round}");
+        let (erased, linked, registered, moved, rotated, ()) = futures::join!(
+            erase(&world, &hers, "", ""),
+            link(&world, &hers, &phone.credentials.access_token),
+            register(&world, &alice.account, &old),
+            moves(&world, &transfer),
+            world.try_command(&["encryption", "rotate"]),
+            async {
+                for id in &notifications {
+                    world.deliver(id).await;
+                }
+            },
+        );
+        erased.expect("an outcome");
+        rotated.expect("rotated");
+        for refused in linked.err().into_iter().chain(registered.err()) {
+            assert_ne!(refused.code(), Code::Internal, "{refused:?}");
+        }
+        moved.expect("whoever had it");
+        world.settled().await;
+        let names = [alice.store_token.as_str(), old.as_str()];
+        // A call of hers that came after it made somebody new: the one before is meant.
+        nothing_is_left(&world, &alice.account, &names).await;
+        world
+            .stores()
+            .advance(period("P1M"))
+            .await
+            .expect("a month");
+        world.settled().await;
+        nothing_is_left(&world, &alice.account, &names).await;
+    }
+    let replay = ["replay", "--since", "2000-01-01T00:00:00Z", "--json"];
+    let told: serde_json::Value =
+        serde_json::from_str(&world.command(&replay).await).expect("JSON");
+    assert_eq!(told["differences"], serde_json::json!([]), "{told}");
     world.stop().await;
 }

@@ -14,6 +14,7 @@ use sqlx::Row as _;
 use tonic::{Code, Status};
 
 use crate::accounts::with;
+use crate::process::eventually;
 use crate::scene::{MONTHLY, Person, google_buy};
 use crate::support::{Device, World, assert_refused, is_active};
 
@@ -355,6 +356,43 @@ async fn an_export_has_every_table_that_leads_to_the_account() {
     let often = often.expect_err("a third time");
     assert_refused(&often, Code::ResourceExhausted, "RATE_LIMITED");
     export(&world, &world.token("bob")).await;
+    world.stop().await;
+}
+
+const MANY_EVENTS: &str = "insert into subscription_events
+        (account_id, at, source, decision, reason, detail)
+    select id, now(), 'proof', 'skip', 'owned_by_another', repeat('x', 400)
+    from accounts, generate_series(1, 50000)";
+/// Transactions of exports that are under way.
+const EXPORTING: &str = "select count(*) from pg_stat_activity
+    where datname = current_database() and application_name = 'entitled' and state <> 'idle'
+      and query like '%to_jsonb%'";
+
+/// However much there is of an account, it is sent as it is read, and read as it is taken; for whoever
+/// has gone nothing more is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_read_no_faster_than_it_is_taken() {
+    let world = World::start().await;
+    world.person("alice").await;
+    let pool = world.tables().await;
+    let planted = sqlx::query(MANY_EVENTS).execute(&pool).await;
+    planted.expect("planted");
+    pool.close().await;
+    let mut client = with(&world, &world.token("alice")).await;
+    let answer = client.export_account(ExportAccountRequest::default()).await;
+    let mut pieces = answer.expect("a document").into_inner();
+    let first = pieces.message().await.expect("a piece").expect("the first");
+    assert!(first.piece.starts_with(b"{"), "it begins");
+    assert_eq!(world.count(EXPORTING).await, 1, "the rest is not read yet");
+    drop(pieces);
+    eventually("nobody reads for those who have gone", async || {
+        world.count(EXPORTING).await == 0
+    })
+    .await;
+    let whole = export(&world, &world.token("alice")).await;
+    let events = whole["tables"]["subscription_events"].as_array();
+    assert_eq!(events.map(Vec::len), Some(50_000));
+    assert_eq!(world.count(EXPORTING).await, 0);
     world.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! ExportAccount: one JSON document in pieces that any client can take.
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::super::auth::{Caller, CallerKind};
@@ -16,33 +16,31 @@ pub(super) async fn export(
     door: &Door,
     caller: &Caller,
     account: &str,
-) -> Result<impl Stream<Item = Result<wire::ExportAccountResponse, Status>> + Send + 'static, Status>
+) -> Result<impl Stream<Item = Result<wire::ExportAccountResponse, Status>> + Send + use<>, Status>
 {
     let account = match caller.kind {
         // What an erasure has left is there for them, by the account's id.
         CallerKind::Operator(_) => whom(door, account).await?.ok_or_else(unknown)?,
         CallerKind::User | CallerKind::Service => door.known_subject(caller, account).await?.id,
     };
-    let document = export_account(&door.core, account)
+    let pieces = export_account(&door.core, account, PIECE_BYTES)
         .await
-        .map_err(|error| match error {
-            ExportError::Unknown => unknown(),
-            ExportError::TooMany(retry) => status::retryable(
-                status::Reason::RateLimited,
-                "an account is exported at most twice within an hour",
-                retry,
-            ),
-            ExportError::Storage(error) => status::from_storage(error),
-        })?;
-    let pieces: Vec<_> = document
-        .chunks(PIECE_BYTES)
-        .map(|piece| {
-            Ok(wire::ExportAccountResponse {
-                piece: piece.to_vec(),
-            })
-        })
-        .collect();
-    Ok(stream::iter(pieces))
+        .map_err(refused)?;
+    Ok(pieces.map(|piece| match piece {
+        Ok(piece) => Ok(wire::ExportAccountResponse { piece }),
+        Err(error) => Err(status::from_storage(error)),
+    }))
+}
+
+fn refused(cause: ExportError) -> Status {
+    let message = cause.to_string();
+    match cause {
+        ExportError::Unknown => unknown(),
+        ExportError::TooMany(retry) | ExportError::Busy(retry) => {
+            status::retryable(status::Reason::RateLimited, message, retry)
+        }
+        ExportError::Storage(error) => status::from_storage(error),
+    }
 }
 
 fn unknown() -> Status {

@@ -117,6 +117,11 @@ fn refused(cause: RefreshTokenError) -> Status {
             Reason::IdentityLinked,
             "the user has signed in: use the signed-in credential",
         ),
+        RefreshTokenError::TooMany(retry) => status::retryable(
+            Reason::RateLimited,
+            "this session was refreshed too often; the token stays good, try again",
+            retry,
+        ),
         RefreshTokenError::Storage(cause) => status::from_storage(cause),
     }
 }

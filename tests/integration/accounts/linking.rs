@@ -10,6 +10,7 @@ use futures::future::join_all;
 use tonic::{Code, Status};
 
 use super::{Phone, refresh, refused, with};
+use crate::process::{Process, eventually};
 use crate::scene::{MONTHLY, Person, READER, YEARLY, google_token, now, proof};
 use crate::support::{Device, World, assert_refused, client_action, entitlement, is_active};
 use crate::tickets::Operator;
@@ -45,6 +46,11 @@ async fn buys(world: &World, person: &Person, product: &str) {
     let bound = person.bind_apple(&bought.signed_transaction).await;
     bound.expect("bound");
 }
+
+/// Accounts of two users of one provider.
+const SHARED: &str = "select count(*) from (
+    select account_id from account_identities where not anonymous and retired_at is null
+    group by account_id, issuer having count(*) > 1) as shared";
 
 const OWNED_BY_THE_DEAD: &str = "select count(*) from purchase_chains c
     join accounts a on a.id = c.owner_account_id where a.merged_into is not null";
@@ -413,6 +419,46 @@ async fn a_credential_that_is_used_up_erases_nobody_and_leads_to_nobody() {
     world.stop().await;
 }
 
+/// What both have told of a transaction: the newest word holds, of two at once the user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_words_about_one_use_the_newest_stays() {
+    let world = World::start().await;
+    for (user, phones, theirs, stays) in [
+        ("anna", "2027-01-02", "2027-01-01", 10_000),
+        ("bert", "2027-01-01", "2027-01-02", 80_000),
+        ("cora", "2027-01-01", "2027-01-01", 80_000),
+    ] {
+        let phone = Phone::first_start(&world).await;
+        let person = world.person(user).await;
+        let pool = world.tables().await;
+        for (account, used, at) in [
+            (&phone.person.account, 10_000, phones),
+            (&person.account, 80_000, theirs),
+        ] {
+            let told = sqlx::query(
+                "insert into consumption (account_id, consented, used_millipercent, updated_at)
+                 values ($1::uuid, true, $2, $3::timestamptz)",
+            );
+            let told = told.bind(account).bind(used).bind(at).execute(&pool).await;
+            told.expect("told");
+        }
+        let token = &phone.credentials.access_token;
+        link(&world, &world.token(user), token)
+            .await
+            .expect("linked");
+        let kept: Vec<i32> = sqlx::query_scalar(
+            "select used_millipercent from consumption where account_id = $1::uuid",
+        )
+        .bind(&person.account)
+        .fetch_all(&pool)
+        .await
+        .expect("kept");
+        assert_eq!(kept, [stays], "{user}");
+        pool.close().await;
+    }
+    world.stop().await;
+}
+
 /// Whoever was nobody at their provider becomes somebody while they are linked: one of both comes
 /// first, and no account is two users' of one provider.
 #[tokio::test(flavor = "multi_thread")]
@@ -436,9 +482,45 @@ async fn a_sign_in_and_a_link_at_once_never_make_one_account_of_two_users() {
             assert_refused(&refused, Code::FailedPrecondition, "LINK_REFUSED");
         }
     }
-    let shared = "select count(*) from (
-        select account_id from account_identities where not anonymous and retired_at is null
-        group by account_id, issuer having count(*) > 1) as shared";
-    assert_eq!(world.count(shared).await, 0);
+    assert_eq!(world.count(SHARED).await, 0);
+    world.stop().await;
+}
+
+/// The same with the link held up in the moment in which it has decided and written nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_waits_for_a_link_that_has_decided() {
+    let world = World::with(|options| options.roles = READER).await;
+    let alice = world.person("alice").await;
+    world.nobody("visitor").await;
+    let stop = [("ENTITLED_STOP_AT", "after_link_decided")];
+    let linking = Process::start(&world, "serve", &stop).await;
+    let channel = tonic::transport::Endpoint::from_shared(linking.grpc().to_owned());
+    let channel = channel.expect("a URL").connect().await.expect("a server");
+    let bearer = entitled::cli::client::Bearer::of(&world.token("alice")).expect("a token");
+    let mut client = AccountServiceClient::with_interceptor(channel, bearer);
+    let request = LinkIdentityRequest {
+        account: String::new(),
+        other_token: world.anonymous_token("visitor"),
+    };
+    let linked = tokio::spawn(async move { client.link_identity(request).await });
+    linking.stopped().await;
+    let mut visitor = world.client_with_token(&world.token("visitor")).await;
+    let mut again = visitor.clone();
+    let signs_in = tokio::spawn(async move { visitor.get().await });
+    eventually("the sign-in waits, or is through", async || {
+        let waiting = "select count(*) from pg_locks where not granted";
+        signs_in.is_finished() || world.count(waiting).await > 0
+    })
+    .await;
+    linking.signal("CONT");
+    linked.await.expect("joined").expect("linked");
+    // Told to come again, or served: in either case somebody of their own.
+    drop(signs_in.await.expect("joined"));
+    let mine = again.get().await.expect("served").snapshot;
+    let mine = mine
+        .and_then(|snapshot| snapshot.account)
+        .expect("an account");
+    assert_ne!(mine.id, alice.account);
+    assert_eq!(world.count(SHARED).await, 0);
     world.stop().await;
 }

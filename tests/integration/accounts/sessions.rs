@@ -6,6 +6,7 @@ use entitled::config::tokens::AnonymousAccounts;
 use entitled::proto::BindOutcome;
 use futures::future::join_all;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use super::{Phone, client, create, refresh, refresh_at, refused};
 use crate::scene::{READER, YEARLY, now};
@@ -278,6 +279,32 @@ async fn accounts_without_a_sign_in_are_made_where_they_are_wanted_and_not_witho
     assert_refused(&off, Code::FailedPrecondition, "TOKENS_OFF");
     let unknown = refused(&world, &kept.access_token).await;
     assert_refused(&unknown, Code::Unauthenticated, "ISSUER_UNKNOWN");
+    world.stop().await;
+}
+
+/// A client that refreshes in a loop is told to wait, whatever address it comes from; its token stays
+/// good, and nobody else is held up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_refreshed_so_often_and_no_more() {
+    let mut world = World::start().await;
+    let phone = Phone::first_start(&world).await;
+    let other = Phone::first_start(&world).await;
+    let mut token = phone.credentials.refresh_token;
+    for _ in 0..10 {
+        let next = refresh(&world, &token).await.expect("credentials");
+        token = next.refresh_token;
+    }
+    for _ in 0..2 {
+        let refused = refresh(&world, &token).await.expect_err("too often");
+        assert_refused(&refused, Code::ResourceExhausted, "RATE_LIMITED");
+        let retry = refused.get_details_retry_info().expect("when to try again");
+        assert!(retry.retry_delay.is_some_and(|delay| !delay.is_zero()));
+    }
+    let others = refresh(&world, &other.credentials.refresh_token).await;
+    others.expect("another session's");
+    // A minute later, which is a replica that has not counted.
+    world.restart(|_| {}).await;
+    refresh(&world, &token).await.expect("it was not used up");
     world.stop().await;
 }
 

@@ -11,7 +11,7 @@ use crate::support::{Device, World, assert_refused, is_active};
 
 const OLD: &str = "6D2A1B52-7C1F-4A5B-9D36-0F6C2B9E4A11";
 
-async fn register(
+pub async fn register(
     world: &World,
     account: &str,
     token: &str,

@@ -2,10 +2,12 @@
 //! comes to the same.
 
 use entitled::proto::ErasureOutcome;
-use entitled::sandbox::Store;
+use entitled::sandbox::{Outage, Store};
 
-use super::{buy, doomed_at, replaced, store_token};
-use crate::privacy::erase;
+use super::workers::DOORS;
+use super::{buy, doomed_at, let_time_pass, replaced, store_token};
+use crate::privacy::{erase, nothing_is_left};
+use crate::process::{Process, eventually};
 use crate::support::World;
 use crate::tickets::token;
 
@@ -46,4 +48,73 @@ async fn an_erasure_that_was_not_committed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_that_was_committed_and_not_told() {
     an_erasure_survives("after_erase_commit", ErasureOutcome::AlreadyErased).await;
+}
+
+/// A worker that has read whom a purchase is for, and stands still before it writes.
+async fn reads_and_stops(world: &World) -> Process {
+    Process::start(
+        world,
+        "worker",
+        &[("ENTITLED_STOP_AT", "after_settle_read")],
+    )
+    .await
+}
+
+/// Only the store's record names her: nothing holds up her erasure, and what was read before it is
+/// not written after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_that_was_read_before_an_erasure_is_nobodys() {
+    let world = World::with(|options| options.roles = DOORS).await;
+    let_time_pass(&world);
+    let names = store_token(&world, "alice").await;
+    let alice = world.person("alice").await;
+    let sleeper = reads_and_stops(&world).await;
+    buy(&world, Store::AppStore, "alice", Some(&names)).await;
+    sleeper.stopped().await;
+    let erased = erase(&world, &world.token("alice"), "", "").await;
+    assert_eq!(erased.expect("an outcome").purchases, 0, "not hers yet");
+    sleeper.signal("CONT");
+    world.settled().await;
+    nothing_is_left(&world, &alice.account, &[]).await;
+    let nobodys = "select count(*) from purchase_chains where owner_account_id is null";
+    assert_eq!(world.count(nobodys).await, 1);
+    world.stop().await;
+}
+
+/// Somebody who loses a purchase is erased while that is decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_claims_in_vain_is_erased_with_their_claim() {
+    let world = World::with(|options| options.roles = DOORS).await;
+    let_time_pass(&world);
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    // The store is away, so both wishes wait.
+    let sandbox = &world.stack.sandbox;
+    sandbox.set_outage(Store::GooglePlay, Some(Outage::Timeout));
+    let proof = buy(&world, Store::GooglePlay, "alice", None).await;
+    for (person, open) in [(&alice, 1), (&bob, 2)] {
+        let claims = "select count(*) from ownership_claims where verdict is null";
+        tokio::select! {
+            bound = person.bind_google(&proof) => panic!("{bound:?}"),
+            () = eventually("the wish is kept", async || world.count(claims).await == open) => {}
+        }
+    }
+    sandbox.set_outage(Store::GooglePlay, None);
+    let sleeper = reads_and_stops(&world).await;
+    sleeper.stopped().await;
+    let token = world.token("bob");
+    let (erased, ()) = futures::join!(erase(&world, &token, "", ""), async {
+        eventually("the erasure waits for the purchase", async || {
+            let waiting = "select count(*) from pg_locks where not granted";
+            world.count(waiting).await > 0
+        })
+        .await;
+        sleeper.signal("CONT");
+    });
+    erased.expect("an outcome");
+    world.settled().await;
+    nothing_is_left(&world, &bob.account, &[&bob.store_token]).await;
+    let hers = "select count(*) from purchase_chains c join accounts a
+        on a.id = c.owner_account_id where a.erased_at is null";
+    assert_eq!(world.count(hers).await, 1);
+    world.stop().await;
 }

@@ -10,7 +10,7 @@ use crate::process::{NOBODY, Process, eventually};
 use crate::support::{World, is_active};
 
 /// The doors are here, the work is elsewhere.
-const DOORS: Roles = Roles {
+pub(super) const DOORS: Roles = Roles {
     serve: true,
     webhooks: true,
     worker: false,

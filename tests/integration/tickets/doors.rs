@@ -121,10 +121,38 @@ async fn what_an_operator_does_carries_name_and_reason() {
         "TRANSFER_STALE",
     );
     transfer.from_account = "dev:alice".into();
-    sue.support
-        .transfer_purchase(transfer)
+    for id in ["ticket 4711", "ticket\u{7f}", &"t".repeat(65)] {
+        let unbounded = TransferPurchaseRequest {
+            operation_id: id.into(),
+            ..transfer.clone()
+        };
+        let refused = sue.support.transfer_purchase(unbounded).await;
+        let refused = refused.expect_err(id);
+        assert_refused(&refused, Code::InvalidArgument, "REQUEST_INVALID");
+    }
+    // Sent again, it is done; for another purchase or another account the id is used up.
+    for _ in 0..2 {
+        let moved = sue.support.transfer_purchase(transfer.clone()).await;
+        moved.expect("moved");
+    }
+    let carol = world.person("carol").await;
+    let other = world.buy_google("carol", "premium-monthly", None).await;
+    carol
+        .bind_google(&other.purchase_token)
         .await
-        .expect("moved");
+        .expect("bound");
+    let other = world.chain_of(&other.purchase_token).await;
+    for (purchase, to) in [(&transfer.purchase, "dev:alice"), (&other, "dev:bob")] {
+        let reused = TransferPurchaseRequest {
+            purchase: purchase.clone(),
+            to_account: to.into(),
+            from_account: String::new(),
+            ..transfer.clone()
+        };
+        let refused = sue.support.transfer_purchase(reused).await;
+        let refused = refused.expect_err("the id was used");
+        assert_refused(&refused, Code::AlreadyExists, "OPERATION_ID_REUSED");
+    }
     assert!(is_active(&bob.now().await, "pro_access"));
     let story = sue.story("dev:alice", &[]).await;
     for what in [
