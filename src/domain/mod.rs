@@ -17,6 +17,7 @@ pub(crate) mod goods;
 pub(crate) mod guide;
 pub(crate) mod holding;
 pub(crate) mod ids;
+pub(crate) mod lease;
 pub(crate) mod linking;
 pub(crate) mod money;
 pub(crate) mod offer;

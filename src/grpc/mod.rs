@@ -12,6 +12,7 @@ mod door;
 mod entry;
 mod guard;
 mod keys;
+mod leases;
 mod offers;
 mod pages;
 pub mod policy;

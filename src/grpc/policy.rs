@@ -97,6 +97,7 @@ pub const POLICY: &[Row] = &[
     row("EntitlementService/PreflightPurchase", Accounts(From(Support)), Account, TheirPurchases),
     row("EntitlementService/GetEntitlements", Accounts(From(Viewer)), Account, Whole),
     row("EntitlementService/RefreshSubscription", Accounts(From(Support)), Account, Whole),
+    row("EntitlementService/IssueLease", Accounts(Never), Account, Whole),
     row("EntitlementService/WatchEntitlements", Accounts(From(Viewer)), Account, Whole),
     row("EntitlementService/ListProducts", Callers, Nobody, Whole),
     row("EntitlementService/SignOffer", Accounts(From(Support)), Account, TheirPurchases),

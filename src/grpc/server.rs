@@ -22,6 +22,7 @@ use super::door::Door;
 use super::entry::Entry;
 use super::guard::GuardLayer;
 use super::keys::Keys;
+use super::leases::Leases;
 use super::published::PublishedKeys;
 use super::purchases::Purchases;
 use super::request_size::LargerFor;
@@ -89,8 +90,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         authenticator,
     };
     let published = PublishedKeys(tokens.as_ref().map(|tokens| tokens.key_set()));
+    let leases = Leases::new(&door.core, tokens.as_ref());
     let accounts = Accounts::new(door.clone(), tokens, proxies);
-    let services = services(&door, accounts, &limits, &stop);
+    let services = services(&door, accounts, leases, &limits, &stop);
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<EntitlementServiceServer<Service>>()
@@ -200,6 +202,7 @@ fn request_bytes_max(path: &str) -> usize {
 fn services(
     door: &Door,
     accounts: Accounts,
+    leases: Option<Leases>,
     limits: &LimitsConfig,
     stop: &CancellationToken,
 ) -> Routes {
@@ -210,6 +213,7 @@ fn services(
         door: door.clone(),
         streams: StreamLimits::new(limits.streams_per_account),
         drain: stop.clone(),
+        leases,
     })
     .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let entitlements = LargerFor {
@@ -256,7 +260,7 @@ pub(crate) fn in_process(
     // Nobody signs in from here: no tokens of ours, nobody's address.
     let accounts = Accounts::new(door.clone(), None, TrustedProxies::default());
     let stop = CancellationToken::new();
-    let services = services(&door, accounts, &LimitsConfig::default(), &stop);
+    let services = services(&door, accounts, None, &LimitsConfig::default(), &stop);
     let guarded = GuardLayer::host(actor).layer(services);
     let carried = ServiceExt::<http::Request<Body>>::map_err(guarded, BoxError::from);
     BoxCloneService::new(carried)

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::{Caller, CallerKind};
 use super::door::{Door, Subject};
+use super::leases::{Leases, StreamLeases, Terms};
 use super::offers;
 use super::preflight;
 use super::products;
@@ -15,6 +16,7 @@ use super::restore;
 use super::shared_snapshot::SharedSnapshot;
 use super::status;
 use super::streams::{self, StreamLimits};
+use super::wire::LeaseTerms;
 use super::{convert, wire};
 use crate::domain::ids::{AccountId, Revision};
 use crate::domain::time::Instant;
@@ -31,6 +33,8 @@ pub(super) struct Service {
     pub(super) door: Door,
     pub(super) streams: StreamLimits,
     pub(super) drain: CancellationToken,
+    /// None: no keys to sign leases with.
+    pub(super) leases: Option<Leases>,
 }
 
 impl Service {
@@ -72,6 +76,15 @@ impl Service {
             as_of: Some(convert::timestamp(at)),
             degraded: false,
         }))
+    }
+
+    fn leases(&self) -> Result<&Leases, Status> {
+        self.leases.as_ref().ok_or_else(status::tokens_off)
+    }
+
+    /// What a caller asks leases for.
+    fn terms(&self, caller: &Caller, asked: LeaseTerms, field: &str) -> Result<Terms, Status> {
+        Terms::of(asked, field, caller, &self.door.core.catalog.load())
     }
 
     /// The warm path: no allocation but the response, nothing asked of Postgres.
@@ -182,6 +195,25 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         }
     }
 
+    async fn issue_lease(
+        &self,
+        request: Request<wire::IssueLeaseRequest>,
+    ) -> Result<Response<wire::IssueLeaseResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        let request = request.into_inner();
+        let account = self.door.known_subject(&caller, &request.account).await?;
+        let leases = self.leases()?;
+        let terms = self.terms(&caller, request.terms.unwrap_or_default(), "terms")?;
+        let read = self
+            .read(&account, &freshness(request.consistency.as_ref()))
+            .await?;
+        if read.degraded {
+            return Err(status::unconfirmed());
+        }
+        let signed = leases.sign(&terms, &read.view, read.as_of)?;
+        Ok(Response::new(signed.answer()))
+    }
+
     async fn refresh_subscription(
         &self,
         request: Request<wire::RefreshSubscriptionRequest>,
@@ -212,6 +244,13 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let caller = self.door.caller(&request)?;
         let request = request.into_inner();
         let account = self.door.known_subject(&caller, &request.account).await?;
+        let leases = match request.lease_terms {
+            Some(asked) => {
+                let terms = self.terms(&caller, asked, "lease_terms")?;
+                Some(StreamLeases::new(self.leases()?.clone(), terms))
+            }
+            None => None,
+        };
         let slot = self.streams.take(account.id)?;
         let subscription = self
             .door
@@ -232,7 +271,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
             ended: caller.ended.clone(),
             drain: self.drain.clone(),
         };
-        let stream = streams::stream(Arc::clone(&self.door.core), events, ends, slot);
+        let stream = streams::stream(Arc::clone(&self.door.core), events, ends, slot, leases);
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -339,6 +339,20 @@ pub(super) fn from_own_account(cause: OwnAccountError) -> Status {
     }
 }
 
+/// There is nothing to sign with.
+pub(super) fn tokens_off() -> Status {
+    status(Reason::TokensOff, "this server has no keys to sign with")
+}
+
+/// What nobody can take back is not said while the database cannot confirm it.
+pub(super) fn unconfirmed() -> Status {
+    retryable(
+        Reason::DatabaseUnavailable,
+        "the database cannot be reached, and nothing is signed meanwhile; try again",
+        DATABASE_RETRY,
+    )
+}
+
 pub(super) fn from_storage(cause: StorageError) -> Status {
     match cause {
         StorageError::Unstorable(_) => bad_request("text", "holds a character that no text has"),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::auth::{AuthError, Cause};
+use super::leases::StreamLeases;
 use super::shared_snapshot::SharedSnapshot;
 use super::status::{self, Reason};
 use super::{convert, wire};
@@ -106,8 +107,9 @@ pub(super) fn stream(
     events: impl Stream<Item = WatchEvent> + Send,
     ends: Ends,
     slot: Slot,
+    mut leases: Option<Box<StreamLeases>>,
 ) -> impl Stream<Item = Result<wire::WatchEntitlementsResponse, Status>> + Send {
-    let messages = events.map(move |event| message(&core, event));
+    let messages = events.map(move |event| message(&core, event, leases.as_deref_mut()));
     let end = futures::stream::once(async move {
         let why = end_of(ends).await;
         drop(slot);
@@ -125,11 +127,18 @@ pub(super) fn stream(
     })
 }
 
-fn message(core: &Core, event: WatchEvent) -> Result<wire::WatchEntitlementsResponse, Status> {
+fn message(
+    core: &Core,
+    event: WatchEvent,
+    leases: Option<&mut StreamLeases>,
+) -> Result<wire::WatchEntitlementsResponse, Status> {
     use wire::watch_entitlements_response::Event;
+    let now = core.clock.now();
+    let lease = leases.map(|leases| leases.beside(&event, now));
+    let lease = lease.transpose()?.unwrap_or_default();
     let event = match event {
         WatchEvent::Snapshot(view) => Event::Snapshot(shared(&view)),
-        WatchEvent::Unchanged => Event::Unchanged(wire::Unchanged {}),
+        WatchEvent::Unchanged(_) => Event::Unchanged(wire::Unchanged {}),
         WatchEvent::Heartbeat(revision) => Event::Heartbeat(wire::Heartbeat {
             revision: revision.0,
         }),
@@ -144,8 +153,9 @@ fn message(core: &Core, event: WatchEvent) -> Result<wire::WatchEntitlementsResp
     };
     Ok(wire::WatchEntitlementsResponse {
         event: Some(event),
-        as_of: Some(convert::timestamp(core.clock.now())),
+        as_of: Some(convert::timestamp(now)),
         degraded: core.hub.is_degraded(),
+        lease,
     })
 }
 

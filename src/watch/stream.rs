@@ -30,7 +30,8 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug)]
 pub(crate) enum WatchEvent {
     Snapshot(Arc<View>),
-    Unchanged,
+    /// What the caller has is what there is: this.
+    Unchanged(Arc<View>),
     Heartbeat(Revision),
     /// The account or the session takes no credential any more; nothing follows.
     Ended,
@@ -119,7 +120,7 @@ impl State {
             same && (holds || planted::is(Bug::UnchangedOverAnEnd))
         });
         Some(if unchanged {
-            WatchEvent::Unchanged
+            WatchEvent::Unchanged(view)
         } else {
             WatchEvent::Snapshot(view)
         })

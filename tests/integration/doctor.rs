@@ -273,8 +273,8 @@ async fn commands_leave_a_database_that_is_nobodys_as_it_is() {
     let catalog = catalog.to_str().expect("a path");
     let purchase = uuid::Uuid::nil().to_string();
     let commands: [&[&str]; 13] = [
-        &["catalog", "diff", catalog],
         &["catalog", "apply", catalog],
+        &["catalog", "diff", catalog],
         &["catalog", "history"],
         &[
             "key", "create", "first", "--kind", "operator", "--role", "viewer",

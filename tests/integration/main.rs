@@ -42,6 +42,7 @@ mod hints_by_nats;
 mod invariants;
 mod joins;
 mod json_api;
+mod leases;
 mod lifecycle;
 mod newcomer;
 mod offers;

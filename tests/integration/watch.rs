@@ -120,7 +120,7 @@ async fn i7_a_returning_watcher_gets_what_it_missed_or_unchanged() {
             revision,
         }),
         known_as_of: first.as_of,
-        account: String::new(),
+        ..Default::default()
     };
 
     let mut back = client
@@ -200,7 +200,7 @@ async fn i7_unchanged_is_never_said_over_an_end_of_access() {
             revision: snapshot.revision,
         }),
         known_as_of: first.as_of,
-        account: String::new(),
+        ..Default::default()
     };
     let mut back = client
         .inner

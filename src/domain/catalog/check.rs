@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::file::{CatalogFile, DeliveredBy, Metadata, Product, ProductKind};
 use super::remark::Remark;
+use crate::domain::lease::LeaseSpec;
 use crate::domain::offer::OfferKind;
 
 /// The most that one unit may bring: a sum of purchases never overflows.
@@ -35,6 +36,34 @@ pub(super) fn check_apps(file: &CatalogFile) -> Vec<Remark> {
                 || same(&other.package_name, &app.package_name)
             {
                 problem(format!("it is the same app as apps.{}", other.id));
+            }
+        }
+    }
+    problems
+}
+
+/// Nobody can take a lease back: it has a bound.
+pub(super) fn check_leases(file: &CatalogFile) -> Vec<Remark> {
+    let mut problems = Vec::new();
+    for (id, entitlement) in &file.entitlements {
+        let lease = entitlement.lease;
+        for (key, minutes, max) in [
+            (
+                "device_minutes",
+                lease.device_minutes,
+                LeaseSpec::DEVICE_MINUTES_MAX,
+            ),
+            (
+                "service_minutes",
+                lease.service_minutes,
+                LeaseSpec::SERVICE_MINUTES_MAX,
+            ),
+        ] {
+            if minutes > max {
+                problems.push(Remark::new(
+                    &["entitlements", id, "lease", key],
+                    format!("{minutes} is too long for what nobody can take back: 0 to {max}"),
+                ));
             }
         }
     }

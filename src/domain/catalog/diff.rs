@@ -45,6 +45,16 @@ pub(crate) fn diff(old: &CatalogFile, new: &CatalogFile) -> Vec<Change> {
     let nothing = |_: &_| String::new();
     let (was, is) = (&old.entitlements, &new.entitlements);
     changes.of_maps("entitlements", was, is, true, nothing);
+    for (id, was) in was {
+        // What was signed stays as it was; shorter ones follow.
+        let Some(is) = is.get(id) else { continue };
+        let name = |key: &str| format!("entitlements.{id}.lease.{key}");
+        let (from, to) = (&was.lease, &is.lease);
+        let (before, after) = (&from.device_minutes, &to.device_minutes);
+        changes.went(false, &name("device_minutes"), before, after);
+        let (before, after) = (&from.service_minutes, &to.service_minutes);
+        changes.went(false, &name("service_minutes"), before, after);
+    }
     let nothing = |_: &_| String::new();
     changes.of_maps("credits", &old.credits, &new.credits, true, nothing);
     products(old, new, &mut changes);

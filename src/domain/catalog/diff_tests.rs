@@ -45,6 +45,15 @@ fn every_change_is_a_sentence_that_says_whether_it_takes() {
             false,
             "entitlements.fresh",
         ),
+        (
+            swap(
+                "[entitlements.export]",
+                "[entitlements.export]\nlease = { device_minutes = 60 }",
+            ),
+            '~',
+            false,
+            "entitlements.export.lease.device_minutes: 4320 is now 60",
+        ),
         (add("[credits.coins]"), '+', false, "credits.coins"),
         (
             swap("[\"pro_access\", \"export\"]", "[\"pro_access\"]"),

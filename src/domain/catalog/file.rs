@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::chain::{AppId, StoreProduct};
+use crate::domain::lease::LeaseSpec;
 use crate::domain::offer::OfferSpec;
 use crate::domain::provider::Provider;
 use crate::domain::time::Period;
@@ -103,10 +104,14 @@ pub(crate) struct App {
     pub(crate) package_name: Option<String>,
 }
 
-/// What an account can use. A table of its own, so that quotas and credits can join it.
+/// What an account can use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EntitlementSpec {}
+pub(crate) struct EntitlementSpec {
+    /// How long signed leases on it are good for.
+    #[serde(default, skip_serializing_if = "LeaseSpec::is_usual")]
+    pub(crate) lease: LeaseSpec,
+}
 
 /// Something that is counted: coins, gems, exports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -10,7 +10,7 @@ pub(crate) mod remark;
 
 use std::collections::HashMap;
 
-use self::check::{check_apps, check_offerings, check_offers, check_product};
+use self::check::{check_apps, check_leases, check_offerings, check_offers, check_product};
 pub(crate) use self::file::{
     App, ApplyNote, CatalogFile, DeliveredBy, FamilySharing, Metadata, Offering, OwnershipRules,
     Product, ProductKind, SandboxAccess, TransferPolicy,
@@ -18,6 +18,7 @@ pub(crate) use self::file::{
 use self::remark::Remark;
 use super::chain::{AppId, StoreProduct};
 use super::ids::CatalogVersion;
+use super::lease::LeaseSpec;
 use super::offer::OfferSpec;
 use super::planted::{self, Bug};
 use super::provider::{Environment, Provider};
@@ -34,6 +35,7 @@ impl Catalog {
     /// Checks the file and builds the look-ups; every problem is a sentence for its author.
     pub(crate) fn build(file: CatalogFile, version: CatalogVersion) -> Result<Self, Vec<Remark>> {
         let mut problems = check_apps(&file);
+        problems.extend(check_leases(&file));
         problems.extend(check_offers(&file));
         problems.extend(check_offerings(&file));
         let mut by_store_product = HashMap::new();
@@ -114,6 +116,12 @@ impl Catalog {
 
     pub(crate) fn entitlements(&self) -> impl Iterator<Item = &str> {
         self.file.entitlements.keys().map(String::as_str)
+    }
+
+    /// How long leases on an entitlement are good for.
+    pub(crate) fn lease(&self, entitlement: &str) -> LeaseSpec {
+        let spec = self.file.entitlements.get(entitlement);
+        spec.map_or_else(LeaseSpec::default, |spec| spec.lease)
     }
 
     /// What consumables are counted in.

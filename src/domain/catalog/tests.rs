@@ -120,6 +120,14 @@ fn every_contradiction_is_named() {
             "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[[offerings]]\nid = \"o\"\nmetadata = { since = 2027-01-01 }",
             "write it as a string",
         ),
+        (
+            "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\nlease = { device_minutes = 43201 }",
+            "entitlements.e.lease.device_minutes: 43201 is too long",
+        ),
+        (
+            "[[apps]]\nid = \"a\"\nbundle_id = \"x\"\n[entitlements.e]\nlease = { service_minutes = 1441 }",
+            "0 to 1440",
+        ),
     ];
     for (text, expected) in cases {
         let file = toml::from_str(text).expect("parses");

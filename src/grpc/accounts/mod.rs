@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 use self::admission::Admission;
 pub(crate) use self::tokens::Tokens;
 use super::door::Door;
-use super::status::{self, Reason};
+use super::status;
 use super::wire;
 use super::wire::account_service_server::AccountService;
 use crate::edge::TrustedProxies;
@@ -45,12 +45,7 @@ impl Accounts {
     }
 
     fn tokens(&self) -> Result<&Tokens, Status> {
-        self.tokens.as_deref().ok_or_else(|| {
-            status::status(
-                Reason::TokensOff,
-                "this server has no keys to sign tokens with",
-            )
-        })
+        self.tokens.as_deref().ok_or_else(status::tokens_off)
     }
 }
 

@@ -135,12 +135,21 @@ impl Signer {
             jti: Uuid::new_v4(),
             sid: own.session,
         };
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = Some(TOKEN_TYPE.to_owned());
-        header.kid = Some(self.first.id.clone());
-        let token =
-            jsonwebtoken::encode(&header, &claims, &self.first.encoding).map_err(|_| SignError)?;
+        let token = self.sign_as(TOKEN_TYPE, &claims)?;
         Ok((token.into(), UNIX_EPOCH + Duration::from_secs(exp)))
+    }
+
+    /// Whatever is to be believed by the published keys; `kind` tells it from all else that they sign.
+    pub(crate) fn sign_as(&self, kind: &str, claims: &impl Serialize) -> Result<String, SignError> {
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(kind.to_owned());
+        header.kid = Some(self.first.id.clone());
+        jsonwebtoken::encode(&header, claims, &self.first.encoding).map_err(|_| SignError)
+    }
+
+    /// The `iss` of what these keys sign.
+    pub(crate) fn name(&self) -> &str {
+        &self.issuer
     }
 
     /// Our own place among the issuers.

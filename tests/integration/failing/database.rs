@@ -170,6 +170,16 @@ async fn reads_during_the_outage(world: &World, app: &mut Client, gone: Instant)
             asked.elapsed()
         );
     }
+    // Nobody could take back what were signed now.
+    let lease = entitled::proto::IssueLeaseRequest {
+        terms: Some(entitled::proto::LeaseTerms {
+            app: "example-ios".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let unsigned = app.inner.issue_lease(lease).await;
+    assert_database_away(&unsigned.expect_err("it cannot be confirmed"));
     let status = world
         .client("carol")
         .await

@@ -221,7 +221,7 @@ async fn unchanged_over_an_end() {
             revision: snapshot.revision,
         }),
         known_as_of: first.as_of,
-        account: String::new(),
+        ..Default::default()
     };
     let back = alice.inner.watch_entitlements(request).await;
     let mut back = back.expect("a stream").into_inner();
