@@ -238,7 +238,8 @@ pub(crate) enum CatalogFile {
     Apply,
     /// A command works by what is active.
     Ignore,
-    /// The same for a command that may apply the first: nothing need be active.
+    /// The same for a command that may apply the first, or replace one that cannot be read: nothing
+    /// need be active.
     MayBeFirst,
 }
 
@@ -334,7 +335,11 @@ pub(crate) async fn build_core(
             };
             apply_catalog::start_with(&ground, &catalog_text(path)?).await?
         }
-        (Err(CatalogError::None), CatalogFile::MayBeFirst, _) => Catalog::none(),
+        (
+            Err(CatalogError::None | CatalogError::ActiveUnreadable { .. }),
+            CatalogFile::MayBeFirst,
+            _,
+        ) => Catalog::none(),
         (active, _, _) => active?,
     };
     let stores = build_stores(config)?;

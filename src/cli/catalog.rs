@@ -20,7 +20,7 @@ use super::source::{Source, SourceArgs, told as refusal};
 use crate::domain::catalog::Catalog;
 use crate::domain::catalog::diff::diff;
 use crate::domain::ids::CatalogVersion;
-use crate::flows::apply_catalog::{CatalogError, doubts_of, parse};
+use crate::flows::apply_catalog::{CatalogError, doubts_of, parse, parse_new};
 use crate::proto;
 use crate::proto::wanted_catalog::Wanted;
 use proto::apply_catalog_response::Event as Applying;
@@ -40,7 +40,8 @@ pub(crate) enum CatalogCommand {
     Diff(DiffArgs),
     /// Make a file the active version, after counting who gains and who loses by it
     ///
-    /// Refused if paying accounts would lose something, until you say how many may: --confirm-loss.
+    /// Refused if paying accounts would lose something, until you say how many may, and over which
+    /// version: --replaces and --confirm-loss, as --dry-run prints them.
     /// Every account is then derived by the new version, a batch at a time, by any worker; an
     /// interruption loses nothing. Over the API, --dry-run needs the role viewer, the rest admin.
     Apply(ApplyArgs),
@@ -100,9 +101,17 @@ struct HowArgs {
     /// Count and print, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// The active version that was planned over, as --dry-run told; if another one is active by now,
+    /// nothing is changed
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(1..))]
+    replaces: Option<i64>,
     /// So many paying accounts may lose something
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "replaces")]
     confirm_loss: Option<u64>,
+    /// Replace an active version that cannot be read, because a newer program has applied it: nobody
+    /// is counted then
+    #[arg(long)]
+    over_unreadable: bool,
     /// Why; kept with the version
     #[arg(long)]
     reason: Option<String>,
@@ -156,7 +165,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 
 fn check(file: &Path, strict: bool) -> anyhow::Result<ExitCode> {
     let text = read(file)?;
-    let catalog = parse(&text, CatalogVersion(0))?;
+    let catalog = parse_new(&text)?;
     println!("sound: {}", words::summary(&catalog));
     for (id, product) in catalog.products() {
         let stores: Vec<String> = product
@@ -186,7 +195,7 @@ async fn compare(args: &DiffArgs) -> anyhow::Result<()> {
     let source = args.source.open_for_catalogs().await?;
     let old = catalog_of(&source, args.from).await?;
     let new = match &args.file {
-        Some(file) => parse(&read(file)?, CatalogVersion(0))?,
+        Some(file) => parse_new(&read(file)?)?,
         None => catalog_of(&source, args.to).await?,
     };
     source.finish().await;
@@ -240,6 +249,7 @@ async fn plan(source: &Source, wanted: Wanted, how: &HowArgs) -> anyhow::Result<
         catalog: Some(proto::WantedCatalog {
             wanted: Some(wanted),
         }),
+        over_unreadable: how.over_unreadable,
     };
     let mut answers = source
         .catalogs()
@@ -254,6 +264,7 @@ async fn plan(source: &Source, wanted: Wanted, how: &HowArgs) -> anyhow::Result<
             Some(Planning::Plan(plan)) => {
                 counting.end();
                 let plan = Planned::of(plan)?;
+                held_against(&plan, how)?;
                 print_plan(&plan, &summary, how.json);
                 if !how.json && !plan.already_active {
                     println!("\nNothing was changed.{}", words::next_step(&plan));
@@ -277,7 +288,8 @@ async fn apply(source: &Source, wanted: Wanted, how: &HowArgs) -> anyhow::Result
         }),
         confirm_loss: i64::try_from(confirm_loss).unwrap_or(i64::MAX),
         reason: how.reason.clone().unwrap_or_default(),
-        base_version: 0,
+        base_version: how.replaces.unwrap_or_default(),
+        over_unreadable: how.over_unreadable,
     };
     let mut answers = source
         .catalogs()
@@ -318,6 +330,17 @@ async fn apply(source: &Source, wanted: Wanted, how: &HowArgs) -> anyhow::Result
         "the server went away before it said whether the version became active; `entitled catalog \
          history` tells, and applying the same again changes nothing"
     ))
+}
+
+/// A plan over another version than the caller means is none; the server says the same of an apply.
+fn held_against(plan: &Planned, how: &HowArgs) -> anyhow::Result<()> {
+    let active = plan.base.map_or(0, |version| version.0);
+    match how.replaces {
+        Some(meant) if meant != active && !plan.already_active => {
+            bail!(CatalogError::Superseded { newest: active })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn print_plan(plan: &Planned, summary: &str, json: bool) {

@@ -2,19 +2,20 @@
 //! counted before it happens; what payers would lose needs somebody's word.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use super::Core;
-use super::count_effect::{Ground, count_effect};
+use super::count_effect::{Counted, Ground, count_effect, recount};
 use crate::domain::catalog::diff::{Change, diff, may_take};
 use crate::domain::catalog::doubt::doubts;
 use crate::domain::catalog::effect::Effect;
-use crate::domain::catalog::{ApplyNote, Catalog, CatalogFile};
+use crate::domain::catalog::{ApplyNote, Catalog, CatalogFile, TEXT_BYTES_MAX, check_new};
 use crate::domain::ids::CatalogVersion;
-use crate::storage::catalogs::{Applied, NewVersion, Told};
+use crate::storage::catalogs::{Adding, Applied, NewVersion, Told, Underived};
 use crate::storage::{Db, StorageError, catalogs};
 
 /// How often a start that loses to another apply looks again.
@@ -34,8 +35,10 @@ pub(crate) enum CatalogError {
     #[error("there is no version {0}; `entitled catalog history` lists them")]
     Unknown(i64),
     /// Payers would lose, or might, and nobody has agreed to so many.
-    #[error("{}", unconfirmed(*.payers, *.unreadable, *.confirmed))]
+    #[error("{}", unconfirmed(*.base, *.payers, *.unreadable, *.confirmed))]
     Loses {
+        /// The version that they have it by.
+        base: i64,
         payers: u64,
         /// Accounts that could not be looked at.
         unreadable: u64,
@@ -47,11 +50,18 @@ pub(crate) enum CatalogError {
          look at `entitled catalog diff` again and repeat"
     )]
     Superseded { newest: i64 },
+    /// What is active holds something that this program does not know.
+    #[error(
+        "version {version} is active and this program cannot read it: a newer one has applied it. \
+         Update this one; or replace that version without counting who loses, with `entitled catalog \
+         apply FILE --over-unreadable`\n{cause}"
+    )]
+    ActiveUnreadable { version: i64, cause: String },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-fn unconfirmed(payers: u64, unreadable: u64, confirmed: u64) -> String {
+fn unconfirmed(base: i64, payers: u64, unreadable: u64, confirmed: u64) -> String {
     let agreed = match confirmed {
         0 => String::new(),
         some => format!(" and only {some} were agreed to"),
@@ -62,7 +72,7 @@ fn unconfirmed(payers: u64, unreadable: u64, confirmed: u64) -> String {
     };
     format!(
         "{payers} paying accounts would lose something{doubt}{agreed}; nothing was changed. If \
-         that is meant, repeat with --confirm-loss {}",
+         that is meant, repeat with --replaces {base} --confirm-loss {}",
         payers + unreadable
     )
 }
@@ -74,6 +84,33 @@ pub(crate) fn parse(text: &str, version: CatalogVersion) -> Result<Catalog, Cata
     Catalog::build(file, version).map_err(|problems| {
         let located = problems.iter().map(|problem| problem.located(text));
         CatalogError::Unsound(located.collect())
+    })
+}
+
+/// Reads and checks the text of a catalog that is to be a new version; the bounds hold for it alone:
+/// what is a version already stays readable.
+pub(crate) fn parse_new(text: &str) -> Result<Catalog, CatalogError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(CatalogError::Unsound(vec![format!(
+            "the file has {} bytes, at most {TEXT_BYTES_MAX}: every process keeps it in memory",
+            text.len()
+        )]));
+    }
+    let catalog = parse(text, CatalogVersion(0))?;
+    match check_new(catalog.file()) {
+        problems if problems.is_empty() => Ok(catalog),
+        problems => {
+            let located = problems.iter().map(|problem| problem.located(text));
+            Err(CatalogError::Unsound(located.collect()))
+        }
+    }
+}
+
+/// Reads what is active.
+fn parse_active(active: &Applied) -> Result<Catalog, CatalogError> {
+    parse(&active.body, active.version).map_err(|cause| CatalogError::ActiveUnreadable {
+        version: active.version.0,
+        cause: cause.to_string(),
     })
 }
 
@@ -97,14 +134,39 @@ pub(crate) enum Wanted<'a> {
 pub(crate) struct Plan {
     /// The active version that it is held against.
     pub(crate) base: Option<CatalogVersion>,
+    /// This program cannot read the active version: what differs and who loses is not known.
+    pub(crate) base_unreadable: bool,
     pub(crate) catalog: Catalog,
     pub(crate) body: String,
     pub(crate) changes: Vec<Change>,
-    /// `None`: there is nothing to lose, and it was not asked for.
-    pub(crate) effect: Option<Effect>,
+    counted: Option<AgainstOld>,
+}
+
+/// A counting, with the catalog that it is held against.
+#[derive(Debug)]
+struct AgainstOld {
+    old: Catalog,
+    counted: Counted,
 }
 
 impl Plan {
+    fn uncounted(catalog: Catalog, body: String, base: Option<CatalogVersion>) -> Self {
+        Self {
+            base,
+            base_unreadable: false,
+            catalog,
+            body,
+            changes: Vec::new(),
+            counted: None,
+        }
+    }
+
+    /// What was counted; `None`: there is nothing to lose, and it was not asked for, or there was
+    /// nothing to hold it against.
+    pub(crate) fn effect(&self) -> Option<&Effect> {
+        self.counted.as_ref().map(|of| &of.counted.effect)
+    }
+
     /// Whether the active version says exactly this already.
     pub(crate) fn is_active(&self) -> bool {
         self.base.is_some_and(|base| base == self.catalog.version())
@@ -117,6 +179,14 @@ impl Plan {
         note.filter(|note| self.base == Some(CatalogVersion(note.replaces)))
             .filter(|_| order.copy_of.is_none())
     }
+
+    /// Looks again at whoever has changed since they were counted.
+    async fn recount(&mut self, ground: &Ground<'_>) -> Result<(), StorageError> {
+        match &mut self.counted {
+            Some(of) => recount(ground, &of.old, &self.catalog, &mut of.counted).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// How much of a plan is counted.
@@ -125,6 +195,8 @@ pub(crate) enum Counting {
     Always,
     /// Only if somebody may have less by it.
     IfItTakes,
+    /// Nothing if this program cannot read the active version, as somebody has said that it may go.
+    UnlessUnreadable,
 }
 
 /// Finds out what a change would do. `progress` hears how many accounts were counted, of how many.
@@ -134,6 +206,8 @@ pub(crate) async fn plan(
     counting: Counting,
     progress: impl FnMut(u64, u64),
 ) -> Result<Plan, CatalogError> {
+    let active = catalogs::newest(ground.db).await?;
+    let base = active.as_ref().map(|active| active.version);
     let body = match wanted {
         Wanted::Text(text) => text.to_owned(),
         Wanted::Version(version) => {
@@ -141,35 +215,41 @@ pub(crate) async fn plan(
             kept.ok_or(CatalogError::Unknown(version.0))?.body
         }
     };
-    let active = catalogs::newest(ground.db).await?;
-    let same = active.as_ref().filter(|active| active.body == body);
-    let version = same.map_or(CatalogVersion(0), |active| active.version);
-    let catalog = parse(&body, version)?;
-    let base = active.as_ref().map(|active| active.version);
-    let Some(active) = active.filter(|active| active.body != body) else {
-        return Ok(Plan {
-            base,
-            catalog,
-            body,
-            changes: Vec::new(),
-            effect: None,
-        });
+    if let Some(same) = active.as_ref().filter(|active| active.body == body) {
+        return Ok(Plan::uncounted(parse_active(same)?, body, base));
+    }
+    let catalog = match wanted {
+        Wanted::Text(text) => parse_new(text)?,
+        Wanted::Version(_) => parse(&body, CatalogVersion(0))?,
     };
-    let old = parse(&active.body, active.version)?;
-    let counted = match counting {
-        Counting::Always => true,
+    let Some(active) = active else {
+        return Ok(Plan::uncounted(catalog, body, base));
+    };
+    let old = match parse_active(&active) {
+        Err(CatalogError::ActiveUnreadable { .. }) if counting == Counting::UnlessUnreadable => {
+            return Ok(Plan {
+                base_unreadable: true,
+                ..Plan::uncounted(catalog, body, base)
+            });
+        }
+        old => old?,
+    };
+    let counts = match counting {
+        Counting::Always | Counting::UnlessUnreadable => true,
         Counting::IfItTakes => may_take(old.file(), catalog.file()),
     };
-    let effect = match counted {
-        true => Some(count_effect(ground, &old, &catalog, progress).await?),
+    let changes = diff(old.file(), catalog.file());
+    let counted = match counts {
+        true => {
+            let counted = count_effect(ground, &old, &catalog, progress).await?;
+            Some(AgainstOld { old, counted })
+        }
         false => None,
     };
     Ok(Plan {
-        base,
-        changes: diff(old.file(), catalog.file()),
-        catalog,
-        body,
-        effect,
+        changes,
+        counted,
+        ..Plan::uncounted(catalog, body, base)
     })
 }
 
@@ -187,23 +267,32 @@ pub(crate) struct Order<'a> {
 
 /// Makes a plan the active version; its number. Refused if payers lose and nobody agreed, or if
 /// another version became active since it was counted: of two at once, one comes second and is told.
+/// Whoever has changed since the counting is counted again, at last while nobody else can apply.
 pub(crate) async fn apply(
     ground: &Ground<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     order: &Order<'_>,
 ) -> Result<CatalogVersion, CatalogError> {
     if plan.is_active() {
         return Ok(plan.catalog.version());
     }
+    plan.recount(ground).await?;
+    let adding = Adding::begin(ground.db).await?;
+    if adding.newest() != plan.base {
+        return Err(CatalogError::Superseded {
+            newest: adding.newest().map_or(0, |version| version.0),
+        });
+    }
+    plan.recount(ground).await?;
     let (losing, unreadable) = plan
-        .effect
-        .as_ref()
+        .effect()
         .map_or((0, 0), |effect| (effect.to_confirm(), effect.unreadable));
     let note = plan.note(order);
     let consent = note.map_or(0, |note| note.confirm_loss);
     let confirmed = order.confirm_loss.unwrap_or(0).max(consent);
     if losing > confirmed {
         return Err(CatalogError::Loses {
+            base: plan.base.map_or(0, |version| version.0),
             payers: losing - unreadable,
             unreadable,
             confirmed,
@@ -217,16 +306,11 @@ pub(crate) async fn apply(
             .reason
             .or_else(|| note.and_then(|note| note.reason.as_deref())),
         copy_of: order.copy_of,
-        effect: plan.effect.as_ref(),
+        effect: plan.effect(),
         confirmed_loss: (losing > 0).then_some(confirmed),
         at: ground.now,
     };
-    match catalogs::add(ground.db, plan.base, &new).await? {
-        Ok(version) => Ok(version),
-        Err(newest) => Err(CatalogError::Superseded {
-            newest: newest.map_or(0, |version| version.0),
-        }),
-    }
+    Ok(adding.write(&new).await?)
 }
 
 /// Applies the file that a server was started with, while it serves by what is active. What keeps it
@@ -235,6 +319,7 @@ pub(crate) async fn apply(
 pub(crate) async fn apply_start_file(core: &Core, text: Result<String, String>) {
     let refuse = |cause: &str| {
         metrics::gauge!("entitled_catalog_file_refused").set(1.0);
+        metrics::gauge!("entitled_catalog_file_is_active").set(0.0);
         error!(
             active = core.catalog.load().version().0,
             cause,
@@ -243,7 +328,7 @@ pub(crate) async fn apply_start_file(core: &Core, text: Result<String, String>) 
         );
     };
     let text = match text {
-        Ok(text) => text,
+        Ok(text) => core.catalog_file.get_or_init(|| text),
         Err(cause) => return refuse(&cause),
     };
     loop {
@@ -252,25 +337,37 @@ pub(crate) async fn apply_start_file(core: &Core, text: Result<String, String>) 
             leniency: core.policy.leniency,
             now: core.clock.now(),
         };
-        match start_with(&ground, &text).await {
-            Ok(_) => {
-                metrics::gauge!("entitled_catalog_file_refused").set(0.0);
-                if let Err(error) = follow(core).await {
-                    warn!(%error, "the catalog is taken up later");
-                }
-                return;
-            }
-            Err(CatalogError::Storage(error)) => {
+        let started = start_with(&ground, text).await;
+        let done = match &started {
+            Ok(_) => match follow(core).await {
+                Ok(()) => tell_file(core).await,
+                lost => lost,
+            },
+            Err(CatalogError::Storage(_)) => Ok(()),
+            Err(refused) => return refuse(&refused.to_string()),
+        };
+        match (started, done) {
+            (Err(CatalogError::Storage(error)), _) | (_, Err(error)) => {
                 warn!(%error, "the catalog file is looked at later");
                 tokio::time::sleep(START_PAUSE).await;
             }
-            Err(refused) => {
-                refuse(&refused.to_string());
-                let _ = core.refused_catalog.set(text);
-                return;
-            }
+            (Ok(_) | Err(_), Ok(())) => return,
         }
     }
+}
+
+/// Says in metrics what the configured file is by now: active, a version that was replaced, or none.
+async fn tell_file(core: &Core) -> Result<(), StorageError> {
+    let Some(file) = core.catalog_file.get() else {
+        return Ok(());
+    };
+    let known = catalogs::with_body(&core.db, file).await?;
+    let active = known.is_some() && known == catalogs::newest_version(&core.db).await?;
+    metrics::gauge!("entitled_catalog_file_is_active").set(f64::from(u8::from(active)));
+    if known.is_some() {
+        metrics::gauge!("entitled_catalog_file_refused").set(0.0);
+    }
+    Ok(())
 }
 
 /// Applies the file that a server starts with, unless it has been a version: a replica that restarts
@@ -299,7 +396,7 @@ async fn try_start_with(ground: &Ground<'_>, text: &str) -> Result<Catalog, Cata
         }
         return Ok(active);
     }
-    let plan = plan(
+    let mut plan = plan(
         ground,
         Wanted::Text(text),
         Counting::IfItTakes,
@@ -315,7 +412,7 @@ async fn try_start_with(ground: &Ground<'_>, text: &str) -> Result<Catalog, Cata
         copy_of: None,
         confirm_loss: None,
     };
-    let version = apply(ground, &plan, &order).await?;
+    let version = apply(ground, &mut plan, &order).await?;
     info!(version = version.0, "catalog applied");
     load(ground.db).await
 }
@@ -323,31 +420,52 @@ async fn try_start_with(ground: &Ground<'_>, text: &str) -> Result<Catalog, Cata
 /// The active catalog.
 pub(crate) async fn load(db: &Db) -> Result<Catalog, CatalogError> {
     let applied = catalogs::newest(db).await?.ok_or(CatalogError::None)?;
-    parse(&applied.body, applied.version)
+    parse_active(&applied)
 }
 
-/// Takes up a version that another replica has applied.
+/// Takes up the newest version, whoever has applied it. One that this program cannot read is told
+/// once: the former stays, and what is decided by it is decided again (`settle`).
 pub(crate) async fn follow(core: &Core) -> Result<(), StorageError> {
     let newest = catalogs::newest_version(&core.db).await?;
-    if newest == Some(core.catalog.load().version()) {
+    if newest.is_none_or(|newest| newest == core.newest_catalog()) {
         return Ok(());
     }
-    match load(&core.db).await {
+    // One at a time: an earlier one is never taken up after a later one.
+    let _alone = core.taking_up_catalog.lock().await;
+    let seen = match load(&core.db).await {
         Ok(catalog) => {
-            info!(version = catalog.version().0, "catalog taken up");
-            core.catalog.store(Arc::new(catalog));
-            core.hub.forget_nothings();
-            core.catalog_taken_up.notify_one();
+            let version = catalog.version();
+            if version != core.newest_catalog() {
+                info!(version = version.0, "catalog taken up");
+                core.catalog.store(Arc::new(catalog));
+                core.hub.forget_nothings();
+                core.catalog_taken_up.notify_one();
+            }
+            metrics::gauge!("entitled_catalog_unreadable").set(0.0);
+            version
         }
         Err(CatalogError::Storage(error)) => return Err(error),
-        Err(error) => error!(%error, "a newer catalog cannot be read; the former stays"),
-    }
-    if let Some(file) = core.refused_catalog.get()
-        && catalogs::with_body(&core.db, file).await?.is_some()
-    {
-        metrics::gauge!("entitled_catalog_file_refused").set(0.0);
-    }
-    Ok(())
+        Err(CatalogError::ActiveUnreadable { version, cause }) => {
+            if core.newest_catalog() != CatalogVersion(version) {
+                let former = core.catalog.load().version().0;
+                error!(
+                    version,
+                    former,
+                    cause,
+                    "a newer catalog cannot be read by this program; the former stays, and \
+                     purchases that it decides are looked at again. Update this program"
+                );
+            }
+            metrics::gauge!("entitled_catalog_unreadable").set(1.0);
+            CatalogVersion(version)
+        }
+        Err(error) => {
+            error!(%error, "the catalog cannot be taken up");
+            return Ok(());
+        }
+    };
+    core.newest_catalog.store(seen.0, Ordering::Release);
+    tell_file(core).await
 }
 
 /// A catalog as it was, for replay.
@@ -387,6 +505,8 @@ pub(crate) struct Story {
     pub(crate) told: Told,
     /// Accounts that it, and every newer one, has not reached. Only of the active version.
     pub(crate) behind: Option<i64>,
+    /// Of those: the ones that cannot be derived. Only of the active version.
+    pub(crate) underived: Underived,
 }
 
 /// Stories of versions up to `until` (inclusive), the newest first.
@@ -398,11 +518,18 @@ pub(crate) async fn history(
     let active = catalogs::newest_version(db).await?;
     let mut stories = Vec::new();
     for told in catalogs::stories(db, until, limit).await? {
-        let behind = match active == Some(told.version) {
-            true => Some(catalogs::behind(db, told.version).await?),
-            false => None,
+        let (behind, underived) = match active == Some(told.version) {
+            true => (
+                Some(catalogs::behind(db, told.version).await?),
+                catalogs::underived(db, told.version).await?,
+            ),
+            false => (None, Underived::default()),
         };
-        stories.push(Story { told, behind });
+        stories.push(Story {
+            told,
+            behind,
+            underived,
+        });
     }
     Ok(stories)
 }
@@ -410,4 +537,19 @@ pub(crate) async fn history(
 /// The handle that flows and hub share.
 pub(crate) fn handle(catalog: Catalog) -> Arc<ArcSwap<Catalog>> {
     Arc::new(ArcSwap::from_pointee(catalog))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::catalog::tests::EXAMPLE;
+
+    #[test]
+    fn a_new_text_has_bounds_and_a_version_stays_readable() {
+        let long = format!("{EXAMPLE}\n# {}", "x".repeat(TEXT_BYTES_MAX));
+        let refused = parse_new(&long).expect_err("too long").to_string();
+        assert!(refused.contains("at most 1048576"), "{refused}");
+        assert!(parse(&long, CatalogVersion(1)).is_ok());
+        assert!(parse_new(EXAMPLE).is_ok());
+    }
 }

@@ -1,5 +1,6 @@
 //! What every flow needs, built once in `app`.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::retain::Retention;
 use crate::clock::Clock;
 use crate::domain::catalog::Catalog;
 use crate::domain::gift::GiftRules;
-use crate::domain::ids::{AccountId, Revision};
+use crate::domain::ids::{AccountId, CatalogVersion, Revision};
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::reconcile::Policy;
 use crate::domain::refund_defence::DefencePolicy;
@@ -135,8 +136,12 @@ pub(crate) struct Core {
     pub(crate) transitions: Notify,
     /// Rings when this process has taken up a newer catalog.
     pub(crate) catalog_taken_up: Notify,
-    /// The text of the configured catalog file, while it is not applied.
-    pub(crate) refused_catalog: OnceLock<String>,
+    /// The newest version that this process has seen; newer than `catalog` if it cannot read it.
+    pub(super) newest_catalog: AtomicI64,
+    /// Held while a newer version is taken up.
+    pub(super) taking_up_catalog: tokio::sync::Mutex<()>,
+    /// The text of the configured catalog file.
+    pub(super) catalog_file: OnceLock<String>,
     /// Rings whenever a job of this process has done something: whoever waits for idleness looks
     /// again.
     pub(crate) stepped: Notify,
@@ -167,6 +172,7 @@ impl Core {
             gifts,
             account_calls_per_minute,
         } = settings;
+        let newest_catalog = AtomicI64::new(catalog.load().version().0);
         Self {
             db,
             stores,
@@ -190,11 +196,18 @@ impl Core {
             duties: Notify::new(),
             transitions: Notify::new(),
             catalog_taken_up: Notify::new(),
-            refused_catalog: OnceLock::new(),
+            newest_catalog,
+            taking_up_catalog: tokio::sync::Mutex::default(),
+            catalog_file: OnceLock::new(),
             stepped: Notify::new(),
             settled: Notify::new(),
             hints: Mutex::new(Some(hints)),
         }
+    }
+
+    /// The newest catalog that this process has seen, whether or not it can read it.
+    pub(super) fn newest_catalog(&self) -> CatalogVersion {
+        CatalogVersion(self.newest_catalog.load(Ordering::Acquire))
     }
 
     /// Tells every job of this process to look for work now instead of at its next round.

@@ -223,6 +223,7 @@ async fn hand_over(
         // Looked at soon by the schedule, which then sets the next check.
         next_check_at: Some(now),
         synced_seq: None,
+        catalog: None,
     };
     chains::settle(tx, &settled).await?;
     Ok(Book { owner, ..book })

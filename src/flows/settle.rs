@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracing::{debug, info};
+use chrono::TimeDelta;
+use tracing::{debug, info, warn};
 
 use super::Core;
 use super::apply_catalog;
@@ -14,7 +15,7 @@ use super::settled_events::{revision_of, tell_former, tell_loser, write_events};
 use crate::domain::catalog::Catalog;
 use crate::domain::chain::Alias;
 use crate::domain::event::{Decision, SignalSource};
-use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
 use crate::domain::ownership::{MOVES_COUNTED_FOR, OpenClaim, Owner};
 use crate::domain::reconcile::{Answer, Book, Outcome, Step, reconcile};
 use crate::domain::subscription::guard::with_evidence;
@@ -31,6 +32,8 @@ use crate::storage::{
 };
 
 const ATTEMPTS_MAX: u32 = 8;
+/// What a former catalog has decided is looked at again after so long (business time).
+const FORMER_RECHECK: TimeDelta = TimeDelta::minutes(5);
 
 /// A fetched answer on its way into the books.
 #[derive(Debug)]
@@ -89,6 +92,29 @@ pub(super) async fn settle(core: &Core, work: &Work) -> Result<Settlement, Stora
     }
 }
 
+/// What a settle decides by.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    catalog: &'a Catalog,
+    /// The newest version that this process has seen, whether or not it can read it.
+    seen: CatalogVersion,
+    now: Instant,
+}
+
+impl By<'_> {
+    /// If this program cannot read the newest catalog, whoever waits is answered by the former, and
+    /// soon a replica looks again that can read it.
+    fn next_check(self, outcome: &Outcome, chain: ChainId) -> Option<Instant> {
+        let (by, newest) = (self.catalog.version(), self.seen);
+        if newest <= by {
+            return outcome.next_check_at;
+        }
+        warn!(%chain, by = by.0, newest = newest.0, "decided by a former catalog; looked at again");
+        let again = self.now + FORMER_RECHECK;
+        Some(outcome.next_check_at.map_or(again, |at| at.min(again)))
+    }
+}
+
 /// The chains of one settle under lock: the one that carries on, and those that become part of it.
 pub(super) struct LockedSet {
     pub(super) whole: Locked,
@@ -107,8 +133,8 @@ async fn attempt_settle(
     core: &Core,
     work: &Work,
 ) -> Result<(Settlement, Vec<Changed>), StorageError> {
-    // By the newest: behind a catalog's walk over purchases nobody looks again.
-    apply_catalog::follow(core).await?;
+    // In this order: a newer one in between is newer than what was seen, never the other way round.
+    let seen = core.newest_catalog();
     let catalog = core.catalog.load_full();
     let now = core.clock.now();
     let mut tx = core.db.begin().await?;
@@ -159,7 +185,18 @@ async fn attempt_settle(
 
     let woken = write_books(&mut tx, &set, work, &book, &outcome, now).await?;
     write_owner(&mut tx, chain, &book, &outcome, now).await?;
-    write_chain(&mut tx, &set, work, &outcome).await?;
+    let by = By {
+        catalog: &catalog,
+        seen,
+        now,
+    };
+    let newest = write_chain(&mut tx, &set, work, &outcome, by).await?;
+    if !newest {
+        // Behind a catalog's walk over purchases nobody looks again: by the newest, or not at all.
+        tx.rollback().await?;
+        apply_catalog::follow(core).await?;
+        return Err(StorageError::Conflict("a newer catalog is active".into()));
+    }
     let mut told = !outcome.duties.is_empty();
     if let (Some(owner), Some(state)) = (outcome.book.owner, taken) {
         let chain = (chain, set.whole.head.provider);
@@ -435,12 +472,14 @@ async fn write_owner(
     Ok(())
 }
 
+/// `false`: a newer catalog than the one that was seen has become active, and nothing is to be written.
 async fn write_chain(
     tx: &mut Tx<'_>,
     set: &LockedSet,
     work: &Work,
     outcome: &Outcome,
-) -> Result<(), StorageError> {
+    by: By<'_>,
+) -> Result<bool, StorageError> {
     let chain = set.whole.id;
     // A chain that has just been joined is looked at once more by its new head.
     let synced_seq = (work.is_complete() && set.parts.is_empty() && chain == work.claimed.id)
@@ -456,14 +495,17 @@ async fn write_chain(
         owner: outcome.book.owner,
         store_away: outcome.book.store_away,
         detached_at: outcome.book.detached_at,
-        next_check_at: outcome.next_check_at,
+        next_check_at: by.next_check(outcome, chain),
         synced_seq,
+        catalog: Some(by.seen.max(by.catalog.version())),
     };
-    chains::settle(tx, &settled).await?;
+    if !chains::settle(tx, &settled).await? {
+        return Ok(false);
+    }
     if let Some(synced_seq) = synced_seq {
         ingress::mark_processed(tx, chain, synced_seq).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn log(set: &LockedSet, outcome: &Outcome, work: &Work) {

@@ -31,16 +31,16 @@ const PAGE: i64 = 500;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Purchases that were marked wait for their store: no more are marked meanwhile.
 const FLOOD_PAUSE: Duration = Duration::from_secs(1);
-/// Accounts that cannot be read are tried again, not hammered.
-const FAILED_PAUSE: Duration = Duration::from_secs(10);
+/// Accounts that cannot be read are tried again then: a newer program may have come.
+const UNDERIVED_PAUSE: Duration = Duration::from_secs(600);
 
 /// Where this process stands; another begins at the first account that is behind.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
     version: Option<CatalogVersion>,
     after: Option<AccountId>,
-    /// Accounts of this round that could not be derived.
-    failed: u64,
+    /// Transactions below it may have begun before this process took the version up.
+    begun: i64,
     /// Catalogs that purchases were decided by; `None`: not to be had.
     known: BTreeMap<CatalogVersion, Option<Arc<Catalog>>>,
 }
@@ -62,10 +62,13 @@ pub(crate) async fn step(core: &Core, spread: &mut Spread) -> Result<Stepped, St
     if spread.version != Some(version) {
         *spread = Spread {
             version: Some(version),
+            begun: books::begun(&core.db).await?,
             ..Spread::default()
         };
     }
-    if !catalogs::is_under_way(&core.db, version).await? {
+    if !catalogs::any_unfinished(&core.db, version).await?
+        && !catalogs::any_left(&core.db, version).await?
+    {
         return Ok(Stepped::Rests);
     }
     if catalogs::newest_version(&core.db).await? != Some(version) {
@@ -84,26 +87,19 @@ pub(crate) async fn step(core: &Core, spread: &mut Spread) -> Result<Stepped, St
         until: None,
         limit: size as i64,
     };
-    let reached = derive_all(core, &catalog, range).await?;
-    if let Some(last) = reached.last {
+    if let Some(last) = derive_all(core, &catalog, range).await? {
         spread.after = Some(last);
-        spread.failed += reached.failed;
         return Ok(Stepped::Worked);
     }
-    // From the first one again: some may have been under lock. Those that failed are tried later.
-    if spread.failed == 0 && spread.after.take().is_some() {
+    // From the first one again: some may have been under lock.
+    if spread.after.take().is_some() {
         return Ok(Stepped::Worked);
     }
     if let Some(stepped) = look_again(core, &catalog, spread).await? {
         return Ok(stepped);
     }
-    if catalogs::behind(&core.db, version).await? > 0 {
-        spread.after = None;
-        let failed = std::mem::take(&mut spread.failed);
-        return Ok(Stepped::Waits(match failed {
-            0 => BUSY_PAUSE,
-            _ => FAILED_PAUSE,
-        }));
+    if catalogs::any_left(&core.db, version).await? {
+        return Ok(Stepped::Waits(BUSY_PAUSE));
     }
     if catalogs::finish(&core.db, version, core.clock.now()).await? {
         info!(version = version.0, "every account has come to the catalog");
@@ -111,22 +107,18 @@ pub(crate) async fn step(core: &Core, spread: &mut Spread) -> Result<Stepped, St
     Ok(Stepped::Rests)
 }
 
-/// How far a batch came.
-#[derive(Debug, Default)]
-struct Reached {
-    last: Option<AccountId>,
-    /// Accounts that could not be derived.
-    failed: u64,
-}
-
-/// Derives accounts; one that cannot be derived is logged and holds up nobody.
-async fn derive_all(core: &Core, catalog: &Catalog, range: Range) -> Result<Reached, StorageError> {
+/// Derives accounts, up to the one that it tells. One that cannot be derived is logged, marked, and
+/// holds up nobody.
+async fn derive_all(
+    core: &Core,
+    catalog: &Catalog,
+    range: Range,
+) -> Result<Option<AccountId>, StorageError> {
     let batch = derive_batch(core, catalog, range).await?;
     let last = batch.taken.last().copied();
     if batch.unreadable.is_none() {
-        return Ok(Reached { last, failed: 0 });
+        return Ok(last);
     }
-    let mut failed = 0;
     let mut after = range.after;
     for id in batch.taken {
         let alone = Range {
@@ -136,11 +128,11 @@ async fn derive_all(core: &Core, catalog: &Catalog, range: Range) -> Result<Reac
         };
         if let Some(cause) = derive_batch(core, catalog, alone).await?.unreadable {
             error!(account = %id, %cause, "an account cannot come to the newest catalog");
-            failed += 1;
+            books::mark_underived(&core.db, id, catalog.version(), UNDERIVED_PAUSE).await?;
         }
         after = Some(id);
     }
-    Ok(Reached { last, failed })
+    Ok(last)
 }
 
 /// An account is derived by the newest catalog now, instead of when its turn comes; if it is under
@@ -253,6 +245,10 @@ async fn look_again(
     };
     if !any_teaches(core, spread, catalog, before).await? {
         return Ok(None);
+    }
+    if books::horizon(&core.db).await? < spread.begun {
+        // Some may still decide by what was active before: they are seen once they have ended.
+        return Ok(Some(Stepped::Waits(BUSY_PAUSE)));
     }
     if catalogs::waiting_to_be_read(&core.db, PAGE).await? >= PAGE {
         // What the stores tell now goes first.

@@ -126,6 +126,7 @@ pub(crate) async fn transfer(core: &Core, asked: Transfer<'_>) -> Result<(), Tra
         // Looked at soon by the schedule, which then sets the next check.
         next_check_at: Some(now),
         synced_seq: None,
+        catalog: None,
     };
     chains::settle(&mut tx, &settled).await?;
     let mut changed = Vec::new();

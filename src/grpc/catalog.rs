@@ -107,7 +107,9 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
         request: Request<wire::PlanCatalogRequest>,
     ) -> Result<Response<Self::PlanCatalogStream>, Status> {
         self.door.operator(&request)?;
-        let asked = asked(request.into_inner().catalog)?;
+        let request = request.into_inner();
+        let asked = asked(request.catalog)?;
+        let how = how_counted(request.over_unreadable);
         let counting = self.counting()?;
         let core = Arc::clone(&self.door.core);
         let (answers, stream) = mpsc::channel(QUEUE);
@@ -117,7 +119,7 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
                 event: Some(Planning::Progress(event)),
             };
             let planned = tokio::select! {
-                planned = plan(&core, &asked, |event| {
+                planned = plan(&core, &asked, how, |event| {
                     let _ = answers.try_send(Ok(progress(event)));
                 }) => planned,
                 // Nobody listens any more: nothing is counted for nobody.
@@ -144,6 +146,11 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
         };
         let confirm_loss = u64::try_from(request.confirm_loss)
             .map_err(|_| status::bad_request("confirm_loss", "0 or more"))?;
+        if confirm_loss > 0 && request.base_version == 0 {
+            let words = "is required with confirm_loss: the version that the plan was made over";
+            return Err(status::bad_request("base_version", words));
+        }
+        let how = how_counted(request.over_unreadable);
         let counting = self.counting()?;
         let core = Arc::clone(&self.door.core);
         let actor = operator.actor.clone();
@@ -152,17 +159,17 @@ impl wire::catalog_service_server::CatalogService for Catalogs {
             let _counting = counting;
             let message = |event| wire::ApplyCatalogResponse { event: Some(event) };
             let planned = tokio::select! {
-                planned = plan(&core, &asked, |event| {
+                planned = plan(&core, &asked, how, |event| {
                     let _ = answers.try_send(Ok(message(Applying::Progress(event))));
                 }) => planned,
                 () = answers.closed() => return,
             };
             let applied = match planned {
-                Ok((plan, at)) => {
+                Ok((mut plan, at)) => {
                     let told = Applying::Plan(plan_of(&plan, at));
                     let _ = answers.send(Ok(message(told))).await;
                     let by = (actor.as_str(), reason.as_deref(), confirm_loss);
-                    apply(&core, &asked, &plan, by, request.base_version).await
+                    apply(&core, &asked, &mut plan, by, request.base_version).await
                 }
                 Err(status) => Err(status),
             };
@@ -187,6 +194,13 @@ fn wanted(asked: &Asked) -> Wanted<'_> {
     }
 }
 
+fn how_counted(over_unreadable: bool) -> Counting {
+    match over_unreadable {
+        true => Counting::UnlessUnreadable,
+        false => Counting::Always,
+    }
+}
+
 fn ground(core: &Core) -> Ground<'_> {
     Ground {
         db: &core.db,
@@ -198,6 +212,7 @@ fn ground(core: &Core) -> Ground<'_> {
 async fn plan(
     core: &Core,
     asked: &Asked,
+    how: Counting,
     tell: impl Fn(wire::CountingProgress),
 ) -> Result<(Plan, Instant), Status> {
     let told = |counted, accounts| {
@@ -207,7 +222,7 @@ async fn plan(
         });
     };
     let ground = ground(core);
-    let plan = apply_catalog::plan(&ground, wanted(asked), Counting::Always, told)
+    let plan = apply_catalog::plan(&ground, wanted(asked), how, told)
         .await
         .map_err(refused)?;
     Ok((plan, ground.now))
@@ -216,7 +231,7 @@ async fn plan(
 async fn apply(
     core: &Core,
     asked: &Asked,
-    plan: &Plan,
+    plan: &mut Plan,
     (actor, reason, confirm_loss): (&str, Option<&str>, u64),
     base: i64,
 ) -> Result<CatalogVersion, Status> {
@@ -252,6 +267,7 @@ fn refused(cause: CatalogError) -> Status {
         CatalogError::None | CatalogError::Unknown(_) => Reason::CatalogVersionNotFound,
         CatalogError::Loses { .. } => Reason::CatalogLossUnconfirmed,
         CatalogError::Superseded { .. } => Reason::CatalogSuperseded,
+        CatalogError::ActiveUnreadable { .. } => Reason::CatalogActiveUnreadable,
     };
     status::status(reason, cause.to_string())
 }
@@ -261,9 +277,10 @@ fn plan_of(plan: &Plan, at: Instant) -> wire::CatalogPlan {
         base_version: plan.base.map_or(0, |version| version.0),
         already_active: plan.is_active(),
         changes: plan.changes.iter().map(change).collect(),
-        effect: plan.effect.as_ref().map(effect),
+        effect: plan.effect().map(effect),
         doubts: doubts_of(&plan.body, &plan.catalog),
-        count_time: plan.effect.as_ref().map(|_| convert::timestamp(at)),
+        count_time: plan.effect().map(|_| convert::timestamp(at)),
+        base_unreadable: plan.base_unreadable,
     }
 }
 
@@ -294,6 +311,7 @@ fn effect(effect: &Effect) -> wire::CatalogEffect {
         changed: count(effect.changed),
         payers_losing: count(effect.payers_losing),
         out_of_reach: count(effect.out_of_reach),
+        losing_later: count(effect.losing_later),
         entitlements: effect.entitlements.iter().map(moves).collect(),
         credits: effect.credits.iter().map(moves).collect(),
     }
@@ -314,6 +332,13 @@ fn told(story: Story) -> wire::CatalogVersion {
         accounts_behind: story.behind.unwrap_or_default(),
         purchases_looked_again: told.looked_again,
         finish_time: told.finished_at.map(convert::timestamp),
+        accounts_underived: story.underived.count,
+        underived_accounts: story
+            .underived
+            .some
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

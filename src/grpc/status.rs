@@ -35,6 +35,7 @@ pub(crate) enum Reason {
     AppNotAllowed,
     AppUnknown,
     AsOfUnavailable,
+    CatalogActiveUnreadable,
     CatalogBusy,
     CatalogInvalid,
     CatalogLossUnconfirmed,
@@ -89,6 +90,7 @@ impl Reason {
         Self::AppNotAllowed,
         Self::AppUnknown,
         Self::AsOfUnavailable,
+        Self::CatalogActiveUnreadable,
         Self::CatalogBusy,
         Self::CatalogInvalid,
         Self::CatalogLossUnconfirmed,
@@ -148,6 +150,7 @@ impl Reason {
             Self::ApiKeyNotFound => "API_KEY_NOT_FOUND",
             Self::AppNotAllowed => "APP_NOT_ALLOWED",
             Self::AppUnknown => "APP_UNKNOWN",
+            Self::CatalogActiveUnreadable => "CATALOG_ACTIVE_UNREADABLE",
             Self::CatalogBusy => "CATALOG_BUSY",
             Self::CatalogInvalid => "CATALOG_INVALID",
             Self::CatalogLossUnconfirmed => "CATALOG_LOSS_UNCONFIRMED",
@@ -210,6 +213,7 @@ impl Reason {
             | Self::PurchaseNotFound => Code::NotFound,
             Self::ApiKeyLimit
             | Self::AppUnknown
+            | Self::CatalogActiveUnreadable
             | Self::CatalogLossUnconfirmed
             | Self::ClaimKeyReused
             | Self::DeliveryClaimed

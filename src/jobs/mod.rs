@@ -266,7 +266,9 @@ async fn keep_house(core: &Arc<Core>) -> Result<(), StorageError> {
     let chains = chains::backlog(&core.db, core.clock.now()).await?;
     let behind = catalogs::behind(&core.db, core.catalog.load().version()).await?;
     metrics::gauge!("entitled_ingress_backlog").set(rows as f64);
+    let underived = catalogs::underived(&core.db, core.catalog.load().version()).await?;
     metrics::gauge!("entitled_catalog_accounts_behind").set(behind as f64);
+    metrics::gauge!("entitled_catalog_accounts_underived").set(underived.count as f64);
     metrics::gauge!("entitled_chains_due").set(chains as f64);
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! catalog would do, and for deriving all of them by a new one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use sqlx::types::Json;
@@ -9,15 +10,13 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::accounts::Account;
-use super::ledger::Former;
 use super::snapshots::Stored;
-use super::{Db, StorageError, Tx};
+use super::{Db, StorageError, Tx, ledger};
 use crate::domain::entitlement::{Grant, Snapshot};
 use crate::domain::event::{Decision, SignalSource};
-use crate::domain::holding::{Chain, Holding};
+use crate::domain::holding::Holding;
 use crate::domain::ids::{AccountId, CatalogVersion, Revision};
-use crate::domain::provider::{Environment, Provider};
-use crate::domain::subscription::guard::Known;
+use crate::domain::provider::Environment;
 use crate::domain::time::Instant;
 
 /// One account's.
@@ -55,6 +54,45 @@ pub(crate) async fn look(db: &Db) -> Result<Tx<'static>, StorageError> {
     Ok(tx)
 }
 
+/// Everything below it is committed and seen by whoever reads from now on: a transaction horizon.
+pub(crate) async fn horizon(db: &Db) -> Result<i64, StorageError> {
+    let horizon = sqlx::query_scalar!(
+        r#"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!""#
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(horizon)
+}
+
+/// Transactions below it had begun to write by now: whatever begins later is at or above it.
+pub(crate) async fn begun(db: &Db) -> Result<i64, StorageError> {
+    let begun = sqlx::query_scalar!(
+        r#"select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as "begun!""#
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(begun)
+}
+
+/// Accounts whose snapshot has changed at or above a horizon, by id, behind `after`.
+pub(crate) async fn changed_since(
+    db: &Db,
+    horizon: i64,
+    after: Option<AccountId>,
+    limit: i64,
+) -> Result<Vec<AccountId>, StorageError> {
+    let ids = sqlx::query_scalar!(
+        r#"select account_id from entitlement_snapshots
+           where changed_xid >= $1 and account_id > $2 order by account_id limit $3"#,
+        horizon,
+        after.map_or(Uuid::nil(), |id| id.0),
+        limit
+    )
+    .fetch_all(db.pool())
+    .await?;
+    Ok(ids.into_iter().map(AccountId).collect())
+}
+
 /// About how many accounts have a snapshot.
 pub(crate) async fn count(db: &Db) -> Result<u64, StorageError> {
     let count = sqlx::query_scalar!(r#"select count(*) as "count!" from entitlement_snapshots"#)
@@ -73,7 +111,9 @@ pub(crate) async fn of_accounts(
     let mut books: BTreeMap<AccountId, Books> =
         ids.iter().map(|id| (*id, Books::default())).collect();
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    holdings(tx, &ids, used_up, &mut books).await?;
+    for (account, held) in ledger::holdings_of(tx, &ids, used_up).await? {
+        books.entry(account).or_default().holdings = held;
+    }
     let grants = sqlx::query!(
         r#"select account_id, entitlement, expires_at from grants
            where account_id = any($1) and revoked_at is null order by created_at, id"#,
@@ -103,60 +143,6 @@ pub(crate) async fn of_accounts(
         book.sums.push((row.credit, environment, row.sum));
     }
     Ok(books)
-}
-
-/// The same as `ledger::holdings`, of many accounts.
-async fn holdings(
-    tx: &mut Tx<'_>,
-    ids: &[Uuid],
-    used_up: &[String],
-    books: &mut BTreeMap<AccountId, Books>,
-) -> Result<(), StorageError> {
-    let rows = sqlx::query!(
-        r#"with mine as (
-               select owner_account_id as account_id, id, null::timestamptz as away_since
-               from purchase_chains where owner_account_id = any($1)
-               union all
-               select o.from_account_id, whole.id, max(o.at) from ownership_changes o
-               join purchase_chains c on c.id = o.chain_id
-               join purchase_chains whole on whole.id = coalesce(c.merged_into, c.id)
-               where o.from_account_id = any($1)
-                 and whole.owner_account_id is distinct from o.from_account_id
-               group by o.from_account_id, whole.id
-           )
-           select mine.account_id as "account_id!", c.provider, c.store_away,
-                  s.known as "known: Json<Known>", mine.away_since,
-                  (select jsonb_agg(jsonb_build_object('product', f.product, 'ended_at', f.ended_at))
-                   from (select jsonb_build_object('product_id', product_id,
-                                                   'base_plan_id', base_plan_id) as product,
-                                max(expires_at) as ended_at
-                         from transactions t
-                         where t.chain_id = c.id and kind <> 'refund' and expires_at is not null
-                         group by 1) f) as "former: Json<Vec<Former>>"
-           from mine join purchase_chains c on c.id = mine.id
-                join store_subscription_state s on s.chain_id = c.id
-           where s.bought_once is null or not s.bought_once <@ $2
-           order by c.created_at, c.id"#,
-        ids,
-        used_up
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    for row in rows {
-        let provider = Provider::parse(&row.provider)
-            .ok_or_else(|| StorageError::Corrupt(format!("provider {:?}", row.provider)))?;
-        let chain = Chain {
-            provider,
-            store_away: row.store_away,
-            away_since: row.away_since,
-            known: row.known.0,
-        };
-        let former = row.former.map(|json| json.0).unwrap_or_default();
-        let former = former.into_iter().map(|was| (was.product, was.ended_at));
-        let book = books.entry(row.account_id.into()).or_default();
-        book.holdings.extend(chain.holdings(former));
-    }
-    Ok(())
 }
 
 /// Which of these accounts have one of these names: `issuer:subject` or their id.
@@ -196,7 +182,8 @@ pub(crate) struct Behind {
 }
 
 /// Locks accounts that an older catalog than `version` has derived and that nobody else has under
-/// lock: no settle is waited for, and two workers never take the same.
+/// lock: no settle is waited for, and two workers never take the same. Without those that could not
+/// be derived and whose time to be tried again has not come.
 pub(crate) async fn take_behind(
     tx: &mut Tx<'_>,
     version: CatalogVersion,
@@ -211,6 +198,8 @@ pub(crate) async fn take_behind(
            from entitlement_snapshots s join accounts a on a.id = s.account_id
            where s.catalog_version < $1 and s.account_id > $2 and s.account_id <= $3
              and a.merged_into is null
+             and (s.underived_by is null or s.underived_by < $1
+                  or s.underived_until <= clock_timestamp())
            order by s.account_id limit $4
            for update of a, s skip locked"#,
         version.0,
@@ -231,6 +220,27 @@ pub(crate) async fn take_behind(
             .ok(),
     });
     Ok(behind.collect())
+}
+
+/// Says that `version` cannot derive the account, and that it is not tried again before `pause` has
+/// passed.
+pub(crate) async fn mark_underived(
+    db: &Db,
+    account: AccountId,
+    version: CatalogVersion,
+    pause: Duration,
+) -> Result<(), StorageError> {
+    sqlx::query!(
+        r#"update entitlement_snapshots
+           set underived_by = $2, underived_until = clock_timestamp() + make_interval(secs => $3)
+           where account_id = $1 and catalog_version < $2"#,
+        account.0,
+        version.0,
+        pause.as_secs_f64()
+    )
+    .execute(db.pool())
+    .await?;
+    Ok(())
 }
 
 /// Whether an older catalog than `version` has derived the account.

@@ -8,9 +8,12 @@ use super::{Db, StorageError, Tx};
 use crate::domain::catalog::effect::Effect;
 use crate::domain::chain::StoreProduct;
 use crate::domain::event::SignalSource;
-use crate::domain::ids::{CatalogVersion, ChainId};
+use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
 use crate::domain::provider::{Environment, Provider};
 use crate::domain::time::Instant;
+
+/// So many are named of accounts that cannot be derived.
+const UNDERIVED_NAMED: i64 = 5;
 
 /// A catalog as applied: TOML.
 #[derive(Clone, Debug)]
@@ -92,45 +95,61 @@ pub(crate) async fn with_body(db: &Db, body: &str) -> Result<Option<CatalogVersi
     Ok(version.map(CatalogVersion))
 }
 
-/// Adds a version over `base`; `Err(newest)`: another one is active by now, and nothing was added.
-/// Of two that add over the same base, one comes second.
-pub(crate) async fn add(
-    db: &Db,
-    base: Option<CatalogVersion>,
-    new: &NewVersion<'_>,
-) -> Result<Result<CatalogVersion, Option<CatalogVersion>>, StorageError> {
-    let mut tx = db.begin().await?;
-    sqlx::query!("lock table catalog_versions in exclusive mode")
-        .execute(&mut *tx)
-        .await?;
-    let newest = sqlx::query_scalar!("select max(version) from catalog_versions")
-        .fetch_one(&mut *tx)
-        .await?
-        .map(CatalogVersion);
-    if newest != base {
-        tx.rollback().await?;
-        return Ok(Err(newest));
+/// The right to add a version, held by one at a time; dropped, nothing is added.
+#[derive(Debug)]
+pub(crate) struct Adding {
+    tx: Tx<'static>,
+    newest: Option<CatalogVersion>,
+}
+
+impl Adding {
+    /// Waits until nobody else has it. Readers and settles are not held up.
+    pub(crate) async fn begin(db: &Db) -> Result<Self, StorageError> {
+        let mut tx = db.begin().await?;
+        sqlx::query!("lock table catalog_versions in exclusive mode")
+            .execute(&mut *tx)
+            .await?;
+        let newest = sqlx::query_scalar!("select max(version) from catalog_versions")
+            .fetch_one(&mut *tx)
+            .await?
+            .map(CatalogVersion);
+        Ok(Self { tx, newest })
     }
-    let version = sqlx::query_scalar!(
-        r#"insert into catalog_versions (body, applied_at, origin, applied_by, reason, copy_of,
-               effect, confirmed_loss, accounts, finished_at)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, (select count(*) from entitlement_snapshots),
-                   (select $2::timestamptz where not exists (select 1 from entitlement_snapshots)))
-           returning version"#,
-        new.body,
-        new.at,
-        new.origin,
-        new.actor,
-        new.reason,
-        new.copy_of.map(|version| version.0),
-        new.effect.map(Json) as _,
-        new.confirmed_loss
-            .map(|loss| i64::try_from(loss).unwrap_or(i64::MAX))
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(Ok(CatalogVersion(version)))
+
+    /// The active version: it stays so as long as this is held.
+    pub(crate) fn newest(&self) -> Option<CatalogVersion> {
+        self.newest
+    }
+
+    /// Adds a version, which is active from then on.
+    pub(crate) async fn write(
+        mut self,
+        new: &NewVersion<'_>,
+    ) -> Result<CatalogVersion, StorageError> {
+        let version = sqlx::query_scalar!(
+            r#"insert into catalog_versions (body, applied_at, origin, applied_by, reason, copy_of,
+                   effect, confirmed_loss, accounts, finished_at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8,
+                       (select count(*) from entitlement_snapshots),
+                       -- Whoever has nothing yet may be having a purchase decided.
+                       (select $2::timestamptz
+                        where not exists (select 1 from catalog_versions)))
+               returning version"#,
+            new.body,
+            new.at,
+            new.origin,
+            new.actor,
+            new.reason,
+            new.copy_of.map(|version| version.0),
+            new.effect.map(Json) as _,
+            new.confirmed_loss
+                .map(|loss| i64::try_from(loss).unwrap_or(i64::MAX))
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        self.tx.commit().await?;
+        Ok(CatalogVersion(version))
+    }
 }
 
 /// Stories of versions up to `until` (inclusive), the newest first.
@@ -177,18 +196,60 @@ pub(crate) async fn behind(db: &Db, version: CatalogVersion) -> Result<i64, Stor
     Ok(behind)
 }
 
-/// Whether `version` or an older one is still under way, or has left accounts behind.
-pub(crate) async fn is_under_way(db: &Db, version: CatalogVersion) -> Result<bool, StorageError> {
-    let under_way = sqlx::query_scalar!(
-        r#"select exists (select 1 from catalog_versions
-                          where version <= $1 and finished_at is null)
-               or exists (select 1 from entitlement_snapshots where catalog_version < $1)
-               as "under_way!""#,
+/// Accounts that a catalog cannot derive.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Underived {
+    pub(crate) count: i64,
+    /// The first few of them, by id.
+    pub(crate) some: Vec<AccountId>,
+}
+
+/// Accounts that neither `version` nor a newer one could derive when it was last tried.
+pub(crate) async fn underived(db: &Db, version: CatalogVersion) -> Result<Underived, StorageError> {
+    let row = sqlx::query!(
+        r#"with them as (
+               select account_id from entitlement_snapshots
+               where catalog_version < $1 and underived_by >= $1
+           )
+           select (select count(*) from them) as "count!",
+                  array(select account_id from them order by account_id limit $2) as "some!: Vec<Uuid>"
+           "#,
+        version.0,
+        UNDERIVED_NAMED
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(Underived {
+        count: row.count,
+        some: row.some.into_iter().map(AccountId).collect(),
+    })
+}
+
+/// Whether there are accounts that an older catalog than `version` has derived, besides those that
+/// could not be derived by it and whose time to be tried again has not come.
+pub(crate) async fn any_left(db: &Db, version: CatalogVersion) -> Result<bool, StorageError> {
+    let left = sqlx::query_scalar!(
+        r#"select exists (select 1 from entitlement_snapshots
+               where catalog_version < $1
+                 and (underived_by is null or underived_by < $1
+                      or underived_until <= clock_timestamp())) as "left!""#,
         version.0
     )
     .fetch_one(db.pool())
     .await?;
-    Ok(under_way)
+    Ok(left)
+}
+
+/// Whether `version` or an older one is still under way.
+pub(crate) async fn any_unfinished(db: &Db, version: CatalogVersion) -> Result<bool, StorageError> {
+    let unfinished = sqlx::query_scalar!(
+        r#"select exists (select 1 from catalog_versions
+                          where version <= $1 and finished_at is null) as "unfinished!""#,
+        version.0
+    )
+    .fetch_one(db.pool())
+    .await?;
+    Ok(unfinished)
 }
 
 /// Says that every account has come to `version`.

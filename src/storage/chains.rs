@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Db, StorageError, Tx};
 use crate::domain::chain::{Alias, AliasKind, AppId};
 use crate::domain::event::SignalSource;
-use crate::domain::ids::{AccountId, ChainId};
+use crate::domain::ids::{AccountId, CatalogVersion, ChainId};
 use crate::domain::ownership::Owner;
 use crate::domain::provider::Provider;
 use crate::domain::time::Instant;
@@ -357,10 +357,14 @@ pub(crate) struct Settled<'a> {
     pub(crate) next_check_at: Option<Instant>,
     /// `None` leaves the chain dirty: the store is still to be asked.
     pub(crate) synced_seq: Option<i64>,
+    /// The newest catalog that the caller has seen; `None`: it decides nothing by a catalog.
+    pub(crate) catalog: Option<CatalogVersion>,
 }
 
-pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(), StorageError> {
-    sqlx::query!(
+/// Writes the chain's row; `false`: a newer catalog has become active since the caller looked, and
+/// nothing was written.
+pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<bool, StorageError> {
+    let written = sqlx::query!(
         r#"update purchase_chains
            set head_kind = $2, head_value = $3, owner_account_id = $4, owner_since = $5,
                owner_provisional_until = $6, owner_transferred = $7, store_away = $8,
@@ -369,7 +373,9 @@ pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(),
                failures = case when $10::bigint is null then failures else 0 end,
                not_before = case when $10::bigint is null then not_before else '-infinity' end,
                lease_until = case when $10::bigint is null then lease_until else '-infinity' end
-           where id = $1"#,
+           where id = $1
+             and ($12::bigint is null
+                  or $12 >= (select coalesce(max(version), 0) from catalog_versions))"#,
         settled.id.0,
         settled.head.kind.as_str(),
         settled.head.value,
@@ -380,11 +386,13 @@ pub(crate) async fn settle(tx: &mut Tx<'_>, settled: &Settled<'_>) -> Result<(),
         settled.store_away,
         settled.next_check_at,
         settled.synced_seq,
-        settled.detached_at
+        settled.detached_at,
+        settled.catalog.map(|version| version.0)
     )
     .execute(&mut **tx)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    Ok(written > 0)
 }
 
 /// How many chains have work that waits.

@@ -1,7 +1,10 @@
 //! The provider ledger: the last answer taken, every transaction.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{Db, StorageError, Tx};
 use crate::domain::chain::{StoreProduct, base_order_id};
@@ -329,9 +332,9 @@ async fn write_rows(
 
 /// A plan that a chain's customer had before the present one, as the ledger tells.
 #[derive(Debug, Deserialize)]
-pub(super) struct Former {
-    pub(super) product: StoreProduct,
-    pub(super) ended_at: Instant,
+struct Former {
+    product: StoreProduct,
+    ended_at: Instant,
 }
 
 /// Every product that was paid for on a chain by `at`, with the end of the last such period.
@@ -379,19 +382,31 @@ pub(crate) async fn holdings(
     account: AccountId,
     used_up: &[String],
 ) -> Result<Vec<Holding>, StorageError> {
+    let mut held = holdings_of(tx, &[account.0], used_up).await?;
+    Ok(held.remove(&account).unwrap_or_default())
+}
+
+/// The same of many accounts; one that holds nothing has no entry.
+pub(super) async fn holdings_of(
+    tx: &mut Tx<'_>,
+    accounts: &[Uuid],
+    used_up: &[String],
+) -> Result<BTreeMap<AccountId, Vec<Holding>>, StorageError> {
     let rows = sqlx::query!(
         r#"with mine as (
-               select id, null::timestamptz as away_since
-               from purchase_chains where owner_account_id = $1
+               select owner_account_id as account_id, id, null::timestamptz as away_since
+               from purchase_chains where owner_account_id = any($1)
                union all
                -- what has become part of another is that one's
-               select whole.id, max(o.at) from ownership_changes o
+               select o.from_account_id, whole.id, max(o.at) from ownership_changes o
                join purchase_chains c on c.id = o.chain_id
                join purchase_chains whole on whole.id = coalesce(c.merged_into, c.id)
-               where o.from_account_id = $1 and whole.owner_account_id is distinct from $1
-               group by whole.id
+               where o.from_account_id = any($1)
+                 and whole.owner_account_id is distinct from o.from_account_id
+               group by o.from_account_id, whole.id
            )
-           select c.provider, c.store_away, s.known as "known: Json<Known>", mine.away_since,
+           select mine.account_id as "account_id!", c.provider, c.store_away,
+                  s.known as "known: Json<Known>", mine.away_since,
                   (select jsonb_agg(jsonb_build_object('product', f.product, 'ended_at', f.ended_at))
                    from (select jsonb_build_object('product_id', product_id,
                                                    'base_plan_id', base_plan_id) as product,
@@ -403,12 +418,12 @@ pub(crate) async fn holdings(
                 join store_subscription_state s on s.chain_id = c.id
            where s.bought_once is null or not s.bought_once <@ $2
            order by c.created_at, c.id"#,
-        account.0,
+        accounts,
         used_up
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut holdings = Vec::new();
+    let mut holdings: BTreeMap<AccountId, Vec<Holding>> = BTreeMap::new();
     for row in rows {
         let provider = Provider::parse(&row.provider)
             .ok_or_else(|| StorageError::Corrupt(format!("provider {:?}", row.provider)))?;
@@ -420,7 +435,8 @@ pub(crate) async fn holdings(
         };
         let former = row.former.map(|json| json.0).unwrap_or_default();
         let former = former.into_iter().map(|was| (was.product, was.ended_at));
-        holdings.extend(chain.holdings(former));
+        let held = holdings.entry(row.account_id.into()).or_default();
+        held.extend(chain.holdings(former));
     }
     Ok(holdings)
 }

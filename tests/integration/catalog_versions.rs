@@ -1,9 +1,11 @@
 //! A catalog is changed without fear: what it does is counted first, payers lose nothing by mistake,
 //! every account comes to it once, and there is a way back.
 
+mod counting;
 mod over_api;
 pub(crate) mod service;
 mod spreading;
+mod unreadable;
 
 use std::path::Path;
 
@@ -87,7 +89,7 @@ async fn a_change_is_counted_refused_confirmed_and_taken_back() {
         "3 accounts that ever had something",
         "export: 1 lose it, 1 of these by a purchase",
         "1 of them pay with real money and lose something",
-        "With --confirm-loss 1 and without --dry-run",
+        "With --replaces 1 --confirm-loss 1 and without --dry-run",
     ] {
         assert!(planned.contains(expected), "{expected}: {planned}");
     }
@@ -99,7 +101,8 @@ async fn a_change_is_counted_refused_confirmed_and_taken_back() {
     assert_eq!(world.versions().await.len(), 1);
     assert!(is_active(&alice.now().await, "export"));
 
-    let meant = ["apply", &less, "--confirm-loss", "1", "--wait"];
+    let agreed = ["--replaces", "1", "--confirm-loss", "1"];
+    let meant = [&["apply", &less, "--wait"][..], &agreed].concat();
     let who = [
         "--actor",
         "ann",
@@ -147,7 +150,10 @@ async fn a_change_is_counted_refused_confirmed_and_taken_back() {
         .catalog(&["rollback", "2"])
         .await
         .expect_err("a payer");
-    assert!(refused.contains("--confirm-loss 1"), "{refused}");
+    assert!(
+        refused.contains("--replaces 3 --confirm-loss 1"),
+        "{refused}"
+    );
     let unknown = world.catalog(&["rollback", "9"]).await.expect_err("none");
     assert!(unknown.contains("there is no version 9"), "{unknown}");
     world.stop().await;
@@ -199,14 +205,17 @@ async fn a_start_takes_nothing_from_payers_without_the_files_word() {
         .await
         .expect("bound");
     // A process of its own: its alarms are nobody else's.
-    let until_alarmed = async |world: &World, file: &Path, alarms: u64| {
+    let until_alarmed = async |world: &World, file: &Path, [refused, active]: [u8; 2]| {
         let file = file.to_str().expect("a path");
         let serving = Process::start(world, "serve", &[("ENTITLED__CATALOG", file)]).await;
-        let gauge = "entitled_catalog_file_refused ";
         eventually("the file is looked at", async || {
             let metrics = serving.metrics().await;
-            let told = metrics.lines().find_map(|line| line.strip_prefix(gauge));
-            told.is_some_and(|told| told == alarms.to_string())
+            let told = |gauge: &str, value: u8| {
+                let mut told = metrics.lines().filter_map(|line| line.strip_prefix(gauge));
+                told.next() == Some(&format!(" {value}"))
+            };
+            told("entitled_catalog_file_is_active", active)
+                && told("entitled_catalog_file_refused", refused)
         })
         .await;
         // Whatever is wrong with the file, it serves by what was active.
@@ -221,7 +230,7 @@ async fn a_start_takes_nothing_from_payers_without_the_files_word() {
     let missing = broken.with_file_name("missing.toml");
     for refused in [&less, &broken, &missing] {
         assert!(
-            until_alarmed(&world, refused, 1).await,
+            until_alarmed(&world, refused, [1, 0]).await,
             "it works on with what it had: {}",
             refused.display()
         );
@@ -234,7 +243,7 @@ async fn a_start_takes_nothing_from_payers_without_the_files_word() {
         format!("{text}\n[apply]\nreplaces = {replaces}\nconfirm_loss = 1\nreason = \"agreed\"\n")
     };
     let stale = world.catalog_file("stale.toml", &note(7));
-    assert!(until_alarmed(&world, &stale, 1).await);
+    assert!(until_alarmed(&world, &stale, [1, 0]).await);
     assert_eq!(world.versions().await.len(), 1);
     let agreed = world.catalog_file("agreed.toml", &note(1));
     world.restart_with_catalog(&agreed).await;
@@ -244,11 +253,11 @@ async fn a_start_takes_nothing_from_payers_without_the_files_word() {
         (&versions[0]["origin"], &versions[0]["reason"]),
         (&"start".into(), &"agreed".into())
     );
-    assert!(!until_alarmed(&world, &agreed, 0).await);
+    assert!(!until_alarmed(&world, &agreed, [0, 1]).await);
 
     // A replica that still has last week's file takes nothing back.
     let old = world.catalog_file("old.toml", EXAMPLE);
-    assert!(!until_alarmed(&world, &old, 0).await);
+    assert!(!until_alarmed(&world, &old, [0, 0]).await);
     assert_eq!(world.versions().await.len(), 2);
     world.stop().await;
 }
@@ -348,7 +357,7 @@ async fn an_app_that_goes_takes_its_payers_out_of_reach() {
         "apps.example-ios.bundle_id",
         "nobody gains or loses anything",
         "1 of these have bought in an app that is gone or has another name",
-        "repeat with --confirm-loss 1",
+        "repeat with --replaces 1 --confirm-loss 1",
     ] {
         assert!(refused.contains(expected), "{expected}: {refused}");
     }

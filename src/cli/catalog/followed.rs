@@ -47,12 +47,37 @@ pub(super) async fn follow(source: &Source, quiet: bool) -> anyhow::Result<()> {
         let behind = active.behind.unwrap_or(0);
         let all = active.told.accounts.unwrap_or(0).max(behind);
         progress.tell(all - behind, all);
-        if active.told.finished_at.is_some() && behind == 0 {
+        let underived = &active.underived;
+        if active.told.finished_at.is_some() && behind <= underived.count {
             progress.end();
-            return Ok(());
+            return match underived.count {
+                0 => Ok(()),
+                _ => bail!(left_over(&active)),
+            };
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// What keeps a version from being everybody's.
+fn left_over(story: &Story) -> String {
+    let some: Vec<String> = story
+        .underived
+        .some
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let more = match story.underived.count > i64::try_from(some.len()).unwrap_or(i64::MAX) {
+        true => ", …",
+        false => "",
+    };
+    format!(
+        "{} accounts cannot be derived by version {} and keep what they had; `entitled explain \
+         ACCOUNT` and the workers' log tell why: {}{more}",
+        story.underived.count,
+        story.told.version.0,
+        some.join(", ")
+    )
 }
 
 /// How far something is, on standard error: one line that changes, or a line for every tenth.

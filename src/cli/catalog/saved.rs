@@ -36,8 +36,9 @@ async fn apply(
         leniency: settings(config).policy.leniency,
         now: clock.now(),
     };
-    let plan =
-        apply_catalog::plan(&ground, Wanted::Text(text), Counting::Always, |_, _| {}).await?;
+    // Whoever develops goes back to an older program, too.
+    let counting = Counting::UnlessUnreadable;
+    let mut plan = apply_catalog::plan(&ground, Wanted::Text(text), counting, |_, _| {}).await?;
     if plan.is_active() {
         return Ok(None);
     }
@@ -50,7 +51,9 @@ async fn apply(
         copy_of: None,
         confirm_loss: Some(u64::MAX),
     };
-    Ok(Some(apply_catalog::apply(&ground, &plan, &order).await?))
+    Ok(Some(
+        apply_catalog::apply(&ground, &mut plan, &order).await?,
+    ))
 }
 
 /// Whether the catalog file of the configuration is what is active, for `doctor`.

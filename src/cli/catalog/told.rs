@@ -9,17 +9,19 @@ use serde_json::{Value, json};
 
 use crate::domain::catalog::diff::{Change, ChangeKind};
 use crate::domain::catalog::effect::{Effect, Moves};
-use crate::domain::ids::CatalogVersion;
+use crate::domain::ids::{AccountId, CatalogVersion};
 use crate::domain::time::Instant;
 use crate::flows::apply_catalog::{Plan, Story};
 use crate::proto;
-use crate::storage::catalogs::Told;
+use crate::storage::catalogs::{Told, Underived};
 
 /// What a change would do.
 pub(super) struct Planned {
     /// The active version that it is held against.
     pub(super) base: Option<CatalogVersion>,
     pub(super) already_active: bool,
+    /// Whether whoever planned could not read the active version.
+    pub(super) base_unreadable: bool,
     pub(super) changes: Vec<Change>,
     /// With the moment that it was counted for.
     pub(super) effect: Option<(Effect, Instant)>,
@@ -36,6 +38,7 @@ impl Planned {
         Ok(Self {
             base: version(plan.base_version),
             already_active: plan.already_active,
+            base_unreadable: plan.base_unreadable,
             changes: changes.collect::<Result<_, _>>()?,
             effect,
         })
@@ -46,8 +49,9 @@ impl Planned {
         Self {
             base: plan.base,
             already_active: plan.is_active(),
+            base_unreadable: plan.base_unreadable,
             changes: plan.changes.clone(),
-            effect: plan.effect.clone().map(|effect| (effect, now)),
+            effect: plan.effect().cloned().map(|effect| (effect, now)),
         }
     }
 
@@ -55,7 +59,7 @@ impl Planned {
         json!({
             "base": self.base, "changes": self.changes,
             "effect": self.effect.as_ref().map(|(effect, _)| effect),
-            "already_active": self.already_active,
+            "already_active": self.already_active, "base_unreadable": self.base_unreadable,
         })
     }
 }
@@ -94,6 +98,7 @@ fn effect(told: proto::CatalogEffect) -> anyhow::Result<Effect> {
         changed: count(told.changed)?,
         payers_losing: count(told.payers_losing)?,
         out_of_reach: count(told.out_of_reach)?,
+        losing_later: count(told.losing_later)?,
         entitlements: moves(told.entitlements)?,
         credits: moves(told.credits)?,
     })
@@ -119,7 +124,13 @@ fn count(told: i64) -> anyhow::Result<u64> {
 /// A version's story; `active` if it is the newest.
 pub(super) fn story(told: proto::CatalogVersion, active: bool) -> anyhow::Result<Story> {
     let text = |text: String| (!text.is_empty()).then_some(text);
+    let some = told.underived_accounts.iter();
+    let some = some.map(|id| id.parse().map(AccountId).map_err(|_| missing()));
     Ok(Story {
+        underived: Underived {
+            count: told.accounts_underived,
+            some: some.collect::<anyhow::Result<_>>()?,
+        },
         behind: active.then_some(told.accounts_behind),
         told: Told {
             version: CatalogVersion(told.version),
@@ -143,7 +154,8 @@ pub(super) fn story_json(story: &Story) -> Value {
         "version": told.version, "applied_at": told.applied_at, "origin": told.origin,
         "applied_by": told.actor, "reason": told.reason, "copy_of": told.copy_of,
         "effect": told.effect, "confirmed_loss": told.confirmed_loss, "accounts": told.accounts,
-        "behind": story.behind, "looked_again": told.looked_again,
+        "behind": story.behind, "underived": story.underived.count,
+        "looked_again": told.looked_again,
         "finished_at": told.finished_at,
     })
 }

@@ -81,6 +81,14 @@ pub(super) fn print_plan(plan: &Planned, first: &str) {
         println!("this is version {}, which is active: nothing to do", base.0);
         return;
     }
+    if plan.base_unreadable {
+        println!(
+            "version {} is active and cannot be read: a newer program has applied it. What differs \
+             and who loses is not known",
+            base.0
+        );
+        return;
+    }
     print_changes(&plan.changes, base);
     if let Some((effect, counted_at)) = &plan.effect {
         print_effect(effect, *counted_at);
@@ -119,6 +127,13 @@ fn print_effect(effect: &Effect, counted_at: Instant) {
             effect.out_of_reach
         );
     }
+    if effect.losing_later > 0 {
+        println!(
+            "  {} of these lose nothing today: they have it on hold, paused or not paid yet, and \
+             would have less once it is paid for",
+            effect.losing_later
+        );
+    }
     if effect.unreadable > 0 {
         println!(
             "  {} could not be read and are not counted; see `entitled doctor`",
@@ -145,9 +160,13 @@ fn moved(moves: Moves) -> String {
 
 pub(super) fn next_step(plan: &Planned) -> String {
     let effect = plan.effect.as_ref();
-    match effect.map_or(0, |(effect, _)| effect.to_confirm()) {
-        0 => " Without --dry-run it becomes active.".to_owned(),
-        payers => format!(" With --confirm-loss {payers} and without --dry-run it becomes active."),
+    let losing = effect.map_or(0, |(effect, _)| effect.to_confirm());
+    match plan.base.filter(|_| losing > 0) {
+        None => " Without --dry-run it becomes active.".to_owned(),
+        Some(base) => format!(
+            " With --replaces {} --confirm-loss {losing} and without --dry-run it becomes active.",
+            base.0
+        ),
     }
 }
 
@@ -208,7 +227,11 @@ fn in_short(effect: &Effect) -> String {
 
 fn how_far(story: &Story) -> String {
     let told = &story.told;
-    match (story.behind, told.finished_at) {
+    let left = story.behind.map(|behind| behind - story.underived.count);
+    match (left, told.finished_at) {
+        (Some(0), Some(_)) if story.underived.count > 0 => {
+            format!("all but {} that cannot be derived", story.underived.count)
+        }
         (Some(behind), _) if behind > 0 => {
             format!(
                 "{behind} of {} to go",

@@ -11,6 +11,33 @@ use crate::domain::offer::OfferKind;
 const CREDITS_MAX: i64 = 1_000_000_000;
 /// The most of an offering's or package's metadata, as JSON: it goes to every device.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// The most of all metadata together: one answer of `ListProducts` holds all of it.
+const METADATA_BYTES_MAX_SUM: usize = 256 * 1024;
+/// The longest file.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+/// What keeps a sound catalog from becoming a version. A version that is one stays readable, whatever
+/// later bounds say.
+pub(crate) fn check_new(file: &CatalogFile) -> Vec<Remark> {
+    let of = |metadata: &Metadata| serde_json::to_string(metadata).map_or(0, |json| json.len());
+    let sizes = file.offerings.iter().map(|offering| {
+        let packages = offering
+            .packages
+            .iter()
+            .map(|package| of(&package.metadata));
+        of(&offering.metadata) + packages.sum::<usize>()
+    });
+    let sum: usize = sizes.sum();
+    if sum <= METADATA_BYTES_MAX_SUM {
+        return Vec::new();
+    }
+    vec![Remark::new(
+        &["offerings"],
+        format!(
+            "the metadata of all offerings is {sum} bytes of JSON, at most {METADATA_BYTES_MAX_SUM}: every device reads all of it; put URLs in instead"
+        ),
+    )]
+}
 
 pub(super) fn check_apps(file: &CatalogFile) -> Vec<Remark> {
     let mut problems = Vec::new();

@@ -3,13 +3,20 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::Catalog;
+use super::file::ProductKind;
 use crate::domain::entitlement::{AccessReason, CreditBalance, Entitlement, Snapshot};
 use crate::domain::holding::Holding;
 use crate::domain::provider::{Environment, Provider};
-use crate::domain::subscription::state::ItemState;
+use crate::domain::subscription::state::{ItemState, Renewal};
+use crate::domain::subscription::store_state::ItemKind;
+use crate::domain::time::Instant;
+
+/// Longer than any period: what has come back has not ended by the time that is looked at.
+const LATER: TimeDelta = TimeDelta::days(3_650);
 
 /// Counts over all accounts that ever had something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +34,10 @@ pub(crate) struct Effect {
     /// is gone or has another name.
     #[serde(default)]
     pub(crate) out_of_reach: u64,
+    /// Of `payers_losing`: accounts that lose nothing today. They have a purchase on hold, paused or
+    /// not paid yet, and would have less by it once it is paid for.
+    #[serde(default)]
+    pub(crate) losing_later: u64,
     /// By entitlement; those that nobody gains or loses are not named.
     pub(crate) entitlements: BTreeMap<String, Moves>,
     /// By credit: balances that are seen from now on, or no longer.
@@ -50,16 +61,24 @@ impl Effect {
         self.payers_losing + self.unreadable
     }
 
-    /// Counts one account; `out_of_reach`: a purchase of it `is_out_of_reach`.
-    pub(crate) fn count(&mut self, before: &Snapshot, after: &Snapshot, out_of_reach: bool) {
+    /// Counts one account; tells whether it is a payer who loses.
+    pub(crate) fn count(&mut self, before: &Snapshot, after: &Snapshot, unseen: Unseen) -> bool {
         self.accounts += 1;
-        self.out_of_reach += u64::from(out_of_reach);
+        self.out_of_reach += u64::from(unseen.out_of_reach);
+        let today = self.count_changes(before, after) || unseen.out_of_reach;
+        self.losing_later += u64::from(unseen.later && !today);
+        let loses = today || unseen.later;
+        self.payers_losing += u64::from(loses);
+        loses
+    }
+
+    /// Tells whether a payer loses by what devices see.
+    fn count_changes(&mut self, before: &Snapshot, after: &Snapshot) -> bool {
         if before == after {
-            self.payers_losing += u64::from(out_of_reach);
-            return;
+            return false;
         }
         self.changed += 1;
-        let mut pays = out_of_reach;
+        let mut pays = false;
         for was in &before.entitlements {
             let is = after.entitlements.iter().find(|is| is.id == was.id);
             pays |= self.count_entitlement(was, is);
@@ -70,8 +89,7 @@ impl Effect {
                 self.entitlements.entry(is.id.clone()).or_default().gain += 1;
             }
         }
-        pays |= self.count_credits(before, after);
-        self.payers_losing += u64::from(pays);
+        pays | self.count_credits(before, after)
     }
 
     /// Tells whether a payer loses.
@@ -115,6 +133,61 @@ impl Effect {
         }
         pays
     }
+}
+
+/// What an account loses that its snapshots do not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unseen {
+    /// A purchase of it [`is_out_of_reach`].
+    pub(crate) out_of_reach: bool,
+    /// It would lose once everything that waits for money has come back.
+    pub(crate) later: bool,
+}
+
+/// Whether an account that goes from one snapshot to the other is a payer who loses.
+pub(crate) fn payer_loses(before: &Snapshot, after: &Snapshot) -> bool {
+    Effect::default().count_changes(before, after)
+}
+
+/// What is on hold, paused or not paid yet, as it is once the store has its money; `None` if it does
+/// not wait for any, or for none that counts.
+pub(crate) fn paid_for(held: &Holding, now: Instant) -> Option<Holding> {
+    let waits = match held.item.state {
+        ItemState::OnHold { .. } | ItemState::Paused { .. } | ItemState::Pending => true,
+        ItemState::Active { .. }
+        | ItemState::GracePeriod { .. }
+        | ItemState::Owned { .. }
+        | ItemState::Expired { .. }
+        | ItemState::Revoked { .. }
+        | ItemState::Unknown { .. } => false,
+    };
+    let counts =
+        held.environment == Environment::Production && held.away_since.is_none() && !held.former;
+    if !(waits && counts) {
+        return None;
+    }
+    let mut held = held.clone();
+    held.item.state = match held.item.kind {
+        ItemKind::Subscription => ItemState::Active {
+            expires_at: now + LATER,
+            renewal: Renewal::On,
+        },
+        ItemKind::OneTime => ItemState::Owned { since: now },
+    };
+    held.units = held.units.max(held.item.quantity);
+    Some(held)
+}
+
+/// Whether nothing is handed out any more for units that are ordered and not paid yet.
+pub(crate) fn brings_nothing(old: &Catalog, new: &Catalog, held: &Holding) -> bool {
+    let is_counted = |catalog: &Catalog| {
+        let plan = catalog.plan(held.provider, &held.item.product);
+        plan.is_some_and(|(_, product)| product.kind == ProductKind::Consumable)
+    };
+    held.item.state == ItemState::Pending
+        && held.environment == Environment::Production
+        && is_counted(old)
+        && !is_counted(new)
 }
 
 impl Moves {
@@ -188,7 +261,6 @@ mod tests {
     use super::*;
     use crate::domain::entitlement::{InactiveReason, Source};
     use crate::domain::subscription::state::{Access, Offer};
-    use crate::domain::time::Instant;
 
     fn at(day: u32) -> Instant {
         format!("2027-01-{day:02}T00:00:00Z")
@@ -265,7 +337,11 @@ mod tests {
         ];
         for (before, after, expected) in cases {
             let mut effect = Effect::default();
-            effect.count(&snapshot(before.clone()), &snapshot(after.clone()), false);
+            effect.count(
+                &snapshot(before.clone()),
+                &snapshot(after.clone()),
+                Unseen::default(),
+            );
             let moves = effect.entitlements.get("pro").copied().unwrap_or_default();
             let counted = [moves.gain, moves.lose, moves.shortened, moves.payers];
             assert_eq!(counted, expected, "{before:?} {after:?}");
@@ -291,13 +367,13 @@ mod tests {
             ..snapshot(vec![paid])
         };
         let mut effect = Effect::default();
-        effect.count(&before, &Snapshot::default(), false);
-        effect.count(&Snapshot::default(), &before, false);
+        effect.count(&before, &Snapshot::default(), Unseen::default());
+        effect.count(&Snapshot::default(), &before, Unseen::default());
         let poor = Snapshot {
             credits: vec![coins(0, None)],
             ..Snapshot::default()
         };
-        effect.count(&poor, &Snapshot::default(), false);
+        effect.count(&poor, &Snapshot::default(), Unseen::default());
         assert_eq!(
             (effect.accounts, effect.changed, effect.payers_losing),
             (3, 3, 1)
@@ -310,5 +386,37 @@ mod tests {
         };
         assert_eq!(effect.entitlements["pro"], moves);
         assert_eq!(effect.credits["coins"], moves);
+    }
+
+    #[test]
+    fn who_loses_later_or_unseen_is_a_payer_too() {
+        let paid = snapshot(vec![source(
+            AccessReason::Purchase,
+            Environment::Production,
+            Access::Lifetime,
+        )]);
+        let nothing = Snapshot::default();
+        // before, after, out of reach, later: payers, of these out of reach, of these later
+        let cases = [
+            ((&paid, &paid), (false, false), [0, 0, 0]),
+            ((&paid, &paid), (true, false), [1, 1, 0]),
+            ((&nothing, &nothing), (false, true), [1, 0, 1]),
+            ((&paid, &nothing), (false, true), [1, 0, 0]),
+            ((&paid, &nothing), (true, true), [1, 1, 0]),
+        ];
+        for ((before, after), (out_of_reach, later), expected) in cases {
+            let mut effect = Effect::default();
+            let unseen = Unseen {
+                out_of_reach,
+                later,
+            };
+            let loses = effect.count(before, after, unseen);
+            let told = [
+                effect.payers_losing,
+                effect.out_of_reach,
+                effect.losing_later,
+            ];
+            assert_eq!((told, loses), (expected, expected[0] > 0), "{unseen:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod remark;
 
 use std::collections::HashMap;
 
+pub(crate) use self::check::{TEXT_BYTES_MAX, check_new};
 use self::check::{check_apps, check_leases, check_offerings, check_offers, check_product};
 pub(crate) use self::file::{
     App, ApplyNote, CatalogFile, DeliveredBy, FamilySharing, Metadata, Offering, OwnershipRules,

@@ -138,3 +138,25 @@ fn every_contradiction_is_named() {
         );
     }
 }
+
+#[test]
+fn paywalls_carry_so_much_and_no_more() {
+    let offerings = |count: usize| -> CatalogFile {
+        let of = |n| {
+            let text = "x".repeat(16_000);
+            format!(
+                "[[offerings]]\nid = \"o{n}\"\nmetadata = {{ text = \"{text}\" }}\npackages = [{{ id = \"p\", product = \"lifetime\" }}]\n"
+            )
+        };
+        let all: String = (0..count).map(of).collect();
+        toml::from_str(&format!("{EXAMPLE}\n{all}")).expect("parses")
+    };
+    assert!(check_new(&offerings(16)).is_empty());
+    let problems = check_new(&offerings(17));
+    assert!(
+        problems[0].to_string().contains("at most 262144"),
+        "{problems:?}"
+    );
+    // What became a version under other bounds is read.
+    assert!(Catalog::build(offerings(17), CatalogVersion(1)).is_ok());
+}

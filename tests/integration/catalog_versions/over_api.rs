@@ -55,20 +55,40 @@ async fn the_commands_say_the_same_over_the_api_as_on_the_host() {
         &["catalog", "diff", &broken],
         &["catalog", "apply", &broken],
         &["catalog", "rollback", "9"],
-        &["catalog", "apply", &less, "--confirm-loss", "0"],
+        &["catalog", "apply", &less],
+        // Another version than the one that was planned over is active.
+        &["catalog", "apply", &less, "--dry-run", "--replaces", "7"],
+        &[
+            "catalog",
+            "apply",
+            &less,
+            "--replaces",
+            "7",
+            "--confirm-loss",
+            "1",
+        ],
     ];
     for &command in refused {
         let here = world.try_command(command).await.expect_err("refused");
         let there = world.over_api(&admin, command).await;
         let there = there.expect_err("refused");
         assert!(here.ends_with(&there), "{command:?}\n{here}\n{there}");
+        if command.contains(&"7") {
+            let words = "version 1 became active meanwhile and nothing was changed";
+            assert!(here.contains(words), "{command:?} {here}");
+        }
     }
     let lost = world.over_api(&admin, &["catalog", "apply", &less]).await;
     let lost = lost.expect_err("a payer");
-    assert!(lost.contains("--confirm-loss 1"), "{lost}");
+    assert!(lost.contains("--replaces 1 --confirm-loss 1"), "{lost}");
+    // A number that nobody agreed to over a version is none.
+    let bare = ["catalog", "apply", &less, "--confirm-loss", "1"];
+    let bare = world.over_api(&admin, &bare).await.expect_err("over what?");
+    assert!(bare.contains("--replaces"), "{bare}");
 
     // A viewer changes nothing; an admin does, under the key's name.
-    let apply = ["catalog", "apply", &less, "--confirm-loss", "1", "--wait"];
+    let agreed = ["--replaces", "1", "--confirm-loss", "1", "--wait"];
+    let apply = [&["catalog", "apply", &less][..], &agreed].concat();
     let role = world.over_api(&viewer, &apply).await.expect_err("reads");
     assert!(role.contains("ROLE_INSUFFICIENT"), "{role}");
     assert_eq!(world.versions().await.len(), 1);

@@ -35,6 +35,7 @@ fn wanted(wanted: Wanted) -> Option<WantedCatalog> {
 async fn planned(catalogs: &mut Catalogs, text: &str) -> Result<CatalogPlan, Status> {
     let request = PlanCatalogRequest {
         catalog: wanted(Wanted::Text(text.to_owned())),
+        over_unreadable: false,
     };
     let mut stream = catalogs.plan_catalog(request).await?.into_inner();
     let mut counted = false;
@@ -108,6 +109,7 @@ async fn an_admin_plans_and_applies_over_the_api() {
         confirm_loss,
         reason: "export is a product of its own".into(),
         base_version: 1,
+        over_unreadable: false,
     };
     let refused = applied(&mut viewer, request(1))
         .await
@@ -117,6 +119,12 @@ async fn an_admin_plans_and_applies_over_the_api() {
     let refused = applied(&mut admin, request(0)).await.expect_err("a payer");
     let code = Code::FailedPrecondition;
     assert_refused(&refused, code, "CATALOG_LOSS_UNCONFIRMED");
+    let over_any = ApplyCatalogRequest {
+        base_version: 0,
+        ..request(1)
+    };
+    let refused = applied(&mut admin, over_any).await.expect_err("over what?");
+    assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(applied(&mut admin, request(1)).await.expect("agreed"), 2);
     phone.until_inactive("export").await;
     assert_eq!(
