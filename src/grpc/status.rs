@@ -80,7 +80,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 49] = [
+    pub(crate) const ALL: [Self; 50] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
