@@ -1,14 +1,20 @@
 //! A process that dies while an account is erased: it is erased whole or not at all, and asking again
 //! comes to the same.
 
-use entitled::proto::ErasureOutcome;
+use entitled::cli::client::Bearer;
+use entitled::proto::account_service_client::AccountServiceClient;
+use entitled::proto::{EraseAccountRequest, ErasureOutcome, LinkIdentityRequest};
 use entitled::sandbox::{Outage, Store};
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
 
 use super::workers::DOORS;
 use super::{buy, doomed_at, let_time_pass, replaced, store_token};
+use crate::accounts::{Phone, store_tokens::register};
 use crate::privacy::{erase, nothing_is_left};
 use crate::process::{Process, eventually};
-use crate::support::World;
+use crate::support::{World, assert_refused};
 use crate::tickets::token;
 
 /// What a half would have left behind.
@@ -117,4 +123,85 @@ async fn whoever_claims_in_vain_is_erased_with_their_claim() {
         on a.id = c.owner_account_id where a.erased_at is null";
     assert_eq!(world.count(hers).await, 1);
     world.stop().await;
+}
+
+/// A service registers a store token in the moment in which the account is erased: it waits for that,
+/// and names nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_is_registered_for_an_account_that_is_being_erased() {
+    const OLD: &str = "6d2a1b52-7c1f-4a5b-9d36-0f6c2b9e4a11";
+    let world = World::with(|options| options.roles = DOORS).await;
+    let_time_pass(&world);
+    let alice = world.person("alice").await;
+    let stop = [("ENTITLED_STOP_AT", "before_erase_commit")];
+    let erasing = Process::start(&world, "serve", &stop).await;
+    let (server, user) = (erasing.grpc().to_owned(), world.token("alice"));
+    let request = EraseAccountRequest::default();
+    let erased = tokio::spawn(async move { at(server, &user).await.erase_account(request).await });
+    erasing.stopped().await;
+    let (registered, ()) = futures::join!(register(&world, &alice.account, OLD), async {
+        eventually("the service waits for the account", async || {
+            let waiting = "select count(*) from pg_locks where not granted";
+            world.count(waiting).await > 0
+        })
+        .await;
+        erasing.signal("CONT");
+    });
+    let erased = erased
+        .await
+        .expect("joined")
+        .expect("an outcome")
+        .into_inner();
+    assert_eq!(erased.outcome(), ErasureOutcome::Erased);
+    let refused = registered.expect_err("it was erased");
+    assert_refused(&refused, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    nothing_is_left(&world, &alice.account, &[&alice.store_token, OLD]).await;
+    world.stop().await;
+}
+
+/// An operator erases an account in the moment in which it becomes part of another one: it is one
+/// person, and all of them is erased.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_linked_in_that_moment_is_erased_as_what_they_became() {
+    let world = World::with(|options| options.roles = DOORS).await;
+    let_time_pass(&world);
+    let alice = world.person("alice").await;
+    let phone = Phone::first_start(&world).await;
+    let stop = [("ENTITLED_STOP_AT", "before_link_commit")];
+    let linking = Process::start(&world, "serve", &stop).await;
+    let (server, user) = (linking.grpc().to_owned(), world.token("alice"));
+    let request = LinkIdentityRequest {
+        account: String::new(),
+        other_token: phone.credentials.access_token.clone(),
+    };
+    let linked = tokio::spawn(async move { at(server, &user).await.link_identity(request).await });
+    linking.stopped().await;
+    let operator = token(&world, "sue", "entitled.admin");
+    let erased = erase(&world, &operator, &phone.person.account, "GDPR-17");
+    let (erased, ()) = futures::join!(erased, async {
+        eventually("the erasure waits for the link", async || {
+            let waiting = "select count(*) from pg_locks where not granted";
+            world.count(waiting).await > 0
+        })
+        .await;
+        linking.signal("CONT");
+    });
+    linked.await.expect("joined").expect("linked");
+    let erased = erased.expect("an outcome");
+    assert_eq!(erased.outcome(), ErasureOutcome::Erased);
+    assert_eq!(erased.account_id, alice.account, "what they became");
+    let names = [&alice.store_token, &phone.person.store_token];
+    nothing_is_left(&world, &alice.account, &names.map(String::as_str)).await;
+    world.stop().await;
+}
+
+/// By another server than the world's.
+async fn at(
+    server: String,
+    token: &str,
+) -> AccountServiceClient<InterceptedService<Channel, Bearer>> {
+    let channel = Endpoint::from_shared(server).expect("a URL");
+    let channel = channel.connect().await.expect("a server");
+    let bearer = Bearer::of(token).expect("a token");
+    AccountServiceClient::with_interceptor(channel, bearer)
 }
