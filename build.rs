@@ -35,6 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".entitled.v1.EntitlementSnapshot",
             "crate::grpc::shared_snapshot::SharedSnapshot",
         )
+        .extern_path(
+            ".entitled.v1.AccountChange",
+            "crate::grpc::shared_snapshot::SharedChange",
+        )
         .compile_fds(descriptors.clone())?;
 
     let client = out.join("client");

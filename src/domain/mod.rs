@@ -16,6 +16,7 @@ pub(crate) mod gift;
 pub(crate) mod goods;
 pub(crate) mod guide;
 pub(crate) mod holding;
+pub(crate) mod horizon;
 pub(crate) mod ids;
 pub(crate) mod lease;
 pub(crate) mod linking;

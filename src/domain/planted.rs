@@ -72,12 +72,16 @@ pub(crate) enum Bug {
     PlaceStandsStill,
     /// What any certificate has signed for itself is believed.
     AnyXcode,
+    /// A feed takes transactions to commit in the order of their numbers.
+    FeedByNumber,
+    /// A feed's cursor is ahead of what was told with it.
+    CursorAhead,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(debug_assertions)]
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::SkipDedupe,
         Self::CompareArrivalNotEventTime,
         Self::DropPeriodEndComparison,
@@ -110,6 +114,8 @@ impl Bug {
         Self::KeyReachesEveryApp,
         Self::PlaceStandsStill,
         Self::AnyXcode,
+        Self::FeedByNumber,
+        Self::CursorAhead,
     ];
 
     /// The word for `ENTITLED_PLANTED` and the documents.
@@ -150,6 +156,8 @@ impl Bug {
             Self::KeyReachesEveryApp => "key_reaches_every_app",
             Self::PlaceStandsStill => "place_stands_still",
             Self::AnyXcode => "any_xcode",
+            Self::FeedByNumber => "feed_by_number",
+            Self::CursorAhead => "cursor_ahead",
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::domain::ids::AccountId;
-use crate::storage::accounts::{self, Account};
+use crate::storage::accounts::{self, Account, OneName};
 use crate::watch::{Freshness, ReadError, View};
 
 /// A view evaluated at `as_of`.
@@ -49,6 +49,55 @@ pub(crate) async fn present_account(core: &Core, name: &str) -> Result<Option<Ac
         }
         Name::Nobody => Ok(None),
     }
+}
+
+/// The accounts that a service names, each as `present_account` finds it, with one query for all that
+/// are not at hand. In the order of the names.
+pub(crate) async fn present_accounts(
+    core: &Core,
+    names: &[&str],
+) -> Result<Vec<Option<Account>>, ReadError> {
+    let mut found = vec![None; names.len()];
+    let (mut places, mut asked) = (Vec::new(), Vec::new());
+    for (place, name) in names.iter().enumerate() {
+        let one = match Name::of(name) {
+            Name::Id(id) => match core.hub.known(id) {
+                known @ Some(_) => {
+                    found[place] = known;
+                    continue;
+                }
+                None => OneName::Id(id),
+            },
+            Name::Identity(issuer, subject) => OneName::Identity(issuer, subject),
+            Name::Nobody => continue,
+        };
+        places.push(place);
+        asked.push(one);
+    }
+    if asked.is_empty() {
+        return Ok(found);
+    }
+    let read = accounts::present_many(&core.db, &asked).await?;
+    for (place, account) in places.into_iter().zip(read) {
+        found[place] = account;
+    }
+    Ok(found)
+}
+
+/// Reads accounts, evaluated now; each as `read_entitlements` would, in their order.
+pub(crate) async fn read_batch(
+    core: &Core,
+    asked: &[(Account, Freshness)],
+) -> Vec<Result<Read, ReadError>> {
+    let answers = crate::watch::read_batch(&core.hub, asked).await;
+    let as_of = core.clock.now();
+    let read = |(view, degraded): (Arc<View>, bool)| Read {
+        view: view.at(as_of, core.hub.encoder()),
+        as_of,
+        degraded,
+    };
+    let answers = answers.into_iter();
+    answers.map(|answer| answer.map(read)).collect()
 }
 
 /// What somebody may be called.

@@ -3,13 +3,16 @@
 mod accept;
 mod accounts;
 pub(crate) mod auth;
+mod batch;
 mod catalog;
 pub(crate) mod codec;
 mod connection;
 mod convert;
+mod cursor;
 mod deadline;
 mod door;
 mod entry;
+mod feed;
 mod guard;
 mod keys;
 mod leases;

@@ -60,7 +60,7 @@ impl<T: Serialize + DeserializeOwned> PageToken<T> {
 }
 
 /// FNV-1a: the same in every process, and no secret.
-fn digest<Q: Serialize>(question: &Q) -> u64 {
+pub(super) fn digest<Q: Serialize>(question: &Q) -> u64 {
     serde_json::to_vec(question)
         .unwrap_or_default()
         .iter()

@@ -54,6 +54,10 @@ pub enum About {
     Account,
     /// One account's, or everybody's if services or operators name none.
     AnyAccount,
+    /// Several accounts', which services name.
+    Accounts,
+    /// Everybody's: whom a caller may know is told by what it is to a key of some apps.
+    Everybody,
     /// A purchase's, whoever owns it.
     Purchase,
 }
@@ -78,7 +82,7 @@ const fn row(rpc: &'static str, serves: Serves, about: About, app_keys: AppKeys)
     }
 }
 
-use About::{Account, AnyAccount, Nobody, Purchase};
+use About::{Account, AnyAccount, Everybody, Nobody, Purchase};
 use AppKeys::{Refused, TheirPurchases, Whole};
 use Operators::{From, Never};
 use Role::{Admin, Support, Viewer};
@@ -96,6 +100,9 @@ pub const POLICY: &[Row] = &[
     row("EntitlementService/RestorePurchases", Accounts(Never), Account, TheirPurchases),
     row("EntitlementService/PreflightPurchase", Accounts(From(Support)), Account, TheirPurchases),
     row("EntitlementService/GetEntitlements", Accounts(From(Viewer)), Account, Whole),
+    row("EntitlementService/BatchGetEntitlements", Services, About::Accounts, Whole),
+    row("EntitlementService/ListAccounts", Services, Everybody, TheirPurchases),
+    row("EntitlementService/WatchAccounts", Services, Everybody, TheirPurchases),
     row("EntitlementService/RefreshSubscription", Accounts(From(Support)), Account, Whole),
     row("EntitlementService/IssueLease", Accounts(Never), Account, Whole),
     row("EntitlementService/WatchEntitlements", Accounts(From(Viewer)), Account, Whole),

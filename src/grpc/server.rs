@@ -43,6 +43,7 @@ use crate::config::limits::LimitsConfig;
 use crate::edge::{Edge, TrustedProxies};
 use crate::flows::Core;
 use crate::proto;
+use crate::watch::Feeds;
 
 /// Requests are small: a signed transaction is about 4 KiB.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -212,6 +213,7 @@ fn services(
     let entitlements = EntitlementServiceServer::new(Service {
         door: door.clone(),
         streams: StreamLimits::new(limits.streams_per_account),
+        feeds: Feeds::new(door.core.hub.clone()),
         drain: stop.clone(),
         leases,
     })

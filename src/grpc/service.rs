@@ -7,7 +7,9 @@ use futures::Stream;
 use tonic::{Request, Response, Status};
 
 use super::auth::{Caller, CallerKind};
+use super::batch;
 use super::door::{Door, Subject};
+use super::feed;
 use super::leases::{Leases, StreamLeases, Terms};
 use super::offers;
 use super::preflight;
@@ -25,13 +27,14 @@ use crate::flows::bind_purchase::bind_purchase;
 use crate::flows::past::stored_at;
 use crate::flows::read_entitlements::{Read, read_entitlements};
 use crate::flows::refresh::refresh;
-use crate::watch::{Freshness, Seen};
+use crate::watch::{Feeds, Freshness, Seen};
 use tokio_util::sync::CancellationToken;
 
 /// The service with what its handlers need.
 pub(super) struct Service {
     pub(super) door: Door,
     pub(super) streams: StreamLimits,
+    pub(super) feeds: Feeds,
     pub(super) drain: CancellationToken,
     /// None: no keys to sign leases with.
     pub(super) leases: Option<Leases>,
@@ -107,7 +110,7 @@ impl Service {
     }
 }
 
-fn freshness(consistency: Option<&wire::Consistency>) -> Freshness {
+pub(super) fn freshness(consistency: Option<&wire::Consistency>) -> Freshness {
     use wire::consistency::Requirement;
     match consistency.and_then(|consistency| consistency.requirement.as_ref()) {
         Some(Requirement::AtLeast(token)) => Freshness::AtLeast {
@@ -212,6 +215,44 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         }
         let signed = leases.sign(&terms, &read.view, read.as_of)?;
         Ok(Response::new(signed.answer()))
+    }
+
+    async fn batch_get_entitlements(
+        &self,
+        request: Request<wire::BatchGetEntitlementsRequest>,
+    ) -> Result<Response<wire::BatchGetEntitlementsResponse>, Status> {
+        self.door.caller(&request)?;
+        batch::get(&self.door, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_accounts(
+        &self,
+        request: Request<wire::ListAccountsRequest>,
+    ) -> Result<Response<wire::ListAccountsResponse>, Status> {
+        let caller = self.door.caller(&request)?;
+        feed::list(&self.door, &self.feeds, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    type WatchAccountsStream = feed::Messages;
+
+    async fn watch_accounts(
+        &self,
+        request: Request<wire::WatchAccountsRequest>,
+    ) -> Result<Response<Self::WatchAccountsStream>, Status> {
+        let caller = self.door.caller(&request)?;
+        let follower = feed::follow(&self.feeds, &caller, &request.into_inner().cursor).await?;
+        let ends = streams::Ends {
+            credential: caller.expires_at,
+            ended: caller.ended.clone(),
+            drain: self.drain.clone(),
+        };
+        let scope = caller.apps.clone();
+        let messages = feed::messages(Arc::clone(&self.door.core), follower, scope, ends);
+        Ok(Response::new(messages))
     }
 
     async fn refresh_subscription(

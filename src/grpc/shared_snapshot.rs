@@ -1,4 +1,4 @@
-//! An `EntitlementSnapshot` that is already encoded. On the wire a message field and its bytes are
+//! An `EntitlementSnapshot`, or an `AccountChange` with one, that is already encoded. On the wire a message field and its bytes are
 //! the same, so every stream of an account sends one shared buffer.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -8,6 +8,9 @@ use prost::{DecodeError, Message};
 /// Stands for `entitled.v1.EntitlementSnapshot` in the server's generated code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct SharedSnapshot(pub(crate) Bytes);
+
+/// Stands for `entitled.v1.AccountChange`: one change of the feed, the same for all who follow it.
+pub(crate) type SharedChange = SharedSnapshot;
 
 impl Message for SharedSnapshot {
     fn encode_raw(&self, buf: &mut impl BufMut) {

@@ -42,6 +42,8 @@ pub(crate) enum Reason {
     CatalogSuperseded,
     CatalogVersionNotFound,
     ClaimKeyReused,
+    CursorExpired,
+    CursorInvalid,
     DatabaseUnavailable,
     DeliveryClaimed,
     DeliveryNotFound,
@@ -73,6 +75,7 @@ pub(crate) enum Reason {
     ServiceRequired,
     StoreUnavailable,
     StreamRenew,
+    StreamTooSlow,
     TokensOff,
     TooManyStreams,
     TransferStale,
@@ -80,7 +83,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 50] = [
+    pub(crate) const ALL: [Self; 53] = [
         Self::AccountGone,
         Self::AccountNotAllowed,
         Self::AccountNotFound,
@@ -97,6 +100,8 @@ impl Reason {
         Self::CatalogSuperseded,
         Self::CatalogVersionNotFound,
         Self::ClaimKeyReused,
+        Self::CursorExpired,
+        Self::CursorInvalid,
         Self::DatabaseUnavailable,
         Self::DeliveryClaimed,
         Self::DeliveryNotFound,
@@ -128,6 +133,7 @@ impl Reason {
         Self::ServiceRequired,
         Self::StoreUnavailable,
         Self::StreamRenew,
+        Self::StreamTooSlow,
         Self::TokensOff,
         Self::TooManyStreams,
         Self::TransferStale,
@@ -157,6 +163,8 @@ impl Reason {
             Self::CatalogSuperseded => "CATALOG_SUPERSEDED",
             Self::CatalogVersionNotFound => "CATALOG_VERSION_NOT_FOUND",
             Self::ClaimKeyReused => "CLAIM_KEY_REUSED",
+            Self::CursorExpired => "CURSOR_EXPIRED",
+            Self::CursorInvalid => "CURSOR_INVALID",
             Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
             Self::DeliveryClaimed => "DELIVERY_CLAIMED",
             Self::DeliveryNotFound => "DELIVERY_NOT_FOUND",
@@ -184,6 +192,7 @@ impl Reason {
             Self::ServiceRequired => "SERVICE_REQUIRED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StreamRenew => "STREAM_RENEW",
+            Self::StreamTooSlow => "STREAM_TOO_SLOW",
             Self::TooManyStreams => "TOO_MANY_STREAMS",
         }
     }
@@ -225,8 +234,9 @@ impl Reason {
             Self::DatabaseUnavailable
             | Self::Overloaded
             | Self::StoreUnavailable
-            | Self::StreamRenew => Code::Unavailable,
-            Self::AsOfUnavailable => Code::OutOfRange,
+            | Self::StreamRenew
+            | Self::StreamTooSlow => Code::Unavailable,
+            Self::AsOfUnavailable | Self::CursorExpired => Code::OutOfRange,
             Self::CatalogSuperseded => Code::Aborted,
             Self::OperationIdReused => Code::AlreadyExists,
             Self::StoreActionRefused | Self::StoreActionUndecided | Self::TransferStale => {
@@ -234,6 +244,7 @@ impl Reason {
             }
             Self::Internal => Code::Internal,
             Self::CatalogInvalid
+            | Self::CursorInvalid
             | Self::ProofInvalid
             | Self::ReceiptUnsupported
             | Self::RequestInvalid => Code::InvalidArgument,
@@ -408,6 +419,17 @@ impl Refusal {
         Status::with_error_details(self.reason.code(), self.message, details)
     }
 
+    /// The same among the answers of a batch.
+    pub(super) fn into_batched(self, account: String) -> wire::BatchedEntitlements {
+        wire::BatchedEntitlements {
+            account,
+            reason: self.reason.as_str().to_owned(),
+            retry_after: self.retry.map(retry_after),
+            message: self.message,
+            ..wire::BatchedEntitlements::default()
+        }
+    }
+
     /// The same among the answers of a call that was not refused.
     pub(super) fn into_answer(self) -> wire::RestoredPurchase {
         wire::RestoredPurchase {
@@ -415,14 +437,16 @@ impl Refusal {
             client_action: self.action.on_the_wire().into(),
             reason: self.reason.as_str().to_owned(),
             message: self.message,
-            retry_after: self.retry.map(|retry| {
-                let retry = spread(retry);
-                prost_types::Duration {
-                    seconds: i64::try_from(retry.as_secs()).unwrap_or(i64::MAX),
-                    nanos: i32::try_from(retry.subsec_nanos()).unwrap_or(0),
-                }
-            }),
+            retry_after: self.retry.map(retry_after),
         }
+    }
+}
+
+fn retry_after(retry: Duration) -> prost_types::Duration {
+    let retry = spread(retry);
+    prost_types::Duration {
+        seconds: i64::try_from(retry.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(retry.subsec_nanos()).unwrap_or(0),
     }
 }
 
@@ -463,6 +487,14 @@ pub(super) fn from_read(cause: ReadError) -> Status {
     match cause {
         ReadError::Unavailable => from_storage(StorageError::Unavailable(String::new())),
         ReadError::Storage(cause) => from_storage(cause),
+    }
+}
+
+/// The same among the answers of a batch.
+pub(super) fn read_refusal(cause: &ReadError) -> Refusal {
+    match cause {
+        ReadError::Unavailable => storage_refusal(&StorageError::Unavailable(String::new())),
+        ReadError::Storage(cause) => storage_refusal(cause),
     }
 }
 
@@ -558,27 +590,5 @@ pub(super) fn refusal(cause: &BindError) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_reason_is_explained_in_the_docs() {
-        let docs = include_str!("../../docs/errors.md");
-        let ours = Reason::ALL.map(Reason::as_str);
-        let credentials = crate::grpc::auth::REASONS;
-        let http = crate::grpc::transcode::REASONS;
-        let others = credentials.iter().chain(http).copied();
-        for reason in ours.into_iter().chain(others) {
-            assert!(
-                docs.contains(&format!("## `{reason}`")),
-                "docs/errors.md does not explain {reason}"
-            );
-        }
-        let explained = docs.lines().filter(|line| line.starts_with("## `")).count();
-        assert_eq!(
-            explained,
-            ours.len() + credentials.len() + http.len(),
-            "docs/errors.md explains what is never sent"
-        );
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

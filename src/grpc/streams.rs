@@ -159,7 +159,7 @@ fn message(
     })
 }
 
-async fn end_of(ends: Ends) -> Status {
+pub(super) async fn end_of(ends: Ends) -> Status {
     let credential = ends
         .credential
         .duration_since(SystemTime::now())

@@ -84,6 +84,61 @@ async fn identity(db: &Db, issuer: &str, subject: &str) -> Result<Option<Identit
     }))
 }
 
+/// One of several names of accounts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OneName<'a> {
+    Id(AccountId),
+    Identity(&'a str, &'a str),
+}
+
+/// The accounts of these names, each as [`get`] and [`find_present`] find them; in their order.
+pub(crate) async fn present_many(
+    db: &Db,
+    names: &[OneName<'_>],
+) -> Result<Vec<Option<Account>>, StorageError> {
+    let (mut ids, mut issuers, mut subjects) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        let (id, identity) = match *name {
+            OneName::Id(id) => (Some(id.0), None),
+            OneName::Identity(issuer, subject) => (None, Some((issuer, subject))),
+        };
+        ids.push(id);
+        issuers.push(identity.map(|identity| identity.0));
+        subjects.push(identity.map(|identity| identity.1));
+    }
+    let rows = sqlx::query!(
+        r#"select n.place as "place!", x.account_id as "account_id!", t.token as "token!"
+           from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality
+                as n (id, issuer, subject, place)
+           cross join lateral (
+               select coalesce(a.merged_into, a.id) as account_id from accounts a where a.id = n.id
+               union all
+               select i.account_id from account_identities i
+               where i.issuer = n.issuer and i.subject = n.subject and i.retired_at is null
+           ) x
+           cross join lateral (
+               select token from store_tokens s where s.account_id = x.account_id
+               order by kind <> 'issued', created_at, token limit 1
+           ) t"#,
+        &ids as &[Option<Uuid>],
+        &issuers as &[Option<&str>],
+        &subjects as &[Option<&str>]
+    )
+    .fetch_all(db.pool())
+    .await?;
+    let mut found = vec![None; names.len()];
+    for row in rows {
+        let place = usize::try_from(row.place - 1).ok();
+        if let Some(place) = place.and_then(|place| found.get_mut(place)) {
+            *place = Some(Account {
+                id: row.account_id.into(),
+                store_token: row.token,
+            });
+        }
+    }
+    Ok(found)
+}
+
 /// The account with that id, or the one that it became part of.
 pub(crate) async fn get(db: &Db, id: AccountId) -> Result<Option<Account>, StorageError> {
     let row = sqlx::query!(

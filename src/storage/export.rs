@@ -132,7 +132,7 @@ impl Export {
             self,
             out,
             "accounts",
-            "to_jsonb(t)",
+            "to_jsonb(t) - 'ended_xid'",
             "id = any($1)",
             "created_at"
         );

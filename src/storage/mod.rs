@@ -23,6 +23,7 @@ pub(crate) mod erasure;
 pub(crate) mod events;
 pub(crate) mod evidence;
 pub(crate) mod export;
+pub(crate) mod feed;
 pub(crate) mod finding;
 pub(crate) mod grants;
 pub(crate) mod history;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use moka::sync::Cache;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant as MachineInstant;
 use uuid::Uuid;
 
@@ -42,6 +42,18 @@ pub(crate) enum ReadError {
     Unavailable,
     #[error(transparent)]
     Storage(StorageError),
+}
+
+impl ReadError {
+    /// One of several reads that failed together; whoever asked for all of them gets the cause.
+    pub(super) fn failed(cause: String) -> Self {
+        Self::Storage(StorageError::Other(cause))
+    }
+
+    pub(super) fn behind() -> Self {
+        let why = "the snapshot stays behind its hint";
+        Self::Storage(StorageError::Conflict(why.into()))
+    }
 }
 
 impl From<StorageError> for ReadError {
@@ -77,7 +89,7 @@ impl Default for HubOptions {
 }
 
 /// How long a read waits for the database while a copy is at hand.
-const FILL_PATIENCE: Duration = Duration::from_millis(300);
+pub(super) const FILL_PATIENCE: Duration = Duration::from_millis(300);
 /// How long after that reads do not wait at all.
 const AWAY_MS: u64 = 500;
 
@@ -99,6 +111,8 @@ struct Inner {
     endings: Endings,
     /// What carries hints between replicas.
     bus: Arc<dyn HintBus>,
+    /// Rings when any account may have changed.
+    changed: Notify,
     /// Hints for the other replicas.
     outgoing: mpsc::Sender<(AccountId, Revision)>,
     /// Milliseconds since `started` until which the database is taken to be away.
@@ -136,6 +150,7 @@ impl Hub {
                 .build(),
             watched: DashMap::new(),
             endings: Endings::new(),
+            changed: Notify::new(),
             outgoing,
             away_until_ms: AtomicU64::new(0),
             swept_ms: AtomicU64::new(0),
@@ -154,6 +169,11 @@ impl Hub {
 
     pub(super) fn bus(&self) -> &dyn HintBus {
         &*self.0.bus
+    }
+
+    /// Waits until some account may have changed; one waits.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     pub(crate) fn epoch(&self) -> Arc<str> {
@@ -183,6 +203,7 @@ impl Hub {
         if !self.0.endings.note(id) {
             return;
         }
+        self.0.changed.notify_one();
         if id == account.0 {
             self.0.cache.invalidate(&account);
         }
@@ -222,16 +243,36 @@ impl Hub {
             return Ok((self.fill(account).await?, false));
         };
         // A copy is at hand: nobody waits long for a database that does not answer.
-        if self.database_is_away() {
-            return Ok((stale, true));
+        match self.patiently(FILL_PATIENCE, self.fill(account)).await {
+            Ok(view) => Ok((view, false)),
+            Err(ReadError::Unavailable) => Ok((stale, true)),
+            Err(error) => Err(error),
         }
-        match tokio::time::timeout(FILL_PATIENCE, self.fill(account)).await {
-            Ok(Ok(view)) => Ok((view, false)),
+    }
+
+    /// A copy for when the database cannot be reached.
+    pub(super) fn stand_in(&self, id: AccountId, freshness: &Freshness) -> Option<Arc<View>> {
+        self.0
+            .cache
+            .get(&id)
+            .filter(|view| self.may_stand_in(view, freshness))
+    }
+
+    /// A read that is not waited for long, and not begun while the database is taken to be away.
+    pub(super) async fn patiently<T>(
+        &self,
+        patience: Duration,
+        read: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        if self.database_is_away() {
+            return Err(ReadError::Unavailable);
+        }
+        match tokio::time::timeout(patience, read).await {
             Ok(Err(ReadError::Unavailable)) | Err(_) => {
                 self.note_database_away();
-                Ok((stale, true))
+                Err(ReadError::Unavailable)
             }
-            Ok(Err(error)) => Err(error),
+            Ok(read) => read,
         }
     }
 
@@ -286,21 +327,29 @@ impl Hub {
             // Named before it is read: a change of history in between makes it no view at all.
             let epoch = self.epoch();
             let stored = snapshots::read(&self.0.db, account.id).await?;
-            let (revision, snapshot) = match stored {
-                Some(stored) => (stored.revision, stored.snapshot),
-                None => (Revision::ZERO, nothing(&self.0.catalog.load())),
-            };
-            let view = self.view(account.clone(), epoch, revision, snapshot);
+            let view = self.view_of(account, epoch, stored);
             if self.admit(Arc::clone(&view)) {
                 return Ok(view);
             }
         }
-        Err(ReadError::Storage(StorageError::Conflict(
-            "the snapshot stays behind its hint".into(),
-        )))
+        Err(ReadError::behind())
     }
 
-    fn view(
+    /// The view of what was read; who has no snapshot has nothing.
+    pub(super) fn view_of(
+        &self,
+        account: &Account,
+        epoch: Arc<str>,
+        stored: Option<Stored>,
+    ) -> Arc<View> {
+        let (revision, snapshot) = match stored {
+            Some(stored) => (stored.revision, stored.snapshot),
+            None => (Revision::ZERO, nothing(&self.0.catalog.load())),
+        };
+        self.view(account.clone(), epoch, revision, snapshot)
+    }
+
+    pub(super) fn view(
         &self,
         account: Account,
         epoch: Arc<str>,
@@ -322,7 +371,7 @@ impl Hub {
     /// Takes a view into cache and channel unless a newer one is known. Insert first, then look at
     /// the floor; whoever raises a floor raises it first, then looks at the cache: one of them
     /// sees the other.
-    fn admit(&self, view: Arc<View>) -> bool {
+    pub(super) fn admit(&self, view: Arc<View>) -> bool {
         let id = view.account.id;
         if view.epoch != self.epoch() {
             return false;
@@ -352,6 +401,7 @@ impl Hub {
     }
 
     fn raise_floor(&self, id: AccountId, revision: Revision) {
+        self.0.changed.notify_one();
         self.0
             .floors
             .entry(id)
@@ -391,11 +441,8 @@ impl Hub {
             let Some(account) = self.watched_account(*id) else {
                 continue;
             };
-            let (revision, snapshot) = match stored.remove(id) {
-                Some(stored) => (stored.revision, stored.snapshot),
-                None => (Revision::ZERO, nothing(&self.0.catalog.load())),
-            };
-            self.admit(self.view(account, Arc::clone(&epoch), revision, snapshot));
+            let stored = stored.remove(id);
+            self.admit(self.view_of(&account, Arc::clone(&epoch), stored));
         }
         Ok(())
     }
@@ -480,10 +527,15 @@ impl Hub {
         Ok(subscription)
     }
 
+    /// The account of an id, if it is at hand.
+    pub(crate) fn known(&self, id: AccountId) -> Option<Account> {
+        self.0.cache.get(&id).map(|view| view.account.clone())
+    }
+
     /// The account's token, for a caller that has only its id.
     pub(crate) async fn account(&self, id: AccountId) -> Result<Option<Account>, ReadError> {
-        if let Some(view) = self.0.cache.get(&id) {
-            return Ok(Some(view.account.clone()));
+        if let known @ Some(_) = self.known(id) {
+            return Ok(known);
         }
         Ok(accounts::get(&self.0.db, id).await?)
     }

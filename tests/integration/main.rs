@@ -10,6 +10,7 @@
 
 mod balancer;
 mod books;
+mod history;
 mod process;
 mod scene;
 mod support;
@@ -34,6 +35,7 @@ mod environments;
 mod erased;
 mod fail_closed;
 mod failing;
+mod feed;
 mod first_files;
 mod forgeries;
 mod google_lifecycles;

@@ -220,6 +220,8 @@ fn every_rpc_has_a_row_and_says_whose_object_it_names() {
         match row.about {
             About::Nobody => assert!(!names("account") && !names("purchase"), "{}", row.rpc),
             About::Account | About::AnyAccount => assert!(names("account"), "{}", row.rpc),
+            About::Accounts => assert!(names("requests"), "{}", row.rpc),
+            About::Everybody => assert!(names("cursor") || names("page_token"), "{}", row.rpc),
             About::Purchase => assert!(names("purchase"), "{}", row.rpc),
         }
     }

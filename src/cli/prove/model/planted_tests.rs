@@ -217,6 +217,8 @@ pub(super) fn of_the_core() -> impl Iterator<Item = Bug> {
                 | Bug::KeyReachesEveryApp
                 | Bug::PlaceStandsStill
                 | Bug::AnyXcode
+                | Bug::FeedByNumber
+                | Bug::CursorAhead
         )
     };
     Bug::ALL.into_iter().filter(move |bug| !of_the_shell(bug))
