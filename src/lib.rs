@@ -1,6 +1,7 @@
 //! `entitled`: what does this account have access to right now? See `docs/architecture.md`.
 
 pub mod app;
+mod bounded;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -15,6 +15,8 @@ use source::{imports, mentions, tokens, without_tests};
 /// Every module of the library and the modules it may name.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    // A map of bounded size, for `watch` and `grpc`.
+    ("bounded", &[]),
     ("config", &[]),
     ("clock", &[]),
     ("telemetry", &[]),
@@ -29,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("providers", &["clock", "config", "http", "domain"]),
     ("encryption", &["config"]),
     ("storage", &["clock", "domain", "encryption"]),
-    ("watch", &["clock", "storage", "domain"]),
+    ("watch", &["bounded", "clock", "storage", "domain"]),
     (
         "flows",
         &[
@@ -44,7 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "grpc",
         &[
-            "clock", "config", "edge", "flows", "watch", "http", "domain", "proto",
+            "bounded", "clock", "config", "edge", "flows", "watch", "http", "domain", "proto",
         ],
     ),
     ("webhooks", &["clock", "flows", "domain"]),

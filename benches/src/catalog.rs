@@ -66,7 +66,7 @@ const PACE_TOLERANCE: f64 = 1.25;
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Copies of one genuine account and its purchase: what a derivation reads.
-const CROWD: &str = "
+pub(crate) const CROWD: &str = "
     with template as (
         select c.id, c.provider, c.app, c.head_kind, c.owner_since, s.known, e.body, e.next_transition_at
         from purchase_chains c join store_subscription_state s on s.chain_id = c.id

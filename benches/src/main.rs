@@ -7,6 +7,7 @@
 //! What the figures mean stands in `docs/performance.md`.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod bare;
 mod catalog;
 mod child;
 mod devices;

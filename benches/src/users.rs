@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use entitled::cli::client::Client;
 use entitled::sandbox::{AppStoreBuy, GooglePlayBuy, IdentityToken, Sandbox};
 use futures::{StreamExt as _, TryStreamExt as _};
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -26,12 +25,6 @@ pub(crate) struct User {
 pub(crate) enum Purchase {
     AppStore { original_transaction_id: String },
     GooglePlay { purchase_token: String },
-}
-
-impl User {
-    pub(crate) fn authorization(&self) -> anyhow::Result<MetadataValue<Ascii>> {
-        Ok(format!("Bearer {}", self.token).parse()?)
-    }
 }
 
 impl Purchase {

@@ -1,7 +1,7 @@
 //! What both benches stand on: a private Postgres, simulated stores in this process, servers in
 //! processes of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use chrono::Utc;
@@ -91,13 +91,17 @@ impl World {
     }
 
     async fn spawn(&self, part: Part, more: &[&str]) -> anyhow::Result<ServerProcess> {
-        let config = self
-            .stack
-            .address
-            .config
-            .to_str()
-            .context("a readable path")?
-            .to_owned();
+        self.spawn_with(&self.stack.address.config, part, more)
+            .await
+    }
+
+    async fn spawn_with(
+        &self,
+        config: &Path,
+        part: Part,
+        more: &[&str],
+    ) -> anyhow::Result<ServerProcess> {
+        let config = config.to_str().context("a readable path")?.to_owned();
         let mut arguments: Vec<String> = vec![
             "server-ours".into(),
             "--roles".into(),
@@ -109,13 +113,34 @@ impl World {
         ServerProcess::spawn(self.pinning, &arguments).await
     }
 
+    /// A server process with these roles, on the machine's clock, its configuration changed.
+    pub(crate) async fn serve_changed(
+        &self,
+        name: &str,
+        part: Part,
+        change: impl FnOnce(&mut toml::Table),
+    ) -> anyhow::Result<ServerProcess> {
+        let text = std::fs::read_to_string(&self.stack.address.config)?;
+        let mut config: toml::Table = text.parse()?;
+        change(&mut config);
+        // Beside the other, which names files beside itself.
+        let file = self
+            .stack
+            .address
+            .config
+            .with_file_name(format!("{name}.toml"));
+        std::fs::write(&file, config.to_string())?;
+        self.spawn_with(&file, part, &[]).await
+    }
+
+    /// Where the servers' database is.
+    pub(crate) fn database_url(&self) -> String {
+        self.cluster.url(DATABASE)
+    }
+
     /// A file of the run, gone with it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.0.join(name)
-    }
-
-    pub(crate) fn database_url(&self) -> String {
-        self.cluster.url(DATABASE)
     }
 
     /// A connection of the bench's own, beside the server's.

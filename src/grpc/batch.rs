@@ -3,8 +3,8 @@
 use tonic::Status;
 
 use super::door::Door;
-use super::service::freshness;
 use super::status::{self, Refusal};
+use super::warm::freshness;
 use super::{convert, streams, wire};
 use crate::flows::read_entitlements::{Read, present_accounts, read_batch};
 use crate::watch::{Freshness, ReadError};

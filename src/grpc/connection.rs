@@ -15,7 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::transport::server::Connected as _;
 use tracing::debug;
 
-use super::entry::Entry;
+use super::entry::{ConnectionEntry, Entry};
 use crate::edge::Socket;
 
 /// All headers of one request together.
@@ -128,8 +128,8 @@ trait Farewell: Future<Output = ()> {
     fn farewell(self: Pin<&mut Self>);
 }
 
-struct Http1(http1::Connection<TokioIo<Socket>, Entry>);
-struct Http2(http2::Connection<TokioIo<Socket>, Entry, TokioExecutor>);
+struct Http1(http1::Connection<TokioIo<Socket>, ConnectionEntry>);
+struct Http2(http2::Connection<TokioIo<Socket>, ConnectionEntry, TokioExecutor>);
 
 impl Future for Http1 {
     type Output = ();

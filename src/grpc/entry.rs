@@ -1,97 +1,227 @@
-//! Where a request enters: native gRPC goes straight to its service, everything else (browsers,
-//! JSON, documents) through the layers that only it needs. Either runs where handlers run, away from
-//! the thread that moves the connection's bytes.
+//! Where a request enters: warm reads are answered at once; native gRPC goes straight to its service,
+//! everything else (browsers, JSON, documents) through the layers that only it needs. Both run where
+//! handlers run, away from the thread that moves the connection's bytes.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::runtime::Handle;
+use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceExt as _};
 
+use super::answer::{Answer, Resumed};
 use super::deadline;
+use super::warm::{self, WarmReads};
+
+/// For the body of a read that may be warm, once its headers are here: within one packet, mostly.
+const BODY_WITHIN: Duration = Duration::from_millis(500);
 
 /// What answers requests.
 pub(super) type Services = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The way in, of all connections or of one.
+/// The way in.
 #[derive(Clone)]
 pub(super) struct Entry {
+    /// Asked first, where there are any.
+    pub(super) warm: Option<WarmReads>,
     /// Behind the guard, and nothing else.
-    native: Services,
+    pub(super) native: Services,
     /// The same behind all layers.
-    all: Services,
-    handlers: Handle,
-    time_max: Duration,
-    /// Whose connection it is.
-    peer: Option<TcpConnectInfo>,
+    pub(super) all: Services,
+    /// The runtime that handlers run on.
+    pub(super) handlers: Handle,
+    /// A call that takes longer is ended.
+    pub(super) time_max: Duration,
 }
 
 impl Entry {
-    /// `handlers`: the runtime that calls run on. A call that takes longer than `time_max` is ended.
-    pub(super) fn new(
-        native: Services,
-        all: Services,
-        handlers: Handle,
-        time_max: Duration,
-    ) -> Self {
-        Self {
-            native,
-            all,
-            handlers,
-            time_max,
-            peer: None,
-        }
-    }
-
-    /// The way in for one connection.
-    pub(super) fn of(&self, peer: TcpConnectInfo) -> Self {
-        Self {
-            peer: Some(peer),
-            ..self.clone()
-        }
-    }
-
-    fn handled(&self, request: Request<Incoming>) -> Handled {
-        let mut request = request.map(Body::new);
-        if let Some(peer) = &self.peer {
-            request.extensions_mut().insert(peer.clone());
-        }
-        let services = if is_native(&request) {
-            self.native.clone()
-        } else {
-            self.all.clone()
-        };
-        let told = deadline::told(request.headers());
-        let time = told.map_or(self.time_max, |told| told.min(self.time_max));
-        let call = deadline::within(time, services.oneshot(request));
-        Handled(AbortOnDropHandle::new(self.handlers.spawn(call)))
+    /// The way in of one connection.
+    pub(super) fn of(&self, peer: TcpConnectInfo) -> ConnectionEntry {
+        ConnectionEntry(Arc::new(OfConnection {
+            entry: self.clone(),
+            peer,
+        }))
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Entry {
-    type Response = Response<Body>;
+/// The way in of one connection: its requests touch no count that other threads touch.
+#[derive(Clone)]
+pub(super) struct ConnectionEntry(Arc<OfConnection>);
+
+pub(super) struct OfConnection {
+    entry: Entry,
+    peer: TcpConnectInfo,
+}
+
+impl OfConnection {
+    fn handle(&self, mut request: Request<Body>, is_native: bool) -> Handled {
+        request.extensions_mut().insert(self.peer.clone());
+        let services = match is_native {
+            true => self.entry.native.clone(),
+            false => self.entry.all.clone(),
+        };
+        let time_max = self.entry.time_max;
+        let told = deadline::told(request.headers());
+        let time = told.map_or(time_max, |told| told.min(time_max));
+        let call = deadline::within(time, services.oneshot(request));
+        AbortOnDropHandle::new(self.entry.handlers.spawn(call))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for ConnectionEntry {
+    type Response = Response<Answer>;
     type Error = BoxError;
-    type Future = Handled;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.handled(request)
+        let (parts, body) = request.into_parts();
+        Answering::Arrived(Some(Box::new(Arrived {
+            connection: Arc::clone(&self.0),
+            parts,
+            body,
+            read: Bytes::new(),
+            late: None,
+        })))
+    }
+}
+
+/// A call on the handlers' runtime; it ends with this.
+type Handled = AbortOnDropHandle<Result<Response<Body>, Infallible>>;
+
+/// An answer on its way.
+pub(super) enum Answering {
+    /// Nobody has looked at the request; a warm read's body is on its way.
+    Arrived(Option<Box<Arrived>>),
+    Handled(Handled),
+}
+
+/// A request, and what has been read of its body.
+pub(super) struct Arrived {
+    connection: Arc<OfConnection>,
+    parts: Parts,
+    body: Incoming,
+    read: Bytes,
+    /// When the ordinary way waits for the rest of the body. Not begun as long as nothing is waited
+    /// for.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+/// How the body of a read that may be warm stands.
+enum Stands {
+    Whole,
+    /// More is needed, and will be told.
+    Waiting,
+    /// It is not for us: too large, broken off, or too slow.
+    Otherwise,
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Answer>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Self::Arrived(arrived) = &mut *self
+            && let Some(mut request) = arrived.take()
+        {
+            let is_native = is_native(&request.parts);
+            let connection = Arc::clone(&request.connection);
+            if is_native
+                && let Some(warm) = &connection.entry.warm
+                && WarmReads::may_answer(&request.parts)
+            {
+                match request.read_body(context) {
+                    Stands::Whole => {
+                        let answer = warm.answer(&request.parts.headers, &request.read);
+                        if let Some(message) = answer {
+                            return Poll::Ready(Ok(Answer::warm(message)));
+                        }
+                    }
+                    Stands::Waiting => {
+                        *arrived = Some(request);
+                        return Poll::Pending;
+                    }
+                    Stands::Otherwise => {}
+                }
+            }
+            let handled = connection.handle(request.resumed(), is_native);
+            *self = Self::Handled(handled);
+        }
+        let Self::Handled(handled) = &mut *self else {
+            return Poll::Pending;
+        };
+        // A handler that panicked has no answer: the stream is reset, the connection lives on.
+        Poll::Ready(match ready!(Pin::new(handled).poll(context)) {
+            Ok(Ok(answer)) => Ok(answer.map(Answer::Handled)),
+            Ok(Err(never)) => match never {},
+            Err(died) => Err(died.into()),
+        })
+    }
+}
+
+impl Arrived {
+    /// Reads a body that is thought to be small; what is read is kept, for whoever answers.
+    fn read_body(&mut self, context: &mut Context<'_>) -> Stands {
+        loop {
+            if self.body.is_end_stream() {
+                return Stands::Whole;
+            }
+            if self.read.len() > warm::BODY_BYTES_MAX {
+                return Stands::Otherwise;
+            }
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(more) if self.read.is_empty() => self.read = more,
+                    Ok(more) => {
+                        let mut both = BytesMut::from(&self.read[..]);
+                        both.extend_from_slice(&more);
+                        self.read = both.freeze();
+                    }
+                    Err(_trailers) => return Stands::Otherwise,
+                },
+                Poll::Ready(None) => return Stands::Whole,
+                Poll::Ready(Some(Err(_))) => return Stands::Otherwise,
+                Poll::Pending => {
+                    let late = || Box::pin(tokio::time::sleep(BODY_WITHIN));
+                    let late = self.late.get_or_insert_with(late);
+                    return match late.as_mut().poll(context) {
+                        Poll::Ready(()) => Stands::Otherwise,
+                        Poll::Pending => Stands::Waiting,
+                    };
+                }
+            }
+        }
+    }
+
+    /// The request as it came.
+    fn resumed(self) -> Request<Body> {
+        let body = match self.read.is_empty() {
+            true => Body::new(self.body),
+            false => Body::new(Resumed {
+                first: self.read,
+                rest: self.body,
+            }),
+        };
+        Request::from_parts(self.parts, body)
     }
 }
 
 /// gRPC as clients without a browser speak it: no page has to be told what it may read.
-fn is_native<B>(request: &Request<B>) -> bool {
-    request.version() == Version::HTTP_2
-        && request.method() == Method::POST
-        && is_grpc(request.headers())
-        && !request.headers().contains_key(header::ORIGIN)
+fn is_native(request: &Parts) -> bool {
+    request.version == Version::HTTP_2
+        && request.method == Method::POST
+        && is_grpc(&request.headers)
+        && !request.headers.contains_key(header::ORIGIN)
 }
 
 /// `application/grpc`, with or without the name of its encoding.
@@ -100,20 +230,4 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     content_type
         .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
-}
-
-/// A call that is under way on the handlers' runtime; it ends with this.
-pub(super) struct Handled(AbortOnDropHandle<Result<Response<Body>, Infallible>>);
-
-impl Future for Handled {
-    type Output = Result<Response<Body>, BoxError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A handler that panicked has no answer: the stream is reset, the connection lives on.
-        Poll::Ready(match ready!(Pin::new(&mut self.0).poll(context)) {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(never)) => match never {},
-            Err(died) => Err(died.into()),
-        })
-    }
 }

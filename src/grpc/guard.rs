@@ -168,7 +168,7 @@ pub(super) async fn caller(
 }
 
 /// Whether a row serves a caller.
-fn admit(row: &Row, caller: &Caller) -> Result<(), Status> {
+pub(super) fn admit(row: &Row, caller: &Caller) -> Result<(), Status> {
     serves(row, caller)?;
     match row.app_keys {
         AppKeys::Refused => for_all_apps(caller),

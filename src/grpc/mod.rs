@@ -2,6 +2,7 @@
 
 mod accept;
 mod accounts;
+mod answer;
 pub(crate) mod auth;
 mod batch;
 mod catalog;
@@ -34,6 +35,7 @@ mod streams;
 mod support;
 mod threads;
 mod transcode;
+mod warm;
 mod wire;
 
 pub(crate) use accounts::Tokens;

@@ -33,6 +33,7 @@ use super::streams::StreamLimits;
 use super::support::Support;
 use super::threads::ConnectionThreads;
 use super::transcode::TranscodeLayer;
+use super::warm::WarmReads;
 use super::wire::account_service_server::AccountServiceServer;
 use super::wire::catalog_service_server::CatalogServiceServer;
 use super::wire::entitlement_service_server::EntitlementServiceServer;
@@ -134,12 +135,13 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .layer(TranscodeLayer::new(guard, request_bytes_max, request_max)?)
         .layer(GrpcWebLayer::new())
         .service(native.clone());
-    let entry = Entry::new(
-        BoxCloneSyncService::new(native),
-        BoxCloneSyncService::new(all),
-        threads.main().clone(),
-        request_max,
-    );
+    let entry = Entry {
+        warm: WarmReads::new(door),
+        native: BoxCloneSyncService::new(native),
+        all: BoxCloneSyncService::new(all),
+        handlers: threads.main().clone(),
+        time_max: request_max,
+    };
     let connections = Connections::new(entry, limits.streams_per_connection);
     let connections = Arc::new(connections);
     let _cut = connections.cut_on_drop();

@@ -18,9 +18,10 @@ use super::restore;
 use super::shared_snapshot::SharedSnapshot;
 use super::status;
 use super::streams::{self, StreamLimits};
+use super::warm;
 use super::wire::LeaseTerms;
 use super::{convert, wire};
-use crate::domain::ids::{AccountId, Revision};
+use crate::domain::ids::Revision;
 use crate::domain::time::Instant;
 use crate::flows::Account;
 use crate::flows::bind_purchase::bind_purchase;
@@ -89,45 +90,6 @@ impl Service {
     fn terms(&self, caller: &Caller, asked: LeaseTerms, field: &str) -> Result<Terms, Status> {
         Terms::of(asked, field, caller, &self.door.core.catalog.load())
     }
-
-    /// The warm path: no allocation but the response, nothing asked of Postgres.
-    fn read_warm(&self, caller: &Caller, request: &wire::GetEntitlementsRequest) -> Option<Read> {
-        if caller.kind != CallerKind::User
-            || !request.account.is_empty()
-            || self.door.has_ended(caller)
-        {
-            return None;
-        }
-        let freshness = freshness(request.consistency.as_ref());
-        let id = AccountId(*caller.account.get()?);
-        let view = self.door.core.hub.cached(id, &freshness)?;
-        let as_of = self.door.core.clock.now();
-        Some(Read {
-            view: view.at(as_of, self.door.core.hub.encoder()),
-            as_of,
-            degraded: false,
-        })
-    }
-}
-
-pub(super) fn freshness(consistency: Option<&wire::Consistency>) -> Freshness {
-    use wire::consistency::Requirement;
-    match consistency.and_then(|consistency| consistency.requirement.as_ref()) {
-        Some(Requirement::AtLeast(token)) => Freshness::AtLeast {
-            epoch: token.epoch.clone(),
-            revision: Revision(token.revision),
-        },
-        Some(Requirement::FullyConsistent(true)) => Freshness::Full,
-        Some(Requirement::FullyConsistent(false)) | None => Freshness::MinimizeLatency,
-    }
-}
-
-fn respond(read: &Read) -> Response<wire::GetEntitlementsResponse> {
-    Response::new(wire::GetEntitlementsResponse {
-        snapshot: Some(streams::shared(&read.view)),
-        as_of: Some(convert::timestamp(read.as_of)),
-        degraded: read.degraded,
-    })
 }
 
 #[tonic::async_trait]
@@ -184,15 +146,15 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         if let Some(at) = convert::moment("as_of", request.as_of.as_ref())? {
             return self.get_past(&caller, &request.account, at).await;
         }
-        if let Some(read) = self.read_warm(&caller, &request) {
-            return Ok(respond(&read));
+        if let Some(read) = warm::read(&self.door, &caller, &request) {
+            return Ok(Response::new(warm::message(&read)));
         }
         match self.door.subject(&caller, &request.account).await? {
             Subject::Known(account) => {
                 let read = self
-                    .read(&account, &freshness(request.consistency.as_ref()))
+                    .read(&account, &warm::freshness(request.consistency.as_ref()))
                     .await?;
-                Ok(respond(&read))
+                Ok(Response::new(warm::message(&read)))
             }
             Subject::Unknown => Ok(Response::new(streams::nothing(&self.door.core))),
         }
@@ -208,7 +170,7 @@ impl wire::entitlement_service_server::EntitlementService for Service {
         let leases = self.leases()?;
         let terms = self.terms(&caller, request.terms.unwrap_or_default(), "terms")?;
         let read = self
-            .read(&account, &freshness(request.consistency.as_ref()))
+            .read(&account, &warm::freshness(request.consistency.as_ref()))
             .await?;
         if read.degraded {
             return Err(status::unconfirmed());

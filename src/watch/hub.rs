@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use moka::sync::Cache;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant as MachineInstant;
 use uuid::Uuid;
 
 use super::bus::HintBus;
+use super::copies::Copies;
 use super::endings::Endings;
 use super::view::{Encoder, View};
 use crate::domain::catalog::Catalog;
@@ -75,7 +75,7 @@ pub(crate) struct HubOptions {
     pub(crate) cache_max_age: Duration,
     /// How long default reads go on while the database cannot be reached (default 10 min).
     pub(crate) outage_staleness_max: Duration,
-    pub(crate) cached_accounts_max: u64,
+    pub(crate) cached_accounts_max: usize,
 }
 
 impl Default for HubOptions {
@@ -88,6 +88,8 @@ impl Default for HubOptions {
     }
 }
 
+/// So often a snapshot is read again that is behind what a hint has promised.
+const FILLS_MAX: u32 = 3;
 /// How long a read waits for the database while a copy is at hand.
 pub(super) const FILL_PATIENCE: Duration = Duration::from_millis(300);
 /// How long after that reads do not wait at all.
@@ -104,9 +106,7 @@ struct Inner {
     options: HubOptions,
     /// `ArcSwap` wants a sized value, hence the second `Arc`.
     epoch: ArcSwap<Arc<str>>,
-    cache: Cache<AccountId, Arc<View>>,
-    /// What a hint has promised: a fill below it is read again. Short-lived.
-    floors: Cache<AccountId, Revision>,
+    copies: Copies,
     watched: DashMap<AccountId, watch::Sender<Arc<View>>>,
     endings: Endings,
     /// What carries hints between replicas.
@@ -141,13 +141,7 @@ impl Hub {
             encode,
             options,
             epoch: ArcSwap::from_pointee(epoch.into()),
-            cache: Cache::builder()
-                .max_capacity(options.cached_accounts_max)
-                .build(),
-            floors: Cache::builder()
-                .max_capacity(options.cached_accounts_max)
-                .time_to_live(Duration::from_secs(60))
-                .build(),
+            copies: Copies::new(options.cached_accounts_max),
             watched: DashMap::new(),
             endings: Endings::new(),
             changed: Notify::new(),
@@ -205,7 +199,7 @@ impl Hub {
         }
         self.0.changed.notify_one();
         if id == account.0 {
-            self.0.cache.invalidate(&account);
+            self.0.copies.forget(account);
         }
         if let Some(sender) = self.0.watched.get(&account) {
             sender.send_modify(|_| {});
@@ -220,8 +214,8 @@ impl Hub {
     /// The cached view of an account, if it is good enough as it is.
     pub(crate) fn cached(&self, id: AccountId, freshness: &Freshness) -> Option<Arc<View>> {
         self.0
-            .cache
-            .get(&id)
+            .copies
+            .get(id)
             .filter(|view| self.satisfies(view, freshness))
     }
 
@@ -231,7 +225,7 @@ impl Hub {
         account: &Account,
         freshness: &Freshness,
     ) -> Result<(Arc<View>, bool), ReadError> {
-        let cached = self.0.cache.get(&account.id);
+        let cached = self.0.copies.get(account.id);
         if let Some(view) = cached
             .as_ref()
             .filter(|view| self.satisfies(view, freshness))
@@ -253,8 +247,8 @@ impl Hub {
     /// A copy for when the database cannot be reached.
     pub(super) fn stand_in(&self, id: AccountId, freshness: &Freshness) -> Option<Arc<View>> {
         self.0
-            .cache
-            .get(&id)
+            .copies
+            .get(id)
             .filter(|view| self.may_stand_in(view, freshness))
     }
 
@@ -302,11 +296,6 @@ impl Hub {
     fn is_fresh(&self, view: &View) -> bool {
         let confirmed = self.swept_at().max(view.read_at);
         confirmed.elapsed() < self.0.options.cache_max_age
-            && self
-                .0
-                .floors
-                .get(&view.account.id)
-                .is_none_or(|floor| floor <= view.revision)
     }
 
     /// Default reads only: stricter callers asked for certainty.
@@ -323,7 +312,10 @@ impl Hub {
 
     /// Reads from the database, never settling below what a hint has promised.
     async fn fill(&self, account: &Account) -> Result<Arc<View>, ReadError> {
-        for _ in 0..3 {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let promised = self.0.copies.floor(account.id);
             // Named before it is read: a change of history in between makes it no view at all.
             let epoch = self.epoch();
             let stored = snapshots::read(&self.0.db, account.id).await?;
@@ -331,8 +323,17 @@ impl Hub {
             if self.admit(Arc::clone(&view)) {
                 return Ok(view);
             }
+            match promised {
+                // Promised before it was read, and not so: the hint was of a lost history, or false.
+                Some(floor) if tries >= FILLS_MAX && view.revision < floor => {
+                    self.0.copies.drop_floor(account.id, floor);
+                }
+                Some(_) | None => {}
+            }
+            if tries > FILLS_MAX {
+                return Err(ReadError::behind());
+            }
         }
-        Err(ReadError::behind())
     }
 
     /// The view of what was read; who has no snapshot has nothing.
@@ -368,18 +369,14 @@ impl Hub {
         })
     }
 
-    /// Takes a view into cache and channel unless a newer one is known. Insert first, then look at
-    /// the floor; whoever raises a floor raises it first, then looks at the cache: one of them
-    /// sees the other.
+    /// Takes a view into copies and channel unless a newer one is known; whether it may be shown.
     pub(super) fn admit(&self, view: Arc<View>) -> bool {
         let id = view.account.id;
-        if view.epoch != self.epoch() {
+        let is_current = || **self.0.epoch.load() == view.epoch;
+        if !is_current() {
             return false;
         }
-        self.0.cache.entry(id).and_upsert_with(|entry| match entry {
-            Some(entry) if is_newer(entry.value(), &view) => entry.into_value(),
-            Some(_) | None => Arc::clone(&view),
-        });
+        let good = self.0.copies.admit(&view, is_current);
         if let Some(sender) = self.0.watched.get(&id) {
             sender.send_if_modified(|current| {
                 let newer = current.epoch != view.epoch || current.revision < view.revision;
@@ -389,40 +386,18 @@ impl Hub {
                 newer
             });
         }
-        let good = self
-            .0
-            .floors
-            .get(&id)
-            .is_none_or(|floor| floor <= view.revision);
-        if !good {
-            self.0.cache.invalidate(&id);
-        }
         good
     }
 
     fn raise_floor(&self, id: AccountId, revision: Revision) {
         self.0.changed.notify_one();
-        self.0
-            .floors
-            .entry(id)
-            .and_upsert_with(|entry| match entry {
-                Some(entry) => revision.max(entry.into_value()),
-                None => revision,
-            });
+        self.0.copies.raise_floor(id, revision);
     }
 
     /// A hint or a sweep row: an account has reached a revision. Tells whether its devices here
     /// must be told, which the caller does in batches (`refresh`).
     pub(super) fn note(&self, id: AccountId, revision: Revision) -> bool {
         self.raise_floor(id, revision);
-        if self
-            .0
-            .cache
-            .get(&id)
-            .is_some_and(|view| view.revision < revision)
-        {
-            self.0.cache.invalidate(&id);
-        }
         self.0
             .watched
             .get(&id)
@@ -473,31 +448,23 @@ impl Hub {
     /// replica that has just begun. Everything is forgotten, everybody told again.
     pub(super) async fn begin_anew(&self, epoch: String) -> Result<(), StorageError> {
         self.0.epoch.store(Arc::new(epoch.into()));
-        self.0.floors.invalidate_all();
-        self.forget();
+        self.0.copies.clear();
         for batch in self.watched_ids().chunks(1_000) {
             self.refresh(batch).await?;
         }
         Ok(())
     }
 
-    fn forget(&self) {
-        self.0.cache.invalidate_all();
-    }
-
     /// Drops the copies of accounts without a snapshot: what they have follows from the catalog. All
     /// others are told when they are derived by it.
     pub(crate) fn forget_nothings(&self) {
-        for (id, view) in &self.0.cache {
-            if view.revision == Revision::ZERO {
-                self.0.cache.invalidate(&*id);
-            }
-        }
+        let is_nothing = |view: &View| view.revision == Revision::ZERO;
+        self.0.copies.forget_all_that(is_nothing);
     }
 
     /// Follows an account: registered before it is read, so that no change falls in between.
     pub(crate) async fn subscribe(&self, account: &Account) -> Result<Subscription, ReadError> {
-        let placeholder = self.0.cache.get(&account.id);
+        let placeholder = self.0.copies.get(account.id);
         let receiver = {
             let sender = self.0.watched.entry(account.id).or_insert_with(|| {
                 let first = placeholder.unwrap_or_else(|| {
@@ -529,7 +496,7 @@ impl Hub {
 
     /// The account of an id, if it is at hand.
     pub(crate) fn known(&self, id: AccountId) -> Option<Account> {
-        self.0.cache.get(&id).map(|view| view.account.clone())
+        self.0.copies.with(id, |view| view.account.clone())
     }
 
     /// The account's token, for a caller that has only its id.
@@ -539,10 +506,6 @@ impl Hub {
         }
         Ok(accounts::get(&self.0.db, id).await?)
     }
-}
-
-fn is_newer(cached: &View, other: &View) -> bool {
-    cached.epoch == other.epoch && cached.revision > other.revision
 }
 
 /// One stream's end of an account's channel; the channel goes with its last one.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bus;
+mod copies;
 mod endings;
 mod feed;
 mod hub;

@@ -65,5 +65,6 @@ mod spine;
 mod stories;
 mod superwall;
 mod tickets;
+mod warm_reads;
 mod watch;
 mod xcode;

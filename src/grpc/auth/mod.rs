@@ -37,6 +37,9 @@ use verify::Token;
 /// How far the clocks of an issuer and of this machine may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
 
+/// How a token is presented.
+const SCHEME: &[u8] = b"Bearer ";
+
 /// Stands for the end of a key that has none; streams are renewed long before.
 const NO_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -360,6 +363,17 @@ impl Authenticator {
             .map_err(AuthError)
     }
 
+    /// The caller of a token that has been verified already; nothing is waited for. None says
+    /// nothing about the credential.
+    pub(crate) fn recognised(&self, authorization: &[u8]) -> Option<Arc<Caller>> {
+        let (scheme, token) = authorization.split_at_checked(SCHEME.len())?;
+        // Whatever else is not as it should be has another digest than any verified token.
+        scheme
+            .eq_ignore_ascii_case(SCHEME)
+            .then(|| self.verified.caller(&cache::digest(token), Moment::now()))
+            .flatten()
+    }
+
     async fn authenticate_at(
         &self,
         authorization: Option<&str>,
@@ -370,10 +384,8 @@ impl Authenticator {
             return self.api_key(encoded, now.wall).await.map(Arc::new);
         }
         let digest = cache::digest(encoded);
-        if let Some(verified) = self.verified.get(&digest).await
-            && verified.is_current(now)
-        {
-            return Ok(verified.caller);
+        if let Some(caller) = self.verified.caller(&digest, now) {
+            return Ok(caller);
         }
         let token = Token::parse(encoded)?;
         let issuer = self
@@ -389,8 +401,8 @@ impl Authenticator {
         let expires_at = token.check_times(now.wall)?;
         let caller = issuer.caller(&token, expires_at, now.wall)?;
         let caller = Arc::new(caller);
-        let verified = Verified::new(&caller, issuer, found.generation);
-        self.verified.insert(digest, verified, now).await;
+        let verified = Verified::new(&caller, issuer, found.generation, now);
+        self.verified.insert(digest, verified, now);
         Ok(caller)
     }
 

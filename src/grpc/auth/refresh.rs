@@ -119,9 +119,7 @@ impl Keys {
     pub(super) fn generation(&self, now: Moment) -> Option<u64> {
         match self {
             Self::Fixed(_) | Self::Own(_) => Some(0),
-            Self::Fetched(keys) => keys
-                .at_hand(now.steady)
-                .map(|published| published.generation),
+            Self::Fetched(keys) => keys.generation(now.steady),
         }
     }
 
@@ -217,6 +215,15 @@ impl FetchedKeys {
             flight.await;
         }
         self.trusted(now).ok_or(Cause::KeysUnavailable)
+    }
+
+    /// The generation of the set at hand. Every call of every caller asks: a set that needs no
+    /// renewal is looked at where it is.
+    fn generation(self: &Arc<Self>, now: Instant) -> Option<u64> {
+        match self.current.load().as_deref() {
+            Some(published) if published.age(now) < REFRESH_AGE => Some(published.generation),
+            Some(_) | None => self.at_hand(now).map(|published| published.generation),
+        }
     }
 
     /// The set, if it can be used without waiting; sees to its renewal.
