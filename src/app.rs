@@ -106,9 +106,12 @@ impl App {
             true => Some(Arc::new(connection_threads(&config.grpc)?)),
             false => None,
         };
-        let grpc = match &threads {
-            Some(threads) => Some(start_grpc(&config, &core, threads, &mut tasks, &stop).await?),
-            None => None,
+        let (grpc, for_operators) = match &threads {
+            Some(threads) => {
+                let started = start_grpc(&config, &core, threads, &mut tasks, &stop).await?;
+                (Some(started.0), Some(started.1))
+            }
+            None => (None, None),
         };
         let webhooks = match roles.webhooks {
             true => Some(start_webhooks(&config, &core, &mut tasks, &stop).await?),
@@ -127,7 +130,7 @@ impl App {
         tasks.spawn(jobs::follow_catalog(Arc::clone(&core), file, stop.clone()));
         tasks.spawn(jobs::follow_keys(Arc::clone(&core), stop.clone()));
         tasks.spawn(telemetry::keep_up(stop.clone()));
-        let admin = start_admin(&config, &core, &mut tasks, &stop).await?;
+        let admin = start_admin(&config, &core, for_operators, &mut tasks, &stop).await?;
         info!(?grpc, ?webhooks, %admin, worker = roles.worker, "running");
         Ok(Self {
             core,
@@ -472,7 +475,7 @@ async fn start_grpc(
     threads: &Arc<ConnectionThreads>,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> anyhow::Result<SocketAddr> {
+) -> anyhow::Result<(SocketAddr, grpc::OperatorApi)> {
     let listener = bind(config.grpc.listen, "grpc.listen").await?;
     let address = listener.local_addr()?;
     let http = HttpClient::new(STORE_CALL_TIMEOUT)?;
@@ -494,6 +497,7 @@ async fn start_grpc(
     }
     let by_proxy = config.grpc.proxy_protocol;
     let edge = Edge::new(&config.limits, proxies.clone(), by_proxy, tls);
+    let for_operators = grpc::for_operators(Arc::clone(core), Arc::clone(&authenticator))?;
     let options = grpc::ServeOptions {
         core: Arc::clone(core),
         authenticator,
@@ -502,6 +506,7 @@ async fn start_grpc(
         limits: config.limits,
         edge: Arc::new(edge),
         reflection: config.reflection(),
+        operators: config.grpc.operators,
         threads: Arc::clone(threads),
         stop: stop.clone(),
     };
@@ -512,7 +517,7 @@ async fn start_grpc(
             error!(%cause, "the gRPC listener ended");
         }
     });
-    Ok(address)
+    Ok((address, for_operators))
 }
 
 /// The API without a socket, for commands of `actor` on the database host.
@@ -553,6 +558,7 @@ async fn start_webhooks(
 async fn start_admin(
     config: &Config,
     core: &Arc<Core>,
+    for_operators: Option<grpc::OperatorApi>,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
@@ -565,7 +571,7 @@ async fn start_admin(
             let db = core.db.clone();
             async move { snapshots::epoch(&db).await.is_ok() }
         };
-        if let Err(cause) = telemetry::serve(listener, ready, idle, stop).await {
+        if let Err(cause) = telemetry::serve(listener, ready, idle, for_operators, stop).await {
             error!(%cause, "the admin listener ended");
         }
     });

@@ -1,12 +1,13 @@
 //! Logs, metrics, and the listener that only operators reach.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Query;
-use axum::http::StatusCode;
+use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
@@ -14,6 +15,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower::util::BoxCloneSyncService;
 use tracing_subscriber::EnvFilter;
 
 /// A question is not kept waiting for longer.
@@ -92,11 +95,17 @@ struct IdleQuery {
     clock_only: bool,
 }
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until stopped; with `idle`, in development, `/idle`.
+/// Answers gRPC calls of operators.
+pub(crate) type OperatorApi =
+    BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, Infallible>;
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until stopped; with `idle`, in development, `/idle`;
+/// and gRPC for operators, where the API is served.
 pub(crate) async fn serve<F, Fut>(
     listener: TcpListener,
     ready: F,
     idle: Option<Idle>,
+    api: Option<OperatorApi>,
     stop: CancellationToken,
 ) -> std::io::Result<()>
 where
@@ -127,6 +136,17 @@ where
         .route("/readyz", get(readiness));
     let router = match idle {
         Some(idle) => router.route("/idle", get(move |question| answer_idle(idle, question))),
+        None => router,
+    };
+    let router = match api {
+        Some(api) => {
+            let api = ServiceBuilder::new()
+                .map_request(|request: Request<axum::body::Body>| {
+                    request.map(tonic::body::Body::new)
+                })
+                .service(api);
+            router.route_service("/{service}/{rpc}", api)
+        }
         None => router,
     };
     let router = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -54,6 +54,11 @@ impl ServerProcess {
         machine::cpu_time(self.pid)
     }
 
+    /// Memory that it holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> anyhow::Result<i64> {
+        Ok(i64::try_from(machine::resident_kib(self.pid)?)?)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }

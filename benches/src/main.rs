@@ -7,6 +7,7 @@
 //! What the figures mean stands in `docs/performance.md`.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod attacks;
 mod bare;
 mod catalog;
 mod child;
@@ -59,12 +60,18 @@ enum Command {
     Year(year::YearArgs),
     /// A catalog change on many accounts while reads and binds go on, its worker killed in between
     Catalog(catalog::CatalogArgs),
+    /// Each way to attack the API, and what a well-behaved client notices of it
+    Attacks(attacks::AttacksArgs),
     /// Reads and fan-out, with their defaults
     All,
     #[command(hide = true)]
     ServerOurs(servers::OursArgs),
     #[command(hide = true)]
     ServerEcho(servers::EchoArgs),
+    #[command(hide = true)]
+    Attacker(attacks::AttackerArgs),
+    #[command(hide = true)]
+    Burner(attacks::BurnerArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -104,6 +111,12 @@ async fn run(command: Command) -> anyhow::Result<Option<Value>> {
     match command {
         Command::ServerOurs(args) => return servers::ours(args).await.map(|()| None),
         Command::ServerEcho(args) => return servers::echo(args).await.map(|()| None),
+        Command::Attacker(args) => return attacks::attack(args).await.map(|()| None),
+        Command::Burner(args) => return attacks::burn(args).await.map(|()| None),
+        Command::Attacks(args) => {
+            introduce(&mut figures)?;
+            figures.insert("attacks".into(), attacks::run(&args).await?);
+        }
         Command::Reads(args) => {
             introduce(&mut figures)?;
             figures.insert("reads".into(), reads::run(&args).await?);

@@ -124,8 +124,12 @@ fn connections_max() -> u32 {
 pub struct GrpcConfig {
     /// Address to listen on; default `127.0.0.1:8080`.
     pub listen: SocketAddr,
-    /// Whether gRPC reflection is served; default: only in development.
+    /// Whether gRPC reflection is served here, too, beside the admin listener; default: only in
+    /// development. Production refuses it.
     pub reflection: Option<bool>,
+    /// Whether the services of operators are served here, too, beside the admin listener; default
+    /// true.
+    pub operators: bool,
     /// PEM certificate chain; with `tls_key`, TLS is served.
     pub tls_certificate: Option<PathBuf>,
     /// PEM private key.
@@ -148,6 +152,7 @@ impl Default for GrpcConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             reflection: None,
+            operators: true,
             tls_certificate: None,
             tls_key: None,
             trusted_proxies: Vec::new(),
@@ -382,6 +387,9 @@ impl Config {
         }
         if self.grpc.tls_certificate.is_some() != self.grpc.tls_key.is_some() {
             problems.push("grpc: give tls_certificate and tls_key together".into());
+        }
+        if production && self.grpc.reflection == Some(true) {
+            problems.push("grpc.reflection: in production the admin listener has it".into());
         }
         if self.grpc.proxy_protocol && self.grpc.trusted_proxies.is_empty() {
             problems.push("grpc.proxy_protocol: name the proxies in grpc.trusted_proxies".into());

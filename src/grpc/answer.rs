@@ -8,6 +8,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::untaken::Open;
 use super::warm;
 
 /// Smaller than what h2 copies behind its other frames: many answers leave in one write. A larger
@@ -21,17 +22,23 @@ pub(super) enum Answer {
         /// What is left of it.
         message: Bytes,
         is_over: bool,
+        /// Until it is taken.
+        _open: Open,
     },
-    /// A handler's.
-    Handled(Body),
+    /// A handler's; counted until it is taken, if it is no stream.
+    Handled(
+        Body,
+        #[expect(dead_code, reason = "it is held")] Option<Open>,
+    ),
 }
 
 impl Answer {
     /// The response that this message is.
-    pub(super) fn warm(message: Bytes) -> http::Response<Self> {
+    pub(super) fn warm(message: Bytes, open: Open) -> http::Response<Self> {
         let mut response = http::Response::new(Self::Warm {
             message,
             is_over: false,
+            _open: open,
         });
         *response.headers_mut() = warm::headers();
         response
@@ -47,9 +54,11 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match self.get_mut() {
-            Self::Handled(body) => Pin::new(body).poll_frame(context),
+            Self::Handled(body, _) => Pin::new(body).poll_frame(context),
             Self::Warm { is_over: true, .. } => Poll::Ready(None),
-            Self::Warm { message, is_over } if message.is_empty() => {
+            Self::Warm {
+                message, is_over, ..
+            } if message.is_empty() => {
                 *is_over = true;
                 Poll::Ready(Some(Ok(Frame::trailers(warm::trailers()))))
             }
@@ -63,7 +72,7 @@ impl HttpBody for Answer {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Warm { is_over, .. } => *is_over,
-            Self::Handled(body) => body.is_end_stream(),
+            Self::Handled(body, _) => body.is_end_stream(),
         }
     }
 
@@ -71,7 +80,7 @@ impl HttpBody for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Warm { .. } => SizeHint::default(),
-            Self::Handled(body) => body.size_hint(),
+            Self::Handled(body, _) => body.size_hint(),
         }
     }
 }

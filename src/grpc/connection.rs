@@ -16,6 +16,7 @@ use tonic::transport::server::Connected as _;
 use tracing::debug;
 
 use super::entry::{ConnectionEntry, Entry};
+use super::untaken::Untaken;
 use crate::edge::Socket;
 
 /// All headers of one request together.
@@ -35,6 +36,8 @@ const AGE_MIN: Duration = Duration::from_secs(60 * 60);
 /// What serves connections, and how they are told to end.
 pub(super) struct Connections {
     entry: Entry,
+    /// How long an answer may lie here, and twice as long at most.
+    taken_within: Duration,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     /// Says goodbye: no new requests, those under way end.
@@ -46,7 +49,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// `streams_max`: requests and streams of one connection at a time.
-    pub(super) fn new(entry: Entry, streams_max: u32) -> Self {
+    pub(super) fn new(entry: Entry, streams_max: u32, taken_within: Duration) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -62,6 +65,7 @@ impl Connections {
             .keep_alive_timeout(KEEPALIVE_ANSWER_MAX);
         Self {
             entry,
+            taken_within,
             http1,
             http2,
             drain: CancellationToken::new(),
@@ -89,18 +93,20 @@ impl Connections {
 
     /// Serves until either side ends it.
     pub(super) async fn serve(&self, socket: Socket) {
-        let entry = self.entry.of(socket.connect_info());
+        let untaken = Untaken::default();
+        let entry = self.entry.of(socket.connect_info(), untaken.clone());
         if socket.speaks_http2() {
             let connection = self.http2.serve_connection(TokioIo::new(socket), entry);
-            self.live(Http2(connection)).await;
+            self.live(Http2(connection), &untaken).await;
         } else {
             let connection = self.http1.serve_connection(TokioIo::new(socket), entry);
-            self.live(Http1(connection)).await;
+            self.live(Http1(connection), &untaken).await;
         }
     }
 
-    async fn live(&self, connection: impl Farewell) {
+    async fn live(&self, connection: impl Farewell, untaken: &Untaken) {
         let mut connection = pin!(connection);
+        let mut overdue = pin!(untaken.overdue(self.taken_within));
         let age = AGE_MIN.mul_f64(rand::rng().random_range(1.0..1.5));
         // Without a grace: the age alone says GOAWAY and lets what runs end; a grace would cut it.
         let told = async {
@@ -113,12 +119,14 @@ impl Connections {
             biased;
             () = self.cut.cancelled() => return,
             () = connection.as_mut() => return,
+            () = overdue.as_mut() => return,
             () = told => connection.as_mut().farewell(),
         }
         tokio::select! {
             biased;
             () = self.cut.cancelled() => {}
             () = connection => {}
+            () = overdue => {}
         }
     }
 }

@@ -23,6 +23,7 @@ use tower::{BoxError, ServiceExt as _};
 
 use super::answer::{Answer, Resumed};
 use super::deadline;
+use super::untaken::{Open, Untaken};
 use super::warm::{self, WarmReads};
 
 /// For the body of a read that may be warm, once its headers are here: within one packet, mostly.
@@ -48,10 +49,11 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The way in of one connection.
-    pub(super) fn of(&self, peer: TcpConnectInfo) -> ConnectionEntry {
+    pub(super) fn of(&self, peer: TcpConnectInfo, untaken: Untaken) -> ConnectionEntry {
         ConnectionEntry(Arc::new(OfConnection {
             entry: self.clone(),
             peer,
+            untaken,
         }))
     }
 }
@@ -63,6 +65,8 @@ pub(super) struct ConnectionEntry(Arc<OfConnection>);
 pub(super) struct OfConnection {
     entry: Entry,
     peer: TcpConnectInfo,
+    /// Its answers that nobody has taken.
+    untaken: Untaken,
 }
 
 impl OfConnection {
@@ -75,8 +79,15 @@ impl OfConnection {
         let time_max = self.entry.time_max;
         let told = deadline::told(request.headers());
         let time = told.map_or(time_max, |told| told.min(time_max));
+        let (path, untaken) = (request.uri().path().to_owned(), self.untaken.clone());
         let call = deadline::within(time, services.oneshot(request));
-        AbortOnDropHandle::new(self.entry.handlers.spawn(call))
+        let counted = async move {
+            call.await.map(|answer| {
+                let open = untaken.count(&path, &answer);
+                (answer, open)
+            })
+        };
+        AbortOnDropHandle::new(self.entry.handlers.spawn(counted))
     }
 }
 
@@ -98,7 +109,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionEntry {
 }
 
 /// A call on the handlers' runtime; it ends with this.
-type Handled = AbortOnDropHandle<Result<Response<Body>, Infallible>>;
+type Handled = AbortOnDropHandle<Result<(Response<Body>, Option<Open>), Infallible>>;
 
 /// An answer on its way.
 pub(super) enum Answering {
@@ -144,7 +155,8 @@ impl Future for Answering {
                     Stands::Whole => {
                         let answer = warm.answer(&request.parts.headers, &request.read);
                         if let Some(message) = answer {
-                            return Poll::Ready(Ok(Answer::warm(message)));
+                            let open = connection.untaken.begin();
+                            return Poll::Ready(Ok(Answer::warm(message, open)));
                         }
                     }
                     Stands::Waiting => {
@@ -162,7 +174,7 @@ impl Future for Answering {
         };
         // A handler that panicked has no answer: the stream is reset, the connection lives on.
         Poll::Ready(match ready!(Pin::new(handled).poll(context)) {
-            Ok(Ok(answer)) => Ok(answer.map(Answer::Handled)),
+            Ok(Ok((answer, open))) => Ok(answer.map(|body| Answer::Handled(body, open))),
             Ok(Err(never)) => match never {},
             Err(died) => Err(died.into()),
         })

@@ -35,11 +35,12 @@ mod streams;
 mod support;
 mod threads;
 mod transcode;
+mod untaken;
 mod warm;
 mod wire;
 
 pub(crate) use accounts::Tokens;
 pub(crate) use convert::encode_snapshot;
-pub(crate) use server::{Carrier, ServeOptions, in_process, serve};
+pub(crate) use server::{Carrier, OperatorApi, ServeOptions, for_operators, in_process, serve};
 pub(crate) use threads::ConnectionThreads;
 pub(crate) use transcode::openapi;

@@ -1,5 +1,6 @@
 //! The public listener: which services it has, behind which layers, and how it ends.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub(crate) struct ServeOptions {
     pub(crate) limits: LimitsConfig,
     pub(crate) edge: Arc<Edge>,
     pub(crate) reflection: bool,
+    /// Whether operators are served here, too.
+    pub(crate) operators: bool,
     /// They serve the connections.
     pub(crate) threads: Arc<ConnectionThreads>,
     /// Ends streams first, then the listener.
@@ -82,9 +85,11 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         limits,
         edge,
         reflection,
+        operators,
         threads,
         stop,
     } = options;
+    let taken_within = Duration::from_secs(u64::from(limits.stalled_seconds));
     let request_max = Duration::from_secs(u64::from(limits.request_seconds));
     let guard = GuardLayer::credentials(Arc::clone(&authenticator));
     let door = Door {
@@ -94,7 +99,10 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     let published = PublishedKeys(tokens.as_ref().map(|tokens| tokens.key_set()));
     let leases = Leases::new(&door.core, tokens.as_ref());
     let accounts = Accounts::new(door.clone(), tokens, proxies);
-    let services = services(&door, accounts, leases, &limits, &stop);
+    let mut services = services(&door, accounts, leases, &limits, &stop);
+    if operators {
+        services = with_operators(services, &door);
+    }
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_serving::<EntitlementServiceServer<Service>>()
@@ -106,14 +114,6 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
     health.set_serving::<SupportServiceServer<Support>>().await;
     health.set_serving::<CatalogServiceServer<Catalogs>>().await;
     health.set_serving::<KeyServiceServer<Keys>>().await;
-    let reflection = reflection
-        .then(|| {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .build_v1()
-        })
-        .transpose()?;
     // Browsers: gRPC-Web needs cross-origin calls and its trailers exposed. No cookies are used,
     // so any origin may call; the credential is the bearer token.
     let cors = CorsLayer::new()
@@ -123,9 +123,9 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         .allow_methods(Any)
         .expose_headers(Any)
         .max_age(PREFLIGHT_AGE);
-    let mut services = services.add_service(health_service);
-    if let Some(reflection) = reflection {
-        services = services.add_service(reflection);
+    services = services.add_service(health_service);
+    if reflection {
+        services = with_reflection(services)?;
     }
     let native = ShedLayer::new(limits.calls).layer(guard.layer(services.prepare()));
     let all = ServiceBuilder::new()
@@ -142,7 +142,7 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         handlers: threads.main().clone(),
         time_max: request_max,
     };
-    let connections = Connections::new(entry, limits.streams_per_connection);
+    let connections = Connections::new(entry, limits.streams_per_connection, taken_within);
     let connections = Arc::new(connections);
     let _cut = connections.cut_on_drop();
     let drained = {
@@ -201,7 +201,7 @@ fn request_bytes_max(path: &str) -> usize {
     }
 }
 
-/// Every service of the API, without its guard.
+/// The services of the API but those of operators, without their guard.
 fn services(
     door: &Door,
     accounts: Accounts,
@@ -230,6 +230,13 @@ fn services(
     let purchases = PurchaseServiceServer::new(Purchases { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    Routes::new(entitlements)
+        .add_service(accounts)
+        .add_service(purchases)
+}
+
+/// The services of operators beside others, without their guard.
+fn with_operators(services: Routes, door: &Door) -> Routes {
     let catalogs = CatalogServiceServer::new(Catalogs::new(door.clone()))
         .max_decoding_message_size(CATALOG_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
@@ -239,13 +246,42 @@ fn services(
     let keys = KeyServiceServer::new(Keys { door: door.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    Routes::new(entitlements)
-        .add_service(accounts)
-        .add_service(purchases)
+    services
         .add_service(support)
         .add_service(catalogs)
         .add_service(keys)
 }
+
+fn with_reflection(services: Routes) -> anyhow::Result<Routes> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    Ok(services.add_service(reflection))
+}
+
+/// What operators reach on a listener of their own: their services behind the same guard, and the
+/// schema.
+///
+/// # Errors
+/// The schema cannot be read, which a test would have found.
+pub(crate) fn for_operators(
+    core: Arc<Core>,
+    authenticator: Arc<Authenticator>,
+) -> anyhow::Result<OperatorApi> {
+    let guard = GuardLayer::credentials(Arc::clone(&authenticator));
+    let door = Door {
+        core,
+        authenticator,
+    };
+    let services = with_operators(Routes::default(), &door);
+    let services = guard.layer(with_reflection(services)?.prepare());
+    Ok(BoxCloneSyncService::new(services))
+}
+
+/// Answers operators' calls.
+pub(crate) type OperatorApi =
+    BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
 
 /// Carries calls to a server, or to the same handlers in this process.
 pub(crate) type Carrier = BoxCloneService<http::Request<Body>, http::Response<Body>, BoxError>;
@@ -264,7 +300,8 @@ pub(crate) fn in_process(
     // Nobody signs in from here: no tokens of ours, nobody's address.
     let accounts = Accounts::new(door.clone(), None, TrustedProxies::default());
     let stop = CancellationToken::new();
-    let services = services(&door, accounts, None, &LimitsConfig::default(), &stop);
+    let services = services(&door, accounts, &LimitsConfig::default(), &stop);
+    let services = with_operators(services, &door);
     let guarded = GuardLayer::host(actor).layer(services);
     let carried = ServiceExt::<http::Request<Body>>::map_err(guarded, BoxError::from);
     BoxCloneService::new(carried)

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use entitled::app::{App, Roles};
+use entitled::cli::client::{Bearer, Client};
 use entitled::config::{Config, Mode};
-use entitled::proto::{GetEntitlementsRequest, GetEntitlementsResponse};
+use entitled::proto::key_service_client::KeyServiceClient;
+use entitled::proto::{GetEntitlementsRequest, GetEntitlementsResponse, ListApiKeysRequest};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -18,6 +20,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
 
 use crate::support::{HTTP, World, assert_refused};
+use crate::tickets;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_answer_without_a_credential() {
@@ -55,6 +58,75 @@ async fn health_and_reflection_answer_without_a_credential() {
             .any(|s| s.name == "entitled.v1.EntitlementService")
     );
     world.stop().await;
+}
+
+/// What is for operators is on their listener, and on the public one only where that is wanted.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_have_a_listener_of_their_own() {
+    let world = World::start().await;
+    let any = ([127, 0, 0, 1], 0).into();
+    let serve = Roles {
+        serve: true,
+        webhooks: false,
+        worker: false,
+    };
+    let app = world
+        .replica(serve, |config| {
+            (config.grpc.listen, config.admin.listen) = (any, any);
+            (config.grpc.operators, config.grpc.reflection) = (false, Some(false));
+        })
+        .await;
+    let (public, own) = (app.grpc_url().expect("an API"), app.admin_url());
+    let boss = tickets::token(&world, "ada", "entitled.admin");
+    for (server, expected) in [(&public, Code::Unimplemented), (&own, Code::Ok)] {
+        let channel = Endpoint::from_shared(server.clone()).expect("a URL");
+        let channel = channel.connect().await.expect("connects");
+        let bearer = Bearer::of(&boss).expect("a token");
+        let mut keys = KeyServiceClient::with_interceptor(channel.clone(), bearer);
+        let listed = keys.list_api_keys(ListApiKeysRequest::default()).await;
+        assert_eq!(
+            listed.err().map_or(Code::Ok, |refused| refused.code()),
+            expected
+        );
+        assert_eq!(reflects(channel).await, expected, "{server}");
+    }
+    // The same guard is in front of them; and nobody reads entitlements there.
+    let channel = Endpoint::from_shared(own.clone()).expect("a URL");
+    let channel = channel.connect().await.expect("connects");
+    let mut stranger = KeyServiceClient::new(channel);
+    let refused = stranger.list_api_keys(ListApiKeysRequest::default()).await;
+    assert_eq!(refused.expect_err("nobody").code(), Code::Unauthenticated);
+    let mut alice = Client::connect(&own, &world.token("alice"))
+        .await
+        .expect("connects");
+    let refused = alice.get().await.expect_err("not there");
+    assert_eq!(refused.code(), Code::Unimplemented);
+    let metrics = HTTP
+        .get(format!("{own}/metrics"))
+        .send()
+        .await
+        .expect("answers");
+    assert!(
+        metrics
+            .text()
+            .await
+            .expect("text")
+            .contains("entitled_connections")
+    );
+    app.stop().await;
+    world.stop().await;
+}
+
+async fn reflects(channel: Channel) -> Code {
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut reflection = ServerReflectionClient::new(channel);
+    let answer = reflection
+        .server_reflection_info(tokio_stream::once(list))
+        .await;
+    answer.err().map_or(Code::Ok, |refused| refused.code())
 }
 
 #[tokio::test(flavor = "multi_thread")]
