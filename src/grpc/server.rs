@@ -300,7 +300,7 @@ pub(crate) fn in_process(
     // Nobody signs in from here: no tokens of ours, nobody's address.
     let accounts = Accounts::new(door.clone(), None, TrustedProxies::default());
     let stop = CancellationToken::new();
-    let services = services(&door, accounts, &LimitsConfig::default(), &stop);
+    let services = services(&door, accounts, None, &LimitsConfig::default(), &stop);
     let services = with_operators(services, &door);
     let guarded = GuardLayer::host(actor).layer(services);
     let carried = ServiceExt::<http::Request<Body>>::map_err(guarded, BoxError::from);
