@@ -515,7 +515,8 @@ async fn a_stream_ends_when_its_token_does() {
     let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret);
     let call = request(&world, Method::GET, WATCH).bearer_auth(token.expect("signed"));
     let mut events = Events::of(call).await;
-    let end = events.named("end").await;
+    let end = tokio::time::timeout(PATIENCE, events.named("end")).await;
+    let end = end.expect("in time");
     assert_eq!(end.data["reason"], "TOKEN_EXPIRED");
     assert_eq!(end.data["status"], 401);
     assert_eq!(end.data["clientAction"], "SIGN_IN");
