@@ -1,5 +1,6 @@
 //! The one place that builds the world: configuration in, running roles out, two-stage shutdown.
 
+mod idle;
 pub(crate) mod look;
 pub(crate) mod settings;
 
@@ -15,6 +16,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::idle::IdleProbe;
+use self::idle::{idle, idle_answer};
 use self::settings::{hint_bus, settings};
 use crate::clock::{Clock, ClockReading, VirtualClock};
 use crate::config::{Config, GrpcConfig, Mode};
@@ -32,7 +35,7 @@ use crate::providers::google_play::GooglePlay;
 use crate::providers::registry::Stores;
 use crate::providers::superwall::Superwall;
 use crate::storage::keyring::Keyring;
-use crate::storage::{Db, deployment, snapshots, work};
+use crate::storage::{Db, deployment, snapshots};
 use crate::watch::{Hub, HubOptions};
 use crate::{encryption, grpc, jobs, telemetry, watch, webhooks};
 
@@ -43,11 +46,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// How long a followed clock may take to tell its next change.
 const FOLLOW_WAIT: Duration = Duration::from_secs(30);
 const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
-/// How long work may rest before every job is told to look for it, while somebody waits for the end.
-const IDLE_LOOK: Duration = Duration::from_millis(25);
-/// Pauses between two looks whether any work is left.
-const IDLE_PAUSE: Duration = Duration::from_micros(500);
-const IDLE_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Which roles a process plays.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +166,7 @@ impl App {
 
     /// The same as `idle`, as a handle that outlives a borrow.
     pub fn idle_probe(&self) -> IdleProbe {
-        IdleProbe(Arc::clone(&self.core))
+        IdleProbe::of(Arc::clone(&self.core))
     }
 
     /// Ends streams and requests, then the roles; what is left after a while is dropped, which
@@ -189,48 +187,6 @@ impl App {
     /// Runs until a role fails.
     pub async fn failed(&mut self) {
         self.tasks.join_next().await;
-    }
-}
-
-/// Asks a running server whether it has work left.
-#[derive(Clone)]
-pub struct IdleProbe(Arc<Core>);
-
-impl std::fmt::Debug for IdleProbe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("IdleProbe")
-    }
-}
-
-impl IdleProbe {
-    /// As [`App::idle`].
-    pub async fn idle(&self, patience: Duration) -> bool {
-        idle(&self.0, patience).await
-    }
-}
-
-async fn idle(core: &Core, patience: Duration) -> bool {
-    let deadline = tokio::time::Instant::now() + patience;
-    let mut asked = 0;
-    let mut look = true;
-    loop {
-        let stepped = core.stepped.notified();
-        tokio::pin!(stepped);
-        stepped.as_mut().enable();
-        if let Ok(false) = work::is_waiting(&core.db, core.clock.now()).await {
-            return true;
-        }
-        if tokio::time::Instant::now() >= deadline {
-            return false;
-        }
-        if look {
-            core.ring_all();
-        }
-        look = tokio::time::timeout(IDLE_LOOK, stepped).await.is_err();
-        // The longer the work, the less often it is asked for.
-        asked += 1;
-        let pause = IDLE_PAUSE * asked;
-        tokio::time::sleep(pause.min(IDLE_PAUSE_MAX)).await;
     }
 }
 
@@ -576,28 +532,6 @@ async fn start_admin(
         }
     });
     Ok(address)
-}
-
-/// What a store simulator in another process asks between two moments.
-fn idle_answer(core: &Arc<Core>) -> telemetry::Idle {
-    let core = Arc::clone(core);
-    Arc::new(move |question| {
-        let core = Arc::clone(&core);
-        Box::pin(async move {
-            let deadline = tokio::time::Instant::now() + question.patience;
-            if let Some(at) = question.at {
-                let reached = tokio::time::timeout_at(deadline, core.clock.sleep_until(at));
-                if reached.await.is_err() {
-                    return false;
-                }
-            }
-            if question.clock_only {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            idle(&core, left).await
-        })
-    })
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {

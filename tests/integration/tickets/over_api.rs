@@ -263,7 +263,7 @@ async fn accounts_are_exported_and_erased_over_the_api_as_on_the_host() {
     assert_eq!(world.over_api(&support, &to_file).await.as_deref(), Ok(""));
     let written = std::fs::read_to_string(&file).expect("written");
     let here = world.command(&["export", "dev:bob"]).await;
-    assert_eq!(written, here.trim_end());
+    assert_eq!(written, here);
     let again = world.over_api(&support, &to_file).await;
     assert!(again.expect_err("it is there").contains("never replaced"));
 
