@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceExt as _};
+use tower::{BoxError, Service, ServiceExt as _};
 
 use super::answer::{Answer, Resumed};
 use super::deadline;
@@ -234,6 +234,19 @@ fn is_native(request: &Parts) -> bool {
         && request.method == Method::POST
         && is_grpc(&request.headers)
         && !request.headers.contains_key(header::ORIGIN)
+}
+
+/// Lets calls through that say they are gRPC's, and answers others 415, as gRPC over HTTP/2 asks for.
+pub(super) async fn only_grpc(
+    services: impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    if request.method() != Method::POST || is_grpc(request.headers()) {
+        return services.oneshot(request).await;
+    }
+    let mut refused = Response::new(Body::empty());
+    *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Ok(refused)
 }
 
 /// `application/grpc`, with or without the name of its encoding.

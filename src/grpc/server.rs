@@ -20,7 +20,7 @@ use super::auth::Authenticator;
 use super::catalog::Catalogs;
 use super::connection::Connections;
 use super::door::Door;
-use super::entry::Entry;
+use super::entry::{Entry, only_grpc};
 use super::guard::GuardLayer;
 use super::keys::Keys;
 use super::leases::Leases;
@@ -128,13 +128,14 @@ pub(crate) async fn serve(listener: TcpListener, options: ServeOptions) -> anyho
         services = with_reflection(services)?;
     }
     let native = ShedLayer::new(limits.calls).layer(guard.layer(services.prepare()));
+    let grpc = native.clone();
     let all = ServiceBuilder::new()
         .layer(cors)
         .layer(published)
         // Outside of gRPC-Web, which refuses whatever else comes by HTTP/1.1.
         .layer(TranscodeLayer::new(guard, request_bytes_max, request_max)?)
         .layer(GrpcWebLayer::new())
-        .service(native.clone());
+        .service(tower::service_fn(move |call| only_grpc(grpc.clone(), call)));
     let entry = Entry {
         warm: WarmReads::new(door),
         native: BoxCloneSyncService::new(native),

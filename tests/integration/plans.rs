@@ -102,7 +102,7 @@ const HOT: &[(&str, &str, &[&str])] = &[
         &["store_tokens_pkey"],
     ),
     (
-        "array(select issuer || ':' || subject from account_identities",
+        "order by 1) as \"identities!\"",
         "'00000000-0000-0000-0000-000000000000', 20",
         &[
             "accounts_pkey",
