@@ -3,10 +3,10 @@
 
 use sqlx::Row as _;
 
-use super::{EXAMPLE, without};
+use super::{EXAMPLE, without, without_export};
 use crate::process::{NOBODY, Process, eventually};
 use crate::scene::YEARLY;
-use crate::support::World;
+use crate::support::{Device, World, is_active};
 
 /// Accounts that once had something, as many as a worker needs a while for.
 const CROWD: &str = "
@@ -20,6 +20,34 @@ const CROWD: &str = "
     insert into entitlement_snapshots (account_id, revision, body, catalog_version)
     select id, 0, '{\"entitlements\": [], \"subscriptions\": [], \"next_transition_at\": null}', 1
     from made";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_together_are_no_faster_than_the_pace() {
+    let world = World::with(|options| options.roles = NOBODY).await;
+    let pool = world.tables().await;
+    sqlx::query(CROWD).execute(&pool).await.expect("a crowd");
+    let more = world.write("more.toml", &format!("{EXAMPLE}\n[entitlements.more]"));
+    world.catalog(&["apply", &more]).await.expect("applied");
+    let rate = [("ENTITLED__WORKER__CATALOG_ACCOUNTS_PER_SECOND", "20")];
+    let (one, two) = tokio::join!(
+        Process::start(&world, "worker", &rate),
+        Process::start(&world, "worker", &rate),
+    );
+    eventually("some are done", async || {
+        let told = "select count(*) from subscription_events where reason = 'catalog_changed'";
+        world.count(told).await >= 40
+    })
+    .await;
+    drop((one, two));
+    // Twenty a second, two saved up, and one that each of them may have had in hand for long.
+    let fastest = "select max(so_many) from (
+        select count(*) over (order by recorded_at
+            range between current row and interval '1 second' following) as so_many
+        from subscription_events where reason = 'catalog_changed') as seconds";
+    assert!(world.count(fastest).await <= 24);
+    pool.close().await;
+    world.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_dies_in_between_leaves_the_rest_to_any_other() {
@@ -179,5 +207,30 @@ async fn what_a_short_lived_version_decided_is_looked_at_again() {
     assert_eq!(alice.now().await.credits[0].balance, 100);
     assert_eq!(world.versions().await[0]["looked_again"], 1);
     pool.close().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_is_told_by_the_walk_itself() {
+    let mut world = World::with(|options| options.roles = NOBODY).await;
+    world
+        .stores()
+        .set_idle_hook(|| Box::pin(std::future::ready(())));
+    // No hint and no sweep heals what is not published.
+    let deaf = ("ENTITLED_PLANTED", "lost_hints_are_not_missed");
+    let server = Process::start(&world, "start", &[deaf]).await;
+    server.serves(&mut world);
+    let alice = world.person("alice").await;
+    let yearly = world.buy_apple("alice", YEARLY, None).await;
+    let bound = alice.bind_apple(&yearly.signed_transaction).await;
+    bound.expect("bound");
+    let mut phone = Device::open(alice.client.clone()).await;
+    assert!(is_active(&phone.latest, "export"));
+    let less = world.write("less.toml", &without_export());
+    let agreed = ["--replaces", "1", "--confirm-loss", "1"];
+    let apply = [&["apply", &less][..], &agreed].concat();
+    let applied = world.catalog(&apply);
+    applied.await.expect("applied");
+    phone.until_inactive("export").await;
     world.stop().await;
 }
